@@ -1,0 +1,76 @@
+//! What the user side tells the programs before they are loaded ([`Config`], a global that the
+//! verifier sees as constant) and while they run ([`Gate`], a map).
+
+/// Set once, before loading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Config {
+    /// The target (thread group id in the initial pid namespace).
+    pub tgid: u64,
+    /// `task_struct.thread.fsbase`, from the kernel's BTF.
+    pub fsbase_offset: u64,
+    /// Where a thread keeps its Python thread state, and how frames are laid out.
+    pub python: PythonConfig,
+    /// Where pymalloc keeps its pools.
+    pub pymalloc: PymallocConfig,
+    /// What one probe hit costs the target beside the program's own time, in ns.
+    pub trap_ns: u64,
+}
+
+/// How to walk Python frames; offsets in bytes. All zero: no Python frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PythonConfig {
+    /// 1 where frames can be walked.
+    pub enabled: u64,
+    /// Where not 0: the thread-specific slots hang from the pointer at fsbase + this (musl).
+    pub tss_indirect: u64,
+    /// The slot of the thread state, from fsbase (or from that pointer).
+    pub tss_offset: u64,
+    /// `PyThreadState.cframe` (3.11, 3.12); 0 where the thread state holds the frame itself.
+    pub cframe: u64,
+    /// `current_frame`, in the cframe or the thread state.
+    pub current_frame: u64,
+    /// `_PyInterpreterFrame`: code object.
+    pub frame_code: u64,
+    /// Previous frame.
+    pub frame_previous: u64,
+    /// Instruction pointer.
+    pub frame_instr: u64,
+    /// Owner, one byte.
+    pub frame_owner: u64,
+    /// Owners from this on are boundaries between C and Python, not frames.
+    pub owner_boundary: u64,
+    /// `PyCodeObject.co_code_adaptive`.
+    pub code_adaptive: u64,
+}
+
+/// How the block that pymalloc will hand out next is found. All zero: no prediction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PymallocConfig {
+    /// `usedpools` in the target: two pointers a size class.
+    pub usedpools: u64,
+    /// `usable_arenas` in the target; 0 where it is not known.
+    pub usable_arenas: u64,
+    /// `POOL_SIZE`.
+    pub pool_size: u64,
+}
+
+/// Set for every burst; the kernel may close it early.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Gate {
+    /// The burst that is open; 0: closed.
+    pub burst: u64,
+    /// When it ends at the latest, `CLOCK_MONOTONIC`.
+    pub deadline_ns: u64,
+    /// How much of the target's time it may spend.
+    pub limit_ns: u64,
+    /// How much it has spent.
+    pub spent_ns: u64,
+    /// Mean distance of the samples in bytes; 0: all.
+    pub interval: u64,
+    /// Changed when a code object's address was found reused: makes all stack ids new.
+    pub generation: u64,
+}

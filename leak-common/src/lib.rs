@@ -1,0 +1,19 @@
+//! What crosses the kernel boundary, and the arithmetic that both sides share.
+//!
+//! Everything here is `no_std`, `repr(C)`, made of integers, and without hidden padding: the eBPF
+//! programs write it, the user side reads it as bytes. Fields are 8 bytes wide where that is cheap,
+//! so that no struct needs padding.
+#![no_std]
+
+pub mod config;
+pub mod counters;
+pub mod event;
+pub mod frame;
+pub mod hash;
+pub mod keys;
+pub mod sampling;
+#[cfg(feature = "user")]
+mod user;
+
+/// Frames that one Python stack can hold. Deeper stacks are cut at the outer end and counted.
+pub const MAX_FRAMES: usize = 128;

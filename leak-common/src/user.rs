@@ -1,0 +1,21 @@
+//! Lets the user side put these structs into maps and globals.
+
+use crate::{config, keys};
+
+// SAFETY (for all below): `repr(C)`, integers only, no padding (`size_of` asserted), any bytes valid.
+macro_rules! pod {
+    ($($t:ty = $size:expr),* $(,)?) => {$(
+        const _: () = assert!(size_of::<$t>() == $size);
+        // SAFETY: see above the macro.
+        unsafe impl aya::Pod for $t {}
+    )*};
+}
+
+pod! {
+    config::Config = 8 * (3 + 11 + 3),
+    config::Gate = 8 * 6,
+    keys::SiteKey = 24,
+    keys::SiteCounts = 32,
+    keys::LiveBlock = 56,
+    keys::Pending = 48,
+}

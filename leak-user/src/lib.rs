@@ -1,0 +1,9 @@
+//! Finds memory leaks in live Python processes, from outside.
+//!
+//! The data flows one way: `probe` (the kernel side, attached) → `collect` → `symbolize` → `ledger` →
+//! `verdict` → `snapshot` → `sink`. ARCHITECTURE.md has the map.
+
+pub mod snapshot;
+pub mod target;
+pub mod units;
+pub mod verdict;

@@ -1,0 +1,200 @@
+//! What is learned of the process before anything is attached.
+//!
+//! [`discover`] reads `/proc` and the target's memory, and returns a [`Target`] in which every
+//! address has been validated against the live process.
+
+pub mod layout;
+pub mod memory;
+
+use std::path::PathBuf;
+
+use crate::units::{Addr, Pid};
+use layout::Layout;
+use memory::ProcessMemory;
+
+/// All that is known of the process.
+#[derive(Debug)]
+pub struct Target {
+    /// Its id, in this process's pid namespace.
+    pub pid: Pid,
+    /// When it started, clock ticks since boot: tells it from a later process with the same id.
+    pub start_ticks: u64,
+    /// The executable's path as the target sees it.
+    pub exe: String,
+    /// Its arguments.
+    pub cmdline: Vec<String>,
+    /// Its memory.
+    pub memory: ProcessMemory,
+    /// The interpreter.
+    pub python: Python,
+    /// The C library's heap functions, absent where none were found (static, or another allocator).
+    pub libc: Option<LibcHeap>,
+}
+
+/// The interpreter in the process.
+#[derive(Debug, Clone)]
+pub struct Python {
+    /// `3.11.7`.
+    pub version: String,
+    /// Where its structures are.
+    pub layout: &'static Layout,
+    /// The module that holds it: executable or libpython.
+    pub module: Module,
+    /// `_PyRuntime`.
+    pub runtime: Addr,
+    /// `PyType_Type`, `PyCode_Type`: what the `ob_type` of types and of code objects points to.
+    pub type_type: Addr,
+    /// See `type_type`.
+    pub code_type: Addr,
+    /// Where a thread finds its thread state.
+    pub thread_slot: ThreadSlot,
+    /// Which allocators are installed.
+    pub allocators: Allocators,
+    /// pymalloc's state, where pymalloc is in use.
+    pub pymalloc: Option<Pymalloc>,
+}
+
+/// Where a thread's Python thread state hangs from its fs base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadSlot {
+    /// None (glibc): the slot is at fs base + `offset`. Some (musl): follow the pointer at fs base +
+    /// this first.
+    pub indirect: Option<u64>,
+    /// Offset of the slot.
+    pub offset: u64,
+}
+
+/// A mapped ELF file.
+#[derive(Debug, Clone)]
+pub struct Module {
+    /// Its path as the target sees it, for messages.
+    pub path: String,
+    /// A path by which this process can open the same file (`/proc/PID/map_files/…` or
+    /// `/proc/PID/root/…`).
+    pub open_path: PathBuf,
+    /// Added to an ELF address to get the address in the target.
+    pub bias: u64,
+    /// Its PT_LOAD segments.
+    pub segments: Vec<Segment>,
+}
+
+/// A PT_LOAD segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// `p_vaddr`.
+    pub address: u64,
+    /// `p_memsz`.
+    pub memory_size: u64,
+    /// `p_offset`.
+    pub file_offset: u64,
+    /// `p_filesz`.
+    pub file_size: u64,
+    /// PF_W.
+    pub writable: bool,
+    /// PF_X.
+    pub executable: bool,
+}
+
+impl Module {
+    /// The offset in the file of an address in the target: what a uprobe is attached at.
+    #[must_use]
+    pub fn file_offset(&self, addr: Addr) -> Option<u64> {
+        let vaddr = addr.0.wrapping_sub(self.bias);
+        self.segments.iter().find_map(|s| {
+            let into = vaddr.checked_sub(s.address)?;
+            (into < s.file_size).then(|| s.file_offset + into)
+        })
+    }
+}
+
+/// A function of an allocator, at an address in the target and in the file that holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// Where it starts, in the target.
+    pub addr: Addr,
+    /// The file to attach to.
+    pub open_path: PathBuf,
+    /// `addr` as an offset in that file.
+    pub file_offset: u64,
+    /// Its first bytes (up to 128, fewer where the next function or the end is nearer).
+    pub code: Vec<u8>,
+}
+
+/// Four functions of one allocator table entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllocatorFunctions {
+    /// `malloc(ctx, size)`.
+    pub malloc: Function,
+    /// `calloc(ctx, n, size)`.
+    pub calloc: Function,
+    /// `realloc(ctx, block, size)`.
+    pub realloc: Function,
+    /// `free(ctx, block)`.
+    pub free: Function,
+}
+
+/// What the live tables hold.
+#[derive(Debug, Clone)]
+pub struct Allocators {
+    /// The kind, as a user knows it.
+    pub kind: AllocatorKind,
+    /// The functions behind the `obj` domain, after following tracemalloc's and the debug hooks'
+    /// contexts.
+    pub object: AllocatorFunctions,
+    /// Behind `mem`; equal to `object` by default.
+    pub memory: AllocatorFunctions,
+    /// Behind `raw`: these end in the C library.
+    pub raw: AllocatorFunctions,
+    /// Hooks found in front of them, as words for the report (`tracemalloc`, `debug hooks`).
+    pub hooks: Vec<&'static str>,
+}
+
+/// Which allocator serves small objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AllocatorKind {
+    /// The default.
+    Pymalloc,
+    /// `PYTHONMALLOC=malloc`: everything goes to the C library.
+    Malloc,
+    /// `PYTHONMALLOC=mimalloc` or unknown functions installed by an extension.
+    Other,
+}
+
+/// Where pymalloc keeps its state (main interpreter).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pymalloc {
+    /// `usedpools`: 64 pointers.
+    pub usedpools: Addr,
+    /// The variable that points to the array of `arena_object`s.
+    pub arenas: Addr,
+    /// The variable that holds the array's length, a u32.
+    pub maxarenas: Addr,
+    /// The variable `usable_arenas`, where it was found.
+    pub usable_arenas: Option<Addr>,
+    /// 16 KiB since 3.10.
+    pub pool_size: u64,
+    /// 1 MiB since 3.10.
+    pub arena_size: u64,
+}
+
+/// The C library's heap.
+#[derive(Debug, Clone)]
+pub struct LibcHeap {
+    /// As the target sees it.
+    pub path: String,
+    /// `glibc 2.36`, `musl`, …
+    pub name: String,
+    /// glibc's chunk headers can be read.
+    pub glibc: bool,
+    /// `malloc`.
+    pub malloc: Function,
+    /// `calloc`.
+    pub calloc: Function,
+    /// `realloc`.
+    pub realloc: Function,
+    /// `free`.
+    pub free: Function,
+    /// `posix_memalign`, `aligned_alloc`, `memalign`, where they exist; two names at one address
+    /// (an alias) are given once.
+    pub aligned: Vec<(&'static str, Function)>,
+}

@@ -1,0 +1,117 @@
+//! What a verdict is made from: plain numbers, no process behind them.
+
+use crate::units::Bytes;
+
+/// The allocator that owns a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Domain {
+    /// CPython's small-object allocator.
+    Pymalloc,
+    /// The C library's heap.
+    Malloc,
+    /// Anonymous mappings made by neither of them.
+    Mmap,
+}
+
+/// Names a site within one observation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SiteId(pub u32);
+
+/// A quantity over time, exact (counted, not sampled).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Series {
+    /// `(seconds since the start, value)`, in order of time.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// Live blocks of one pymalloc size class, by the allocator's own count.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassSeries {
+    /// 1..=32; blocks have 16 times as many bytes.
+    pub size_class: u32,
+    /// Number of live blocks.
+    pub live: Series,
+}
+
+/// One allocation site: what was seen of it, and what became of what it allocated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SiteEvidence {
+    /// Which.
+    pub id: SiteId,
+    /// Owner of its blocks.
+    pub domain: Domain,
+    /// Sampled allocations by size class (see `leak_common::keys::size_class`).
+    pub classes: Vec<SiteClass>,
+    /// How many bursts saw it allocate.
+    pub bursts: u32,
+    /// The blocks that outlived their burst and were followed since (a sample, bounded in number).
+    pub followed: Vec<Fate>,
+}
+
+/// A site's allocations of one size class.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SiteClass {
+    /// The class.
+    pub size_class: u32,
+    /// Allocations that bursts saw, weighted by the sampling (a count of 1 where all were taken).
+    pub allocations: f64,
+    /// Their bytes, weighted.
+    pub bytes: f64,
+    /// Of `allocations`: freed before the burst that saw them closed.
+    pub freed_in_burst: f64,
+}
+
+/// What became of one block that outlived its burst.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fate {
+    /// Seconds since the start, when it was allocated.
+    pub born_s: f64,
+    /// Its size as asked for.
+    pub size: Bytes,
+    /// Its size class.
+    pub size_class: u32,
+    /// How many allocations it stands for.
+    pub weight: f64,
+    /// When it was last known to be alive and the same, seconds since the start.
+    pub alive_until_s: f64,
+    /// How it ended, if it did.
+    pub end: End,
+}
+
+/// How the following of a block ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Alive and the same at the last look.
+    Alive,
+    /// Freed, or another block lies there now.
+    Died,
+    /// A block is there, but whether it is still the same could not be told.
+    Unknown,
+}
+
+/// All that one observation yields.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Evidence {
+    /// Length of the observation.
+    pub duration_s: f64,
+    /// Bursts that saw pymalloc, and the C heap.
+    pub pymalloc_bursts: u32,
+    /// See `pymalloc_bursts`.
+    pub malloc_bursts: u32,
+    /// Exact: live pymalloc blocks by class.
+    pub pymalloc_classes: Vec<ClassSeries>,
+    /// Exact: resident bytes of the process.
+    pub rss: Series,
+    /// Exact: resident anonymous bytes.
+    pub anonymous: Series,
+    /// Exact: bytes in pymalloc's arenas.
+    pub arenas: Series,
+    /// Exact: bytes of anonymous mappings that belong to neither pymalloc nor the C heap.
+    pub mapped: Series,
+    /// The sites.
+    pub sites: Vec<SiteEvidence>,
+    /// Events seen over events that happened, by the pools' own counts; None where not measured.
+    pub coverage: Option<f64>,
+    /// Records lost in the kernel (ring or maps full).
+    pub lost: u64,
+}

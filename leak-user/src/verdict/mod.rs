@@ -1,0 +1,96 @@
+//! From evidence to a verdict: pure functions of numbers.
+
+pub mod evidence;
+
+use crate::units::Bytes;
+use evidence::{Domain, Evidence, SiteId};
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why, in words for an on-call person: whole sentences without names of lines.
+    pub reasons: Vec<String>,
+    /// Accused sites, the worst first.
+    pub accused: Vec<Finding>,
+    /// The other sites that something is known of, by live bytes.
+    pub others: Vec<Finding>,
+    /// Growth of the whole process in bytes a second (of RSS), with its 95 % interval.
+    pub growth: Estimate,
+}
+
+/// What the whole observation says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// At least one site is accused.
+    Leak,
+    /// The process does not grow, and no site keeps what it allocates.
+    NoLeak,
+    /// Neither could be shown.
+    Inconclusive,
+}
+
+/// What is known of one site.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// Which.
+    pub site: SiteId,
+    /// Its domain.
+    pub domain: Domain,
+    /// How sure it is that this site leaks, 0 to 1.
+    pub confidence: f64,
+    /// How it grows.
+    pub trend: Trend,
+    /// Growth that it accounts for, bytes a second.
+    pub growth: Estimate,
+    /// Growth in blocks a second.
+    pub blocks_per_s: f64,
+    /// Estimate of what it allocated during the observation and is still alive.
+    pub live_bytes: Bytes,
+    /// See `live_bytes`.
+    pub live_count: u64,
+    /// Of the blocks that grew old, the share that is still alive.
+    pub survival: f64,
+    /// Why, in words.
+    pub reasons: Vec<String>,
+}
+
+/// A number and its 95 % interval.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Estimate {
+    /// The best guess.
+    pub value: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// How a site's live bytes move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trend {
+    /// Grows fast.
+    Steep,
+    /// Grows slowly.
+    Slow,
+    /// Grew, and stopped.
+    Saturated,
+    /// Up and down.
+    Sawtooth,
+    /// Does not move.
+    Flat,
+}
+
+/// Judges an observation.
+#[must_use]
+pub fn judge(evidence: &Evidence) -> Judgement {
+    let _ = evidence;
+    Judgement {
+        verdict: Verdict::Inconclusive,
+        reasons: Vec::new(),
+        accused: Vec::new(),
+        others: Vec::new(),
+        growth: Estimate::default(),
+    }
+}

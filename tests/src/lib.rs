@@ -1,0 +1,1 @@
+//! Real programs under real probes, with the truth beside them.
