@@ -15,6 +15,8 @@ pub struct Config {
     pub pymalloc: PymallocConfig,
     /// What one probe hit costs the target beside the program's own time, in ns.
     pub trap_ns: u64,
+    /// Where `sched_process_fork`'s record holds the child's pid (it moved between kernels).
+    pub fork_child_offset: u64,
 }
 
 /// How to walk Python frames; offsets in bytes. All zero: no Python frames.
@@ -53,8 +55,17 @@ pub struct PymallocConfig {
     pub usedpools: u64,
     /// `usable_arenas` in the target; 0 where it is not known.
     pub usable_arenas: u64,
+    /// The variable `arenas` in the target.
+    pub arenas: u64,
     /// `POOL_SIZE`.
     pub pool_size: u64,
+    /// `ARENA_SIZE`.
+    pub arena_size: u64,
+    /// 1 where `_PyObject_Realloc` carries its own copy of the allocation path, so that no probe on
+    /// `_PyObject_Malloc` sees it.
+    pub realloc_inlines_malloc: u64,
+    /// 1 where it carries its own copy of the path of `_PyObject_Free`.
+    pub realloc_inlines_free: u64,
 }
 
 /// Set for every burst; the kernel may close it early.

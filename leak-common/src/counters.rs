@@ -16,7 +16,7 @@ pub enum Counter {
     Unpredicted,
     /// A return probe fired without its entry (attached in between, or lost).
     UnmatchedReturn,
-    /// A native thread allocated: it has no Python stack.
+    /// A native thread or a thread outside Python allocated: it has no Python stack.
     NoPythonStack,
     /// Probe hits, gate open or not: each costs the target the trap.
     Hits,

@@ -68,6 +68,16 @@ pub struct Pending {
     pub released: u64,
 }
 
+/// What a burst last knew of a pool; the map's key is the pool's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct PoolSeen {
+    /// The burst that looked.
+    pub burst: u64,
+    /// Live blocks after the last event that it saw.
+    pub count: u64,
+}
+
 /// The size class of [`SiteKey`]: pymalloc's classes 1..=32, powers of two above.
 #[inline(always)]
 pub const fn size_class(size: u64) -> u32 {

@@ -1,2 +1,28 @@
+//! leaktrace's eBPF programs: what runs in the kernel when the target allocates, frees, maps, faults.
+//!
+//! Every program first asks whether it is the target's and whether the gate is open, then does as
+//! little as it can: count, remember the block, and send a stack when it is new. Needs Linux 5.17
+//! (`bpf_loop`).
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "atomic addition has no stable name on this target")]
+
+mod atomic;
+mod emit;
+mod gate;
+mod live;
+mod maps;
+mod probes;
+mod python;
+mod user;
+
+/// The kernel asks for GPL-compatible programs.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

@@ -3,6 +3,8 @@
 //! The data flows one way: `probe` (the kernel side, attached) → `collect` → `symbolize` → `ledger` →
 //! `verdict` → `snapshot` → `sink`. ARCHITECTURE.md has the map.
 
+pub mod collect;
+pub mod probe;
 pub mod snapshot;
 pub mod target;
 pub mod units;

@@ -1,0 +1,84 @@
+//! The gate: one variable that opens all probes of a burst and closes them at the same instant, and
+//! the account of what the burst has spent of the target's time.
+
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use leak_common::{config::Gate, counters::Counter};
+
+use crate::{
+    atomic, emit,
+    maps::{self, GATE, config},
+};
+
+/// An open gate, as seen when a probe was hit.
+pub struct Open {
+    gate: *mut Gate,
+    /// The burst.
+    pub burst: u64,
+    /// Sampling interval in bytes; 0: all.
+    pub interval: u64,
+    /// When the probe was hit.
+    pub now_ns: u64,
+}
+
+/// Counts the hit; Some if it is the target's and the gate is open.
+#[inline(always)]
+pub fn enter() -> Option<Open> {
+    maps::count(Counter::Hits);
+    let gate = GATE.get_ptr_mut(0)?;
+    // SAFETY: the verifier checked the pointer; the words are read one by one, and a burst that
+    // closes meanwhile is closed for the next hit.
+    let (burst, deadline, interval) =
+        unsafe { ((*gate).burst, (*gate).deadline_ns, (*gate).interval) };
+    if burst == 0 || !is_target() {
+        maps::count(Counter::ClosedHits);
+        return None;
+    }
+    // SAFETY: no precondition.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    let open = Open { gate, burst, interval, now_ns };
+    if now_ns >= deadline {
+        open.close();
+        return None;
+    }
+    Some(open)
+}
+
+impl Open {
+    /// Books what this hit cost; closes the gate when the burst's share is spent.
+    #[inline(always)]
+    pub fn leave(&self) {
+        // SAFETY: no precondition.
+        let took = unsafe { bpf_ktime_get_ns() } - self.now_ns;
+        // SAFETY: the verifier checked the pointer; the field is only ever added to atomically.
+        unsafe { atomic::add(&raw mut (*self.gate).spent_ns, took + config!(trap_ns)) };
+        // SAFETY: as above.
+        if unsafe { (*self.gate).spent_ns >= (*self.gate).limit_ns } {
+            self.close();
+        }
+    }
+
+    #[inline(always)]
+    fn close(&self) {
+        // SAFETY: the verifier checked the pointer. Two threads may both close: harmless, the user
+        // side takes the first record of a burst.
+        unsafe { (*self.gate).burst = 0 };
+        // SAFETY: as above.
+        emit::gate_closed(self.burst, unsafe { (*self.gate).spent_ns }, self.now_ns);
+    }
+}
+
+/// The generation that stack ids are made with.
+#[inline(always)]
+pub fn generation() -> u64 {
+    match GATE.get_ptr_mut(0) {
+        // SAFETY: the verifier checked the pointer.
+        Some(gate) => unsafe { (*gate).generation },
+        None => 0,
+    }
+}
+
+/// Is the running thread the target's?
+#[inline(always)]
+pub fn is_target() -> bool {
+    bpf_get_current_pid_tgid() >> 32 == config!(tgid)
+}

@@ -1,0 +1,85 @@
+//! The configuration and every map, with the reason for its size. The user side may enlarge the
+//! maps of blocks and sites before loading (`--exact`).
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+use leak_common::{
+    config::{Config, Gate},
+    counters::{COUNTERS, Counter},
+    keys::{LiveBlock, Pending, PoolSeen, SiteCounts, SiteKey},
+};
+
+/// Set by the user side before loading; the verifier sees constants.
+// SAFETY: integers only, for which all zeros are valid.
+#[unsafe(no_mangle)]
+pub static CONFIG: Config = unsafe { core::mem::zeroed() };
+
+/// Reads one field of the configuration. Volatile, since the zeros that the compiler sees are not
+/// what will be there.
+macro_rules! config {
+    ($($field:ident).+) => {
+        // SAFETY: a field of a static that nobody writes after loading.
+        unsafe { core::ptr::read_volatile(&raw const $crate::maps::CONFIG.$($field).+) }
+    };
+}
+pub(crate) use config;
+
+/// The one gate.
+#[map]
+pub static GATE: Array<Gate> = Array::with_max_entries(1, 0);
+
+/// [`Counter`]s.
+#[map]
+static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS as u32, 0);
+
+/// Bytes to go until the next sample, by CPU.
+#[map]
+pub static TO_NEXT_SAMPLE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Rare records. 4 MiB hold 4,000 of the longest stacks; the reader empties it many times a second.
+#[map]
+pub static RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// Sites: a service of 10,000 distinct stacks with a few size classes each fits.
+#[map]
+pub static SITES: HashMap<SiteKey, SiteCounts> =
+    HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+
+/// Recorded blocks not seen freed: some thousands a burst, emptied by the user side as they die.
+#[map]
+pub static LIVE: HashMap<u64, LiveBlock> = HashMap::with_max_entries(1 << 18, BPF_F_NO_PREALLOC);
+
+/// Pools touched in this burst: 32,768 are 512 MiB of small objects.
+#[map]
+pub static POOLS: HashMap<u64, PoolSeen> = HashMap::with_max_entries(1 << 15, BPF_F_NO_PREALLOC);
+
+/// Stacks already sent.
+#[map]
+pub static STACKS: HashMap<u64, u64> = HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+
+/// Page faults by stack.
+#[map]
+pub static FAULTS: HashMap<u64, u64> = HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+
+/// Calls under way, by thread.
+#[map]
+pub static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(1 << 14, BPF_F_NO_PREALLOC);
+
+/// Adds to a counter of this CPU.
+#[inline(always)]
+pub fn count_many(counter: Counter, n: u64) {
+    if let Some(slot) = COUNTS.get_ptr_mut(counter as u32) {
+        // SAFETY: the verifier checked the pointer; the slot is this CPU's, and a task that is
+        // preempted between read and write can lose an increment at worst.
+        unsafe { *slot += n };
+    }
+}
+
+/// Counts one.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    count_many(counter, 1);
+}

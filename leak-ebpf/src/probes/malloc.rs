@@ -1,0 +1,147 @@
+//! The C library's heap: malloc, calloc, realloc, free, posix_memalign, aligned_alloc, memalign.
+//!
+//! The result is known at return only: the entry leaves the call in [`PENDING`], the return probe
+//! books it. The return address at entry names the native caller.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::BPF_ANY,
+    helpers::bpf_get_current_pid_tgid,
+    macros::{uprobe, uretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+use leak_common::{
+    counters::Counter,
+    keys::{Pending, SiteKey, domain, size_class},
+};
+
+use crate::{
+    gate::{self, Open},
+    live,
+    maps::{self, PENDING},
+    python, user,
+};
+
+/// malloc(size)
+#[uprobe]
+pub fn malloc_enter(ctx: ProbeContext) -> u32 {
+    enter(&ctx, |ctx| Some((ctx.arg(0)?, 0, 0)))
+}
+
+/// calloc(n, size)
+#[uprobe]
+pub fn calloc_enter(ctx: ProbeContext) -> u32 {
+    enter(&ctx, |ctx| Some((ctx.arg::<u64>(0)?.wrapping_mul(ctx.arg(1)?), 0, 0)))
+}
+
+/// realloc(block, size)
+#[uprobe]
+pub fn realloc_enter(ctx: ProbeContext) -> u32 {
+    enter(&ctx, |ctx| Some((ctx.arg(1)?, 0, ctx.arg(0)?)))
+}
+
+/// memalign(alignment, size), aligned_alloc(alignment, size)
+#[uprobe]
+pub fn memalign_enter(ctx: ProbeContext) -> u32 {
+    enter(&ctx, |ctx| Some((ctx.arg(1)?, 0, 0)))
+}
+
+/// posix_memalign(&block, alignment, size)
+#[uprobe]
+pub fn posix_memalign_enter(ctx: ProbeContext) -> u32 {
+    enter(&ctx, |ctx| Some((ctx.arg(2)?, ctx.arg(0)?, 0)))
+}
+
+/// free(block)
+#[uprobe]
+pub fn free_enter(ctx: ProbeContext) -> u32 {
+    if let Some(open) = gate::enter() {
+        if let Some(block) = ctx.arg::<u64>(0) {
+            if block != 0 {
+                live::freed(&open, block);
+            }
+        }
+        open.leave();
+    }
+    0
+}
+
+/// All of them but free: the block is returned, or stored where posix_memalign was told.
+#[uretprobe]
+pub fn malloc_exit(ctx: RetProbeContext) -> u32 {
+    if let Some(open) = gate::enter() {
+        exit(&open, ctx.ret());
+        open.leave();
+    }
+    0
+}
+
+/// `arguments` gives size, out pointer and released block.
+#[inline(always)]
+fn enter(
+    ctx: &ProbeContext,
+    arguments: impl Fn(&ProbeContext) -> Option<(u64, u64, u64)>,
+) -> u32 {
+    let Some(open) = gate::enter() else { return 0 };
+    if let Some((size, out_pointer, released)) = arguments(ctx) {
+        let thread = bpf_get_current_pid_tgid();
+        let taken = live::sampled(&open, size);
+        if taken || released != 0 {
+            let site = SiteKey {
+                stack: if taken { python::stack_id() } else { 0 },
+                native_leaf: if taken { return_address(ctx) } else { 0 },
+                domain: if taken { domain::MALLOC } else { 0 },
+                size_class: size_class(size),
+            };
+            let pending = Pending { site, size, out_pointer, released };
+            if PENDING.insert(thread, pending, u64::from(BPF_ANY)).is_err() {
+                maps::count(Counter::MapFull);
+            }
+        }
+    }
+    open.leave();
+    0
+}
+
+#[inline(always)]
+fn exit(open: &Open, result: u64) {
+    let thread = bpf_get_current_pid_tgid();
+    // SAFETY: copied at once; only this thread writes its entry.
+    let Some(pending) = (unsafe { PENDING.get(thread) }).copied() else {
+        if open.interval == 0 {
+            maps::count(Counter::UnmatchedReturn);
+        }
+        return;
+    };
+    if PENDING.remove(thread).is_err() {
+        return;
+    }
+    let block = if pending.out_pointer == 0 {
+        result
+    } else if result == 0 {
+        match user::pointer(pending.out_pointer) {
+            Some(block) => block,
+            None => {
+                maps::count(Counter::ReadFault);
+                return;
+            }
+        }
+    } else {
+        return;
+    };
+    // A failed realloc leaves the old block; realloc to 0 bytes frees it and returns NULL.
+    if pending.released != 0 && (block != 0 || pending.size == 0) {
+        live::freed(open, pending.released);
+    }
+    if block != 0 && pending.site.domain != 0 {
+        live::allocated(open, &pending.site, block, pending.size);
+    }
+}
+
+/// Where the caller goes on: on top of the stack, since the probe sits before anything is pushed.
+#[inline(always)]
+fn return_address(ctx: &ProbeContext) -> u64 {
+    // SAFETY: the kernel hands a valid pt_regs to the program.
+    let stack_pointer = unsafe { (*ctx.as_ptr().cast::<aya_ebpf::bindings::pt_regs>()).rsp };
+    user::read(stack_pointer).unwrap_or(0)
+}

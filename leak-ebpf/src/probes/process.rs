@@ -1,0 +1,38 @@
+//! The target's threads and children: fork, exec, exit.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext,
+};
+use leak_common::event::kind;
+
+use crate::{emit, gate, maps::config};
+
+/// `sched:sched_process_exit`: a thread ended.
+#[tracepoint]
+pub fn process_exit(_ctx: TracePointContext) -> u32 {
+    if gate::is_target() {
+        emit::process(kind::EXIT, config!(tgid), bpf_get_current_pid_tgid() & 0xffff_ffff);
+    }
+    0
+}
+
+/// `sched:sched_process_exec`: the process replaced its program.
+#[tracepoint]
+pub fn process_exec(_ctx: TracePointContext) -> u32 {
+    if gate::is_target() {
+        emit::process(kind::EXEC, config!(tgid), 0);
+    }
+    0
+}
+
+/// `sched:sched_process_fork`: a thread or a child was born.
+#[tracepoint]
+pub fn process_fork(ctx: TracePointContext) -> u32 {
+    if gate::is_target() {
+        let offset = config!(fork_child_offset) as usize;
+        // SAFETY: the offset is read from the tracepoint's own format.
+        let child = unsafe { ctx.read_at::<u32>(offset) };
+        emit::process(kind::FORK, config!(tgid), u64::from(child.unwrap_or(0)));
+    }
+    0
+}

@@ -1,0 +1,194 @@
+//! Decodes ring buffer records: length and kind checked, fields copied, nothing trusted.
+
+use leak_common::{MAX_FRAMES, event::kind};
+
+use crate::units::{Addr, Bytes, Nanos, Tid};
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A stack seen for the first time.
+    Stack {
+        /// Its id.
+        id: u64,
+        /// Packed frames, innermost first.
+        frames: Vec<u64>,
+    },
+    /// A mapping was made.
+    Mmap {
+        /// Where.
+        region: Region,
+        /// It is anonymous and private.
+        anonymous: bool,
+        /// Who.
+        origin: Origin,
+    },
+    /// Mappings were removed from a range.
+    Munmap {
+        /// The range.
+        region: Region,
+        /// When.
+        time: Nanos,
+    },
+    /// A mapping moved or changed its size.
+    Mremap {
+        /// What it was.
+        old: Region,
+        /// What it is.
+        new: Region,
+        /// Who.
+        origin: Origin,
+    },
+    /// The program break moved.
+    Brk {
+        /// Where it was, None where that is not known.
+        before: Option<Addr>,
+        /// Where it is.
+        now: Addr,
+        /// Who.
+        origin: Origin,
+    },
+    /// The kernel ended a burst.
+    GateClosed {
+        /// The burst.
+        burst: u64,
+    },
+    /// A thread ended.
+    Exit {
+        /// The thread, as the initial pid namespace numbers it.
+        tid: Tid,
+    },
+    /// The process replaced its program.
+    Exec,
+    /// A thread or process was born.
+    Fork {
+        /// The new one, as the initial pid namespace numbers it.
+        child: Tid,
+    },
+}
+
+/// A range of the target's addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Region {
+    /// Start.
+    pub start: Addr,
+    /// Length.
+    pub length: Bytes,
+}
+
+/// Who did it, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The Python stack; 0: none.
+    pub stack: u64,
+    /// The thread.
+    pub tid: Tid,
+    /// When.
+    pub time: Nanos,
+}
+
+/// The record makes no sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("record of kind {kind} with {length} bytes makes no sense")]
+pub struct BadRecord {
+    /// Its kind, 0 where it was too short to have one.
+    pub kind: u32,
+    /// Its length.
+    pub length: usize,
+}
+
+const MAP_PRIVATE: u64 = 2;
+const MAP_ANONYMOUS: u64 = 0x20;
+
+/// Decodes one record.
+///
+/// # Errors
+/// [`BadRecord`] where it is too short for its kind, or of an unknown kind.
+pub fn decode(record: &[u8]) -> Result<Event, BadRecord> {
+    let kind = half(record, 0).unwrap_or(0);
+    parse(kind, record).ok_or(BadRecord { kind, length: record.len() })
+}
+
+fn half(record: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(record.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn parse(kind: u32, record: &[u8]) -> Option<Event> {
+    let word = |index: usize| -> Option<u64> {
+        let at = 16 + 8 * index;
+        Some(u64::from_le_bytes(record.get(at..at + 8)?.try_into().ok()?))
+    };
+    let tid = Tid(half(record, 4)?);
+    let time = Nanos(u64::from_le_bytes(record.get(8..16)?.try_into().ok()?));
+    let region = |start, length| Region { start: Addr(start), length: Bytes(length) };
+    let origin = |stack| Origin { stack, tid, time };
+    Some(match kind {
+        kind::STACK => {
+            let len = usize::try_from(word(1)?).ok().filter(|len| (1..=MAX_FRAMES).contains(len))?;
+            let frames = (0..len).map(|i| word(2 + i)).collect::<Option<_>>()?;
+            Event::Stack { id: word(0)?, frames }
+        }
+        kind::MMAP => {
+            let flags = word(4)? >> 32;
+            let anonymous = flags & (MAP_ANONYMOUS | MAP_PRIVATE) == MAP_ANONYMOUS | MAP_PRIVATE
+                || flags & MAP_ANONYMOUS != 0;
+            Event::Mmap { region: region(word(0)?, word(1)?), anonymous, origin: origin(word(6)?) }
+        }
+        kind::MUNMAP => Event::Munmap { region: region(word(0)?, word(1)?), time },
+        kind::MREMAP => Event::Mremap {
+            old: region(word(2)?, word(3)?),
+            new: region(word(0)?, word(1)?),
+            origin: origin(word(6)?),
+        },
+        kind::BRK => {
+            let before = Some(Addr(word(2)?)).filter(|addr| !addr.is_null());
+            Event::Brk { before, now: Addr(word(0)?), origin: origin(word(6)?) }
+        }
+        kind::GATE_CLOSED => Event::GateClosed { burst: word(0)? },
+        kind::EXIT => Event::Exit { tid: Tid(u32::try_from(word(1)?).ok()?) },
+        kind::EXEC => Event::Exec,
+        kind::FORK => Event::Fork { child: Tid(u32::try_from(word(1)?).ok()?) },
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: u32, words: &[u64]) -> Vec<u8> {
+        let mut bytes = [kind.to_le_bytes(), 7_u32.to_le_bytes()].concat();
+        bytes.extend(99_u64.to_le_bytes());
+        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        bytes
+    }
+
+    #[test]
+    fn a_stack_ends_where_it_says() {
+        let bytes = record(kind::STACK, &[5, 2, 10, 20, 0, 0]);
+        assert_eq!(decode(&bytes), Ok(Event::Stack { id: 5, frames: vec![10, 20] }));
+    }
+
+    #[test]
+    fn a_stack_that_claims_too_much_is_refused() {
+        for words in [&[5, 3, 10, 20][..], &[5, 129], &[5, u64::MAX], &[5, 0]] {
+            assert!(decode(&record(kind::STACK, words)).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_kind_is_refused() {
+        let bytes = record(99, &[0; 8]);
+        assert_eq!(decode(&bytes), Err(BadRecord { kind: 99, length: bytes.len() }));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn garbage_is_survived(mut bytes: Vec<u8>, kind in 0_u8..12) {
+            if let Some(first) = bytes.first_mut() {
+                *first = kind;
+            }
+            let _ = decode(&bytes);
+        }
+    }
+}

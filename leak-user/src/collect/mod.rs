@@ -1,0 +1,3 @@
+//! From bytes that the kernel side sent to typed events.
+
+pub mod decode;

@@ -1,0 +1,167 @@
+//! One burst: attach, open the gate, wait for its end, drop everything at once.
+
+use std::time::Instant;
+
+use aya::{
+    Ebpf,
+    maps::{Array, MapData},
+};
+use leak_common::{config::Gate, counters::Counter};
+use nix::time::{ClockId, clock_gettime};
+
+use super::{
+    attach::{self, Detaching},
+    error::ProbeError,
+    plan::Probe,
+    ring::Ring,
+    tables::{Counts, Tables, take},
+};
+use crate::{
+    collect::decode::Event,
+    units::{Nanos, Pid},
+};
+
+/// What a burst may do.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// How much of the target's time it may spend while the gate is open.
+    pub limit: Nanos,
+    /// How long the gate is open at most.
+    pub longest: Nanos,
+    /// Mean distance of samples in bytes; 0: every allocation.
+    pub interval: u64,
+}
+
+/// How a burst went.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome {
+    /// Its number, from 1.
+    pub burst: u64,
+    /// When the gate was opened and closed.
+    pub opened: Nanos,
+    /// See `opened`.
+    pub closed: Nanos,
+    /// What the programs say they spent, trap and run, while the gate was open.
+    pub spent: Nanos,
+    /// What was counted from before the attach to after the drop.
+    pub counts: Counts,
+    /// Time from the first attach to the gate's opening, and from its closing to the drop.
+    pub attach_time: Nanos,
+    /// See `attach_time`.
+    pub detach_time: Nanos,
+}
+
+impl Outcome {
+    /// Hits while the gate was closed: between the attach of the first probe and the removal of the
+    /// last.
+    #[must_use]
+    pub fn closed_hits(&self) -> u64 {
+        self.counts.get(Counter::ClosedHits)
+    }
+}
+
+/// The gate's user side.
+pub struct Bursts {
+    gate: Array<MapData, Gate>,
+    generation: u64,
+    last: u64,
+    detaching: Vec<Detaching>,
+}
+
+/// `CLOCK_MONOTONIC`, as the programs read it.
+#[must_use]
+pub fn now() -> Nanos {
+    // The clock always exists.
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or(nix::sys::time::TimeSpec::new(0, 0));
+    Nanos(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}
+
+impl Bursts {
+    /// Takes the gate out of the object.
+    ///
+    /// # Errors
+    /// [`ProbeError`] where the object has none.
+    pub fn new(ebpf: &mut Ebpf) -> Result<Self, ProbeError> {
+        Ok(Self { gate: take(ebpf, "GATE")?, generation: 0, last: 0, detaching: Vec::new() })
+    }
+
+    /// From the next burst on, every stack gets a new id and is sent again.
+    pub fn new_generation(&mut self) {
+        self.generation += 1;
+    }
+
+    /// Runs one burst. Events that arrive meanwhile are added to `events`.
+    ///
+    /// # Errors
+    /// [`ProbeError`] where a probe can't be attached (the target has ended, say) or a map fails.
+    pub fn run(
+        &mut self,
+        ebpf: &mut Ebpf,
+        tables: &Tables,
+        ring: &mut Ring,
+        pid: Pid,
+        probes: &[Probe],
+        terms: Terms,
+        events: &mut Vec<Event>,
+    ) -> Result<Outcome, ProbeError> {
+        self.detaching.retain(|detaching| !detaching.finished());
+        self.last += 1;
+        let burst = self.last;
+        let before = tables.counts()?;
+        let start = Instant::now();
+        let attached = attach::attach(ebpf, pid, probes)?;
+        let attach_time = elapsed(start);
+
+        let opened = now();
+        let deadline = opened.0.saturating_add(terms.longest.0);
+        let gate = Gate {
+            burst,
+            deadline_ns: deadline,
+            limit_ns: terms.limit.0,
+            spent_ns: 0,
+            interval: terms.interval,
+            generation: self.generation,
+        };
+        let outcome = self.set(gate).map(|()| {
+            let first = events.len();
+            while now().0 < deadline {
+                ring.wait(Nanos(deadline.saturating_sub(now().0)));
+                ring.drain(events);
+                if events[first..].contains(&Event::GateClosed { burst }) {
+                    break;
+                }
+            }
+        });
+        let closed = now();
+        let start = Instant::now();
+        self.detaching.push(attached.detach());
+        outcome?;
+        let spent = Nanos(self.gate.get(&0, 0).map_err(map_failed)?.spent_ns);
+        self.set(Gate { burst: 0, spent_ns: spent.0, ..gate })?;
+        let detach_time = elapsed(start);
+        let counts = tables.counts()?.since(&before);
+        Ok(Outcome { burst, opened, closed, spent, counts, attach_time, detach_time })
+    }
+
+    fn set(&mut self, gate: Gate) -> Result<(), ProbeError> {
+        self.gate.set(0, gate, 0).map_err(map_failed)
+    }
+}
+
+impl Drop for Bursts {
+    /// The kernel would remove the probes anyway; waiting here keeps a process that goes on (a test)
+    /// from counting them as left behind.
+    fn drop(&mut self) {
+        for detaching in self.detaching.drain(..) {
+            detaching.wait();
+        }
+    }
+}
+
+fn map_failed(source: aya::maps::MapError) -> ProbeError {
+    ProbeError::Map { map: "GATE", source }
+}
+
+fn elapsed(start: Instant) -> Nanos {
+    Nanos(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+}

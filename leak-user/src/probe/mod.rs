@@ -1,0 +1,15 @@
+//! The kernel side: which instructions are probed, loading, attaching, bursts and their budget.
+//!
+//! The only place that names aya. Needs Linux 5.17 with BTF, and CAP_BPF, CAP_PERFMON (attaching to
+//! another user's process: CAP_SYS_PTRACE too).
+
+pub mod attach;
+pub mod burst;
+pub mod error;
+pub mod object;
+pub mod plan;
+pub mod prologue;
+pub mod ring;
+pub mod tables;
+pub mod tracefs;
+pub mod watch;

@@ -1,0 +1,50 @@
+//! Loads the eBPF object with the target's configuration.
+
+use aya::{Ebpf, EbpfLoader, programs::Program};
+use leak_common::config::Config;
+
+use super::error::ProbeError;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/leak-ebpf"));
+
+/// How many recorded blocks and sites the kernel can hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity {
+    /// Blocks not seen freed.
+    pub live: u32,
+    /// Sites.
+    pub sites: u32,
+}
+
+impl Capacity {
+    /// For bursts.
+    pub const BURSTS: Self = Self { live: 1 << 18, sites: 1 << 16 };
+    /// For tracing everything.
+    pub const EXACT: Self = Self { live: 1 << 22, sites: 1 << 18 };
+}
+
+/// Makes the maps and has every program verified.
+///
+/// # Errors
+/// [`ProbeError::Load`], [`ProbeError::Program`].
+pub fn load(config: &Config, capacity: Capacity) -> Result<Ebpf, ProbeError> {
+    let mut ebpf = EbpfLoader::new()
+        .override_global("CONFIG", config, true)
+        .map_max_entries("LIVE", capacity.live)
+        .map_max_entries("SITES", capacity.sites)
+        .load(OBJECT)
+        .map_err(|e| ProbeError::Load(Box::new(e)))?;
+    for (name, program) in ebpf.programs_mut() {
+        let loaded = match program {
+            Program::UProbe(p) => p.load(),
+            Program::TracePoint(p) => p.load(),
+            Program::PerfEvent(p) => p.load(),
+            _ => continue,
+        };
+        loaded.map_err(|e| ProbeError::Program {
+            program: name.to_owned(),
+            source: Box::new(e),
+        })?;
+    }
+    Ok(ebpf)
+}

@@ -1,0 +1,165 @@
+//! Which instruction of a function is probed.
+//!
+//! A probe on an instruction that the kernel must single-step costs the target about ten times as
+//! much as one on an instruction that it emulates. So: the first emulated instruction of the
+//! straight-line prologue at which the arguments are still in their registers and the return address
+//! is still on top of the stack; where there is none, the entry.
+//!
+//! Emulated on x86-64 since Linux 4.x (`arch/x86/kernel/uprobes.c`): `push` of a register, `nop`, and
+//! near `jmp`, `call` and conditional jumps.
+
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
+    OpAccess, Register,
+};
+
+/// The registers of the first three integer arguments.
+const ARGUMENTS: [Register; 3] = [Register::RDI, Register::RSI, Register::RDX];
+
+/// Longest prologue looked at.
+const MAX_INSTRUCTIONS: usize = 24;
+
+/// Where to probe a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Point {
+    /// Bytes from the function's start.
+    pub offset: u64,
+    /// The kernel emulates the instruction there.
+    pub emulated: bool,
+}
+
+/// Chooses the point from the function's first bytes.
+#[must_use]
+pub fn choose(code: &[u8]) -> Point {
+    let entry = Point { offset: 0, emulated: false };
+    let mut info = InstructionInfoFactory::new();
+    for instruction in Decoder::with_ip(64, code, 0, DecoderOptions::NONE).iter().take(MAX_INSTRUCTIONS)
+    {
+        if instruction.is_invalid() {
+            return entry;
+        }
+        if emulated(&instruction, code) {
+            return Point { offset: instruction.ip(), emulated: true };
+        }
+        let spoils = info.info(&instruction).used_registers().iter().any(|used| {
+            let register = used.register().full_register();
+            writes(used.access()) && (ARGUMENTS.contains(&register) || register == Register::RSP)
+        });
+        if spoils || instruction.flow_control() != FlowControl::Next {
+            return entry;
+        }
+    }
+    entry
+}
+
+fn writes(access: OpAccess) -> bool {
+    !matches!(access, OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess)
+}
+
+/// Does the kernel emulate it? Prefixed forms (`data16`, `bnd`) are not.
+fn emulated(instruction: &Instruction, code: &[u8]) -> bool {
+    let start = instruction.ip() as usize;
+    let first = code.get(start).copied().unwrap_or(0);
+    match instruction.code() {
+        // One byte, or two with REX.B for r8 to r15.
+        Code::Push_r64 => matches!(first, 0x50..=0x57 | 0x41),
+        Code::Nopd | Code::Nopw | Code::Nopq => first == 0x90 && instruction.len() == 1,
+        Code::Jmp_rel8_64 | Code::Jmp_rel32_64 | Code::Call_rel32_64 => {
+            matches!(first, 0xeb | 0xe9 | 0xe8)
+        }
+        _ => instruction.mnemonic() != Mnemonic::Jrcxz
+            && instruction.flow_control() == FlowControl::ConditionalBranch
+            && matches!(first, 0x70..=0x7f | 0x0f),
+    }
+}
+
+/// Does the function's own code call or jump to `callee`? Follows its branches, at most
+/// `MAX_BODY` instructions; `code` holds bytes from its start on, addresses count from `address`.
+#[must_use]
+pub fn calls(code: &[u8], address: u64, callee: u64) -> bool {
+    const MAX_BODY: usize = 4096;
+    let end = address + code.len() as u64;
+    let mut seen = std::collections::HashSet::new();
+    let mut blocks = vec![address];
+    while let Some(start) = blocks.pop() {
+        let mut at = start;
+        while (address..end).contains(&at) && seen.len() < MAX_BODY && seen.insert(at) {
+            let bytes = &code[(at - address) as usize..];
+            let instruction = Decoder::with_ip(64, bytes, at, DecoderOptions::NONE).decode();
+            if instruction.is_invalid() {
+                break;
+            }
+            let target = instruction.near_branch_target();
+            match instruction.flow_control() {
+                FlowControl::Call if target == callee => return true,
+                FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall => {}
+                FlowControl::ConditionalBranch => blocks.push(target),
+                FlowControl::UnconditionalBranch => {
+                    blocks.push(target);
+                    break;
+                }
+                _ => break,
+            }
+            at = instruction.next_ip();
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skips_to_the_push() {
+        // lea -0x1(%rsi),%rax; push %rbx; mov %rsi,%rbx: _PyObject_Malloc of 3.11.7
+        let code = [0x48, 0x8d, 0x46, 0xff, 0x53, 0x48, 0x89, 0xf3];
+        assert_eq!(choose(&code), Point { offset: 4, emulated: true });
+    }
+
+    #[test]
+    fn takes_a_conditional_jump() {
+        // test %rsi,%rsi; je …: _PyObject_Free
+        let code = [0x48, 0x85, 0xf6, 0x74, 0x7b, 0x48, 0x89, 0xf1];
+        assert_eq!(choose(&code), Point { offset: 3, emulated: true });
+        // test %rsi,%rsi; je (near)
+        let code = [0x48, 0x85, 0xf6, 0x0f, 0x84, 0xaf, 0, 0, 0];
+        assert_eq!(choose(&code), Point { offset: 3, emulated: true });
+    }
+
+    #[test]
+    fn a_high_register_is_pushed_with_a_prefix() {
+        assert_eq!(choose(&[0x41, 0x54, 0x55]), Point { offset: 0, emulated: true });
+    }
+
+    #[test]
+    fn stops_where_an_argument_or_the_stack_pointer_changes() {
+        // mov %rdx,%rsi; push %rbx
+        assert_eq!(choose(&[0x48, 0x89, 0xd6, 0x53]), Point { offset: 0, emulated: false });
+        // sub $8,%rsp; push %rbx
+        assert_eq!(choose(&[0x48, 0x83, 0xec, 8, 0x53]), Point { offset: 0, emulated: false });
+        // mov $1,%esi; push %rbx
+        assert_eq!(choose(&[0xbe, 1, 0, 0, 0, 0x53]), Point { offset: 0, emulated: false });
+        assert_eq!(choose(&[]), Point { offset: 0, emulated: false });
+    }
+
+    #[test]
+    fn finds_calls_behind_branches() {
+        // 0: je +5 -> 7; 2: call 0x100; 7: ret
+        let code = [0x74, 5, 0xe8, 0xf9, 0, 0, 0, 0xc3];
+        assert!(calls(&code, 0, 0x100));
+        assert!(!calls(&code, 0, 0x104));
+        // 0: ret; 1: call: not reached
+        let code = [0xc3, 0xe8, 0xfa, 0, 0, 0];
+        assert!(!calls(&code, 0, 0x100));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn garbage_is_survived(code: Vec<u8>) {
+            let point = choose(&code);
+            proptest::prop_assert!(point.offset == 0 || point.offset < code.len() as u64);
+            calls(&code, 0x1000, 0x1003);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Reads and prunes the maps that the programs fill.
+
+use aya::{
+    Ebpf,
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
+};
+use leak_common::{
+    counters::{COUNTERS, Counter},
+    keys::{LiveBlock, SiteCounts, SiteKey},
+};
+
+use super::error::ProbeError;
+use crate::units::Addr;
+
+/// Takes a map out of the object.
+pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, ProbeError> {
+    let map = ebpf.take_map(name).ok_or_else(|| ProbeError::Missing(name.to_owned()))?;
+    T::try_from(map).map_err(|source| ProbeError::Map { map: name, source })
+}
+
+/// The maps.
+pub struct Tables {
+    counts: PerCpuArray<MapData, u64>,
+    sites: HashMap<MapData, SiteKey, SiteCounts>,
+    live: HashMap<MapData, u64, LiveBlock>,
+    faults: HashMap<MapData, u64, u64>,
+    stacks: HashMap<MapData, u64, u64>,
+}
+
+/// What was counted, summed over the CPUs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts([u64; COUNTERS]);
+
+impl Counts {
+    /// One counter.
+    #[must_use]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
+    }
+
+    /// What was added since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i].saturating_sub(before.0[i])))
+    }
+}
+
+impl Tables {
+    /// Takes the maps out of the object.
+    ///
+    /// # Errors
+    /// [`ProbeError`] where the object lacks one.
+    pub fn new(ebpf: &mut Ebpf) -> Result<Self, ProbeError> {
+        Ok(Self {
+            counts: take(ebpf, "COUNTS")?,
+            sites: take(ebpf, "SITES")?,
+            live: take(ebpf, "LIVE")?,
+            faults: take(ebpf, "FAULTS")?,
+            stacks: take(ebpf, "STACKS")?,
+        })
+    }
+
+    /// The counters.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn counts(&self) -> Result<Counts, ProbeError> {
+        let mut counts = Counts::default();
+        for (index, slot) in (0..).zip(&mut counts.0) {
+            let by_cpu = self.counts.get(&index, 0).map_err(failed("COUNTS"))?;
+            *slot = by_cpu.iter().sum();
+        }
+        Ok(counts)
+    }
+
+    /// Every site with its counts.
+    pub fn sites(&self) -> impl Iterator<Item = (SiteKey, SiteCounts)> + '_ {
+        // An entry that vanishes while the map is walked is no loss: it is gone.
+        self.sites.iter().filter_map(Result::ok)
+    }
+
+    /// Every recorded block that was not seen freed.
+    pub fn live(&self) -> impl Iterator<Item = (Addr, LiveBlock)> + '_ {
+        self.live.iter().filter_map(Result::ok).map(|(addr, block)| (Addr(addr), block))
+    }
+
+    /// The block at an address, if it is still booked.
+    #[must_use]
+    pub fn block(&self, addr: Addr) -> Option<LiveBlock> {
+        self.live.get(&addr.0, 0).ok()
+    }
+
+    /// Forgets a block, so that its place can be used.
+    pub fn forget(&mut self, addr: Addr) {
+        // Not there: freed meanwhile, which is what is wanted.
+        let _ = self.live.remove(&addr.0);
+    }
+
+    /// Page faults by stack id.
+    pub fn faults(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.faults.iter().filter_map(Result::ok)
+    }
+
+    /// Makes the kernel send a stack again when it next sees it.
+    pub fn resend(&mut self, stack: u64) {
+        let _ = self.stacks.remove(&stack);
+    }
+}
+
+fn failed(map: &'static str) -> impl Fn(MapError) -> ProbeError {
+    move |source| ProbeError::Map { map, source }
+}

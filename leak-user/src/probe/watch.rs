@@ -1,0 +1,69 @@
+//! The watch tier: what is attached from the first moment to the last.
+
+use aya::{
+    Ebpf,
+    programs::{
+        PerfEvent, Program, TracePoint,
+        perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
+    },
+};
+
+use super::error::ProbeError;
+use crate::units::{Pid, Tid};
+
+/// Program, category, tracepoint.
+const TRACEPOINTS: [(&str, &str, &str); 11] = [
+    ("mmap_enter", "syscalls", "sys_enter_mmap"),
+    ("mmap_exit", "syscalls", "sys_exit_mmap"),
+    ("munmap_enter", "syscalls", "sys_enter_munmap"),
+    ("munmap_exit", "syscalls", "sys_exit_munmap"),
+    ("mremap_enter", "syscalls", "sys_enter_mremap"),
+    ("mremap_exit", "syscalls", "sys_exit_mremap"),
+    ("brk_enter", "syscalls", "sys_enter_brk"),
+    ("brk_exit", "syscalls", "sys_exit_brk"),
+    ("process_exit", "sched", "sched_process_exit"),
+    ("process_exec", "sched", "sched_process_exec"),
+    ("process_fork", "sched", "sched_process_fork"),
+];
+
+/// One page fault in so many is looked at.
+pub const FAULT_PERIOD: u64 = 16;
+
+/// Attaches the tracepoints, and page-fault sampling to each of the target's threads; threads born
+/// later inherit it. They stay until the object is dropped.
+///
+/// # Errors
+/// [`ProbeError::Program`] of the first that failed.
+pub fn attach(ebpf: &mut Ebpf, pid: Pid, threads: &[Tid]) -> Result<(), ProbeError> {
+    for (name, category, tracepoint) in TRACEPOINTS {
+        let program: &mut TracePoint = program(ebpf, name)?;
+        program.attach(category, tracepoint).map_err(refused(name))?;
+    }
+    let faults: &mut PerfEvent = program(ebpf, "page_fault")?;
+    for thread in threads {
+        let attached = faults.attach(
+            PerfEventConfig::Software(SoftwareEvent::PageFaults),
+            PerfEventScope::OneProcess { pid: thread.0, cpu: None },
+            SamplePolicy::Period(FAULT_PERIOD),
+            true,
+        );
+        // A thread that ended meanwhile needs none; the main thread has to be there.
+        if let (Err(error), true) = (attached, thread.0 == pid.0) {
+            return Err(refused("page_fault")(error));
+        }
+    }
+    Ok(())
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, ProbeError>
+where
+    &'a mut P: TryFrom<&'a mut Program>,
+{
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or_else(|| ProbeError::Missing(name.to_owned()))
+}
+
+fn refused(program: &'static str) -> impl Fn(aya::programs::ProgramError) -> ProbeError {
+    move |source| ProbeError::Program { program: program.to_owned(), source: Box::new(source) }
+}
