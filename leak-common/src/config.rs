@@ -13,8 +13,6 @@ pub struct Config {
     pub python: PythonConfig,
     /// Where pymalloc keeps its pools.
     pub pymalloc: PymallocConfig,
-    /// What one probe hit costs the target beside the program's own time, in ns.
-    pub trap_ns: u64,
     /// Where `sched_process_fork`'s record holds the child's pid (it moved between kernels).
     pub fork_child_offset: u64,
 }
@@ -82,6 +80,13 @@ pub struct Gate {
     pub spent_ns: u64,
     /// Mean distance of the samples in bytes; 0: all.
     pub interval: u64,
+    /// What one hit costs the target beside the program's own time, in ns.
+    pub trap_ns: u64,
+    /// The same for a return probe.
+    pub return_trap_ns: u64,
+    /// 1: when the kernel closes the gate, it notes what the surviving blocks hold
+    /// ([`crate::keys::LiveBlock::content`]).
+    pub note_content: u64,
     /// Changed when a code object's address was found reused: makes all stack ids new.
     pub generation: u64,
 }

@@ -32,10 +32,8 @@ pub struct SiteCounts {
     pub allocs: u64,
     /// Their bytes, as asked for.
     pub bytes: u64,
-    /// Recorded allocations that were freed within the same burst.
+    /// Recorded allocations that were freed before their burst closed.
     pub frees: u64,
-    /// Recorded allocations that were freed in a later burst.
-    pub late_frees: u64,
 }
 
 /// A recorded block that has not been seen freed; the map's key is its address.
@@ -52,7 +50,17 @@ pub struct LiveBlock {
     pub burst: u64,
     /// The sampling interval in force (0: every allocation was taken).
     pub interval: u64,
+    /// When `content` was noted, 0: not yet.
+    pub noted_ns: u64,
+    /// The word before the block: glibc's chunk size, for blocks of its heap.
+    pub header: u64,
+    /// The first bytes of the block when the gate closed, to tell it later from another block at the
+    /// same address. May reach beyond the block's end.
+    pub content: [u64; CONTENT_WORDS],
 }
+
+/// Words of [`LiveBlock::content`]: GC header, pre-header and the first fields of an object.
+pub const CONTENT_WORDS: usize = 7;
 
 /// An allocation under way in one thread: from the entry probe to the return probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

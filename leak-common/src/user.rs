@@ -12,11 +12,11 @@ macro_rules! pod {
 }
 
 pod! {
-    config::Config = 8 * (4 + 11 + 7),
-    config::Gate = 8 * 6,
+    config::Config = 8 * (3 + 11 + 7),
+    config::Gate = 8 * 9,
     keys::SiteKey = 24,
-    keys::SiteCounts = 32,
-    keys::LiveBlock = 56,
+    keys::SiteCounts = 24,
+    keys::LiveBlock = 8 * 16,
     keys::Pending = 48,
     keys::PoolSeen = 16,
 }

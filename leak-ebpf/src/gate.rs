@@ -6,6 +6,7 @@ use leak_common::{config::Gate, counters::Counter};
 
 use crate::{
     atomic, emit,
+    live,
     maps::{self, GATE, config},
 };
 
@@ -47,10 +48,23 @@ impl Open {
     /// Books what this hit cost; closes the gate when the burst's share is spent.
     #[inline(always)]
     pub fn leave(&self) {
+        // SAFETY: the verifier checked the pointer.
+        self.book(unsafe { (*self.gate).trap_ns });
+    }
+
+    /// The same for a return probe.
+    #[inline(always)]
+    pub fn leave_return(&self) {
+        // SAFETY: the verifier checked the pointer.
+        self.book(unsafe { (*self.gate).return_trap_ns });
+    }
+
+    #[inline(always)]
+    fn book(&self, trap_ns: u64) {
         // SAFETY: no precondition.
         let took = unsafe { bpf_ktime_get_ns() } - self.now_ns;
-        // SAFETY: the verifier checked the pointer; the field is only ever added to atomically.
-        unsafe { atomic::add(&raw mut (*self.gate).spent_ns, took + config!(trap_ns)) };
+        // SAFETY: the verifier checked the pointer; the word is only ever added to atomically.
+        unsafe { atomic::add(&raw mut (*self.gate).spent_ns, took + trap_ns) };
         // SAFETY: as above.
         if unsafe { (*self.gate).spent_ns >= (*self.gate).limit_ns } {
             self.close();
@@ -62,6 +76,10 @@ impl Open {
         // SAFETY: the verifier checked the pointer. Two threads may both close: harmless, the user
         // side takes the first record of a burst.
         unsafe { (*self.gate).burst = 0 };
+        // SAFETY: as above.
+        if unsafe { (*self.gate).note_content } != 0 {
+            live::note_content(self.now_ns);
+        }
         // SAFETY: as above.
         emit::gate_closed(self.burst, unsafe { (*self.gate).spent_ns }, self.now_ns);
     }

@@ -1,9 +1,14 @@
 //! Books allocations and frees: site counters and the map of live blocks.
 
-use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_get_prandom_u32};
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::{bpf_get_prandom_u32, generated::bpf_for_each_map_elem},
+};
 use leak_common::{
     counters::Counter,
-    keys::{LiveBlock, SiteCounts, SiteKey},
+    keys::{CONTENT_WORDS, LiveBlock, SiteCounts, SiteKey},
     sampling,
 };
 
@@ -11,6 +16,7 @@ use crate::{
     atomic,
     gate::Open,
     maps::{self, LIVE, SITES, TO_NEXT_SAMPLE},
+    user,
 };
 
 /// Is this allocation one to record? Decided before the stack is walked, by bytes.
@@ -42,33 +48,31 @@ pub fn allocated(open: &Open, site: &SiteKey, address: u64, size: u64) {
         born_ns: open.now_ns,
         burst: open.burst,
         interval: open.interval,
+        noted_ns: 0,
+        header: 0,
+        content: [0; CONTENT_WORDS],
     };
     if LIVE.insert(address, block, u64::from(BPF_ANY)).is_err() {
         maps::count(Counter::MapFull);
         return;
     }
-    add(site, 1, size, 0, 0);
+    add(site, 1, size, 0);
 }
 
 /// A block was freed; of no interest unless it was recorded.
 #[inline(always)]
-pub fn freed(open: &Open, address: u64) {
+pub fn freed(address: u64) {
     let Some(block) = LIVE.get_ptr_mut(address) else { return };
     // SAFETY: the verifier checked the pointer; the block's owner is freeing it, so nobody else
     // writes the entry.
-    let (site, burst) = unsafe { ((*block).site, (*block).burst) };
-    if LIVE.remove(address).is_err() {
-        return;
-    }
-    if burst == open.burst {
-        add(&site, 0, 0, 1, 0);
-    } else {
-        add(&site, 0, 0, 0, 1);
+    let site = unsafe { (*block).site };
+    if LIVE.remove(address).is_ok() {
+        add(&site, 0, 0, 1);
     }
 }
 
 #[inline(always)]
-fn add(site: &SiteKey, allocs: u64, bytes: u64, frees: u64, late_frees: u64) {
+fn add(site: &SiteKey, allocs: u64, bytes: u64, frees: u64) {
     if let Some(counts) = SITES.get_ptr_mut(site) {
         // SAFETY: the verifier checked the pointer; the words are only ever added to atomically.
         unsafe {
@@ -80,12 +84,45 @@ fn add(site: &SiteKey, allocs: u64, bytes: u64, frees: u64, late_frees: u64) {
             bump(&raw mut (*counts).allocs, allocs);
             bump(&raw mut (*counts).bytes, bytes);
             bump(&raw mut (*counts).frees, frees);
-            bump(&raw mut (*counts).late_frees, late_frees);
         }
         return;
     }
-    let first = SiteCounts { allocs, bytes, frees, late_frees };
+    let first = SiteCounts { allocs, bytes, frees };
     if SITES.insert(site, first, u64::from(BPF_ANY)).is_err() {
         maps::count(Counter::MapFull);
     }
+}
+
+/// Notes what every recorded block holds, in the thread that closes the gate. Where that thread holds
+/// the GIL, no Python block can change hands meanwhile: a block that is freed and handed out again a
+/// moment later will be told apart by its content.
+#[inline(always)]
+pub fn note_content(now_ns: u64) {
+    let mut now_ns = now_ns;
+    // SAFETY: the kernel verifies the callback against the map and this context.
+    unsafe {
+        bpf_for_each_map_elem(
+            (&raw const LIVE).cast_mut().cast(),
+            note_block as *mut c_void,
+            (&raw mut now_ns).cast(),
+            0,
+        );
+    }
+}
+
+#[inline(never)]
+extern "C" fn note_block(
+    _map: *mut c_void,
+    key: *const u64,
+    value: *mut LiveBlock,
+    now_ns: *const u64,
+) -> i64 {
+    // SAFETY: the kernel passes a key and a value of this map, and the context of `note_content`.
+    let (address, block, now_ns) = unsafe { (*key, &mut *value, *now_ns) };
+    if let Some(content) = user::read(address) {
+        block.content = content;
+        block.header = user::read(address.wrapping_sub(8)).unwrap_or(0);
+        block.noted_ns = now_ns;
+    }
+    0
 }

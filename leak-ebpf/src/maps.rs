@@ -48,9 +48,10 @@ pub static RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 pub static SITES: HashMap<SiteKey, SiteCounts> =
     HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
 
-/// Recorded blocks not seen freed: some thousands a burst, emptied by the user side as they die.
+/// Recorded blocks not seen freed: some thousands a burst, emptied by the user side after each. Small,
+/// since the kernel walks it when the gate closes.
 #[map]
-pub static LIVE: HashMap<u64, LiveBlock> = HashMap::with_max_entries(1 << 18, BPF_F_NO_PREALLOC);
+pub static LIVE: HashMap<u64, LiveBlock> = HashMap::with_max_entries(1 << 14, BPF_F_NO_PREALLOC);
 
 /// Pools touched in this burst: 32,768 are 512 MiB of small objects.
 #[map]

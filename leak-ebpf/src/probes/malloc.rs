@@ -58,7 +58,7 @@ pub fn free_enter(ctx: ProbeContext) -> u32 {
     if let Some(open) = gate::enter() {
         if let Some(block) = ctx.arg::<u64>(0) {
             if block != 0 {
-                live::freed(&open, block);
+                live::freed(block);
             }
         }
         open.leave();
@@ -71,7 +71,7 @@ pub fn free_enter(ctx: ProbeContext) -> u32 {
 pub fn malloc_exit(ctx: RetProbeContext) -> u32 {
     if let Some(open) = gate::enter() {
         exit(&open, ctx.ret());
-        open.leave();
+        open.leave_return();
     }
     0
 }
@@ -131,7 +131,7 @@ fn exit(open: &Open, result: u64) {
     };
     // A failed realloc leaves the old block; realloc to 0 bytes frees it and returns NULL.
     if pending.released != 0 && (block != 0 || pending.size == 0) {
-        live::freed(open, pending.released);
+        live::freed(pending.released);
     }
     if block != 0 && pending.site.domain != 0 {
         live::allocated(open, &pending.site, block, pending.size);

@@ -96,7 +96,7 @@ fn allocate(open: &Open, size: u64) {
     note_pool(open, next.pool, next.count, 1);
     if !live::sampled(open, size) {
         // The address may still be booked on a block whose free was not seen.
-        live::freed(open, next.block);
+        live::freed(next.block);
         return;
     }
     let site = SiteKey {
@@ -120,7 +120,7 @@ fn free(open: &Open, block: u64) {
             }
         }
     }
-    live::freed(open, block);
+    live::freed(block);
 }
 
 #[inline(always)]

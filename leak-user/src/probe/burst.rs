@@ -30,6 +30,10 @@ pub struct Terms {
     pub longest: Nanos,
     /// Mean distance of samples in bytes; 0: every allocation.
     pub interval: u64,
+    /// What a hit costs the target beside the program's own time.
+    pub trap: Nanos,
+    /// The same for a return probe.
+    pub return_trap: Nanos,
 }
 
 /// How a burst went.
@@ -121,6 +125,9 @@ impl Bursts {
             spent_ns: 0,
             interval: terms.interval,
             generation: self.generation,
+            trap_ns: terms.trap.0,
+            return_trap_ns: terms.return_trap.0,
+            note_content: 1,
         };
         let outcome = self.set(gate).map(|()| {
             let first = events.len();

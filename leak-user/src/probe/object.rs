@@ -18,7 +18,7 @@ pub struct Capacity {
 
 impl Capacity {
     /// For bursts.
-    pub const BURSTS: Self = Self { live: 1 << 18, sites: 1 << 16 };
+    pub const BURSTS: Self = Self { live: 1 << 14, sites: 1 << 16 };
     /// For tracing everything.
     pub const EXACT: Self = Self { live: 1 << 22, sites: 1 << 18 };
 }
