@@ -3,7 +3,9 @@
 //! The data flows one way: `probe` (the kernel side, attached) → `collect` → `symbolize` → `ledger` →
 //! `verdict` → `snapshot` → `sink`. ARCHITECTURE.md has the map.
 
+pub mod heap;
 pub mod snapshot;
+pub mod symbolize;
 pub mod target;
 pub mod units;
 pub mod verdict;
