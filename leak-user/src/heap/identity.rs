@@ -162,9 +162,9 @@ fn cut(bytes: &[u8], max: usize) -> &[u8] {
 }
 
 fn print(start: u64, bytes: &[u8]) -> u64 {
-    let words = bytes.chunks(8).map(|word| {
-        word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
-    });
+    let words = bytes
+        .chunks(8)
+        .map(|word| word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)));
     hash::finish(words.fold(hash::start(start), hash::feed))
 }
 

@@ -14,13 +14,13 @@ class Both(dict): pass
 class Num(int): pass
 class Float(float): __slots__ = ()
 def f(): pass
-keep = [Plain(), Slots(), Both(), Num(7), Float(1.5), 10**6, 2.5, 'some text', b'bytes', (1, [2]), [3],
+keep = [Plain(), Slots(), Both(), Num(7), Float(1.5), 10**6, float('2.5'), 'some text', b'bytes', (1, [2]), [3],
         {'a': 1}, {1}, f, Plain, object(), ValueError('x'), range(9), Plain().__init__, slice(1, 2, 3)]
 for o in keep:
     flags = type(o).__flags__
     managed = 1 << 4 | (1 << 3 if sys.version_info >= (3, 12) else 0)
     gc_head = bool(flags & 1 << 14)
-    print(id(o), id(type(o)), 16 * gc_head + 16 * bool(flags & managed), o.__sizeof__())
+    print(id(o), id(type(o)), 16 * gc_head + 16 * bool(flags & managed), type(o).__sizeof__(o))
 print('end')
 print(id(type))
 body = lambda l: ctypes.c_uint64.from_address(id(l) + 24).value

@@ -4,6 +4,7 @@
 //! every structure may be half changed: whatever is read is checked, bounded, and counted or answered
 //! with «unknown» where it makes no sense.
 
+pub mod glibc;
 pub mod identity;
 pub mod names;
 pub mod pymalloc;

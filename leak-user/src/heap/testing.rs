@@ -5,9 +5,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use crate::target::Pymalloc;
 use crate::target::layout::{self, Layout, Obmalloc};
 use crate::target::memory::{Memory, ProcessMemory, ReadError};
-use crate::target::Pymalloc;
 use crate::units::{Addr, Pid};
 
 /// Memory made up of pieces; what lies between them is not mapped.

@@ -133,11 +133,7 @@ fn in_module(modules: &[Mapped], addr: Addr) -> NativeFrame {
     let Some(mapped) = modules.iter().find(holds) else { return bare(addr) };
     let name = mapped.path.rsplit('/').next().unwrap_or(&mapped.path);
     let offset = (addr.0 - mapped.start).wrapping_add(mapped.offset);
-    NativeFrame {
-        function: cut(&format!("{name}+{offset:#x}")),
-        file: cut(&mapped.path),
-        line: 0,
-    }
+    NativeFrame { function: cut(&format!("{name}+{offset:#x}")), file: cut(&mapped.path), line: 0 }
 }
 
 fn bare(addr: Addr) -> NativeFrame {

@@ -13,7 +13,12 @@ const STATE: usize = 32;
 /// elsewhere (subclasses). State bits (`Include/cpython/unicodeobject.h`): kind 2 to 4, compact 5,
 /// ASCII 6.
 #[must_use]
-pub fn read<M: Memory>(memory: &M, layout: &Layout, addr: Addr, max_chars: usize) -> Option<String> {
+pub fn read<M: Memory>(
+    memory: &M,
+    layout: &Layout,
+    addr: Addr,
+    max_chars: usize,
+) -> Option<String> {
     let mut head = [0; STATE + 4];
     memory.read(addr, &mut head).ok()?;
     let length = u64::from_le_bytes(*head.get(object::SIZE as usize..)?.first_chunk()?);

@@ -148,10 +148,9 @@ fn parse_entry(index: u32, entry: &[u8; ENTRY_BYTES], state: &Pymalloc) -> Entry
         return Entry::Unused;
     }
     let total_pools = word(16) >> 32;
-    let (Some(end), Some(first_pool)) = (
-        address.checked_add(state.arena_size),
-        address.checked_next_multiple_of(state.pool_size),
-    ) else {
+    let (Some(end), Some(first_pool)) =
+        (address.checked_add(state.arena_size), address.checked_next_multiple_of(state.pool_size))
+    else {
         return Entry::Implausible;
     };
     // A full arena's `pool_address` is where its last pool ends, at most.

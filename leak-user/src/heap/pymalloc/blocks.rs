@@ -180,7 +180,12 @@ impl<'a> PoolView<'a> {
             let word = bytes.get(usize::try_from(offset).ok()?..)?.first_chunk::<8>()?;
             next = Addr(u64::from_le_bytes(*word));
         }
-        (u64::from(header.count) == carved - free).then_some(Self { addr, header, block_size, live })
+        (u64::from(header.count) == carved - free).then_some(Self {
+            addr,
+            header,
+            block_size,
+            live,
+        })
     }
 
     fn is_of(&self, arena: u32) -> bool {

@@ -129,7 +129,9 @@ fn agrees_with_live_interpreters() {
 /// Allocates and frees without end while it is looked at.
 const BUSY: &str = "
 import itertools
-keep = [object() for _ in range(20000)]
+made = [object() for _ in range(40000)]
+keep = made[::2]
+del made
 print(*map(id, keep))
 for i in itertools.count():
     [object() for _ in range(1000)]

@@ -119,7 +119,8 @@ fn agrees_with_live_interpreters() {
 #[ignore = "measures"]
 fn cost_of_a_census() {
     for (exe, layout) in interpreters() {
-        let program = "keep = [object() for _ in range(6000000)]\nprint(0)\nimport sys\nsys.stdin.readline()";
+        let program =
+            "keep = [object() for _ in range(6000000)]\nprint(0)\nimport sys\nsys.stdin.readline()";
         let mut python = Python::run(&exe, &format!("{PRINT_RUNTIME}{program}"));
         let runtime = python.numbers()[0];
         python.line();
