@@ -4,8 +4,10 @@
 //! `verdict` → `snapshot` → `sink`. ARCHITECTURE.md has the map.
 
 pub mod collect;
+pub mod heap;
 pub mod probe;
 pub mod snapshot;
+pub mod symbolize;
 pub mod target;
 pub mod units;
 pub mod verdict;

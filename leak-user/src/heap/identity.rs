@@ -1,0 +1,173 @@
+//! What a block holds, and whether it is still the same.
+
+use leak_common::hash;
+
+use super::types::{TypeHead, Types};
+use crate::target::layout::{Layout, object};
+use crate::target::memory::Memory;
+use crate::units::{Addr, Bytes};
+
+/// Bytes of a block's start that tell what it is: the largest header (32), the object's own (16), and
+/// what follows it (24).
+pub const LOOK: usize = 72;
+
+/// Bytes of a raw block that its fingerprint covers, and of an object after its type pointer.
+const RAW_PRINT: usize = 32;
+/// See [`RAW_PRINT`].
+const OBJECT_PRINT: usize = 24;
+
+/// Where in a block an object can start: no header, GC head, GC head and managed words.
+const HEADERS: [u64; 3] = [0, 16, 32];
+
+/// No object has more references than fit into memory.
+const MAX_REFCOUNT: u64 = 1 << 36;
+
+/// Reference counts from here on could also be addresses (of a program at a fixed address).
+const COULD_BE_ADDRESS: u64 = 1 << 16;
+
+/// What a block is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A Python object.
+    Object {
+        /// `ob_type`.
+        type_addr: Addr,
+        /// Bytes of the block before the object: 0, 16 or 32.
+        header: u64,
+    },
+    /// Something else: a list's body, a dict's table, a buffer.
+    Raw,
+}
+
+/// What was seen in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// What it is.
+    pub kind: Kind,
+    /// Covers what stays the same while nobody touches the block.
+    pub fingerprint: u64,
+    /// An object that nothing refers to: dead, its block kept in one of CPython's free lists.
+    pub parked: bool,
+}
+
+/// How two looks at a block compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Likeness {
+    /// The same object or bytes.
+    Same,
+    /// The same kind with other content: the same one at work, or another one of its kind.
+    Changed,
+    /// Something else, or an object that has died since.
+    Other,
+}
+
+impl Identity {
+    /// What a later look at the same address says of what was there.
+    #[must_use]
+    pub fn compare(&self, later: &Self) -> Likeness {
+        if self.kind != later.kind || (later.parked && !self.parked) {
+            Likeness::Other
+        } else if self.fingerprint == later.fingerprint && self.parked == later.parked {
+            Likeness::Same
+        } else {
+            Likeness::Changed
+        }
+    }
+}
+
+/// Tells what blocks hold.
+#[derive(Debug)]
+pub struct Identifier {
+    types: Types,
+}
+
+impl Identifier {
+    /// Reads nothing yet; `type_type` is `PyType_Type`.
+    #[must_use]
+    pub fn new(layout: &'static Layout, type_type: Addr) -> Self {
+        Self { types: Types::new(layout, type_type) }
+    }
+
+    /// Looks at many blocks of the given sizes at once; None for those that could not be read.
+    pub fn look<M: Memory>(
+        &mut self,
+        memory: &M,
+        blocks: &[(Addr, Bytes)],
+    ) -> Vec<Option<Identity>> {
+        self.types.begin_look();
+        let mut bytes: Vec<Vec<u8>> = blocks
+            .iter()
+            .map(|(_, size)| vec![0; usize::try_from(size.0).map_or(LOOK, |size| size.min(LOOK))])
+            .collect();
+        let mut pieces: Vec<(Addr, &mut [u8])> = blocks
+            .iter()
+            .zip(&mut bytes)
+            .map(|((addr, _), bytes)| (*addr, bytes.as_mut_slice()))
+            .collect();
+        let read = memory.read_scattered(&mut pieces);
+        let words: Vec<Addr> = bytes
+            .iter()
+            .flat_map(|bytes| HEADERS.iter().filter_map(|header| candidate(bytes, *header)))
+            .map(|(type_addr, _)| type_addr)
+            .collect();
+        self.types.learn(memory, &words);
+        bytes
+            .iter()
+            .zip(read)
+            .map(|(bytes, read)| read.then(|| self.identify(memory, bytes)))
+            .collect()
+    }
+
+    /// What a block holds, by its first bytes (up to [`LOOK`]).
+    pub fn identify<M: Memory>(&mut self, memory: &M, bytes: &[u8]) -> Identity {
+        for header in HEADERS {
+            let Some((type_addr, refcount)) = candidate(bytes, header) else { continue };
+            let Some(head) = self.types.get(memory, type_addr) else { continue };
+            if self.is_instance(memory, &head, header, refcount) {
+                let kind = Kind::Object { type_addr, header };
+                let rest = bytes.get(header as usize + 16..).unwrap_or_default();
+                let own = usize::try_from(head.basicsize - 16).unwrap_or(0);
+                let rest = cut(rest, if head.itemsize == 0 { own } else { OBJECT_PRINT });
+                let fingerprint = print(type_addr.0, cut(rest, OBJECT_PRINT));
+                return Identity { kind, fingerprint, parked: refcount == 0 };
+            }
+        }
+        let fingerprint = print(0, cut(bytes, RAW_PRINT));
+        Identity { kind: Kind::Raw, fingerprint, parked: false }
+    }
+
+    /// An array of pointers to types could pass for an object whose reference count is an address.
+    fn is_instance<M: Memory>(
+        &mut self,
+        memory: &M,
+        head: &TypeHead,
+        header: u64,
+        refcount: u64,
+    ) -> bool {
+        head.header() == header
+            && (refcount < COULD_BE_ADDRESS || self.types.get(memory, Addr(refcount)).is_none())
+    }
+}
+
+/// The words at an object's start: type pointer and reference count, if the count can be one.
+fn candidate(bytes: &[u8], header: u64) -> Option<(Addr, u64)> {
+    let start = bytes.get(header as usize..)?;
+    let refcount = u64::from_le_bytes(*start.first_chunk()?);
+    let type_addr = start.get(object::TYPE as usize..)?.first_chunk()?;
+    (refcount < MAX_REFCOUNT).then_some((Addr(u64::from_le_bytes(*type_addr)), refcount))
+}
+
+fn cut(bytes: &[u8], max: usize) -> &[u8] {
+    bytes.get(..max).unwrap_or(bytes)
+}
+
+fn print(start: u64, bytes: &[u8]) -> u64 {
+    let words = bytes
+        .chunks(8)
+        .map(|word| word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)));
+    hash::finish(words.fold(hash::start(start), hash::feed))
+}
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod tests;

@@ -1,0 +1,14 @@
+//! The target's heap, read from outside: what the allocators say of a block, and what lies in it.
+//!
+//! Nothing here runs code in the target, stops it or writes to it. It goes on while it is read, so
+//! every structure may be half changed: whatever is read is checked, bounded, and counted or answered
+//! with «unknown» where it makes no sense.
+
+pub mod glibc;
+pub mod identity;
+pub mod names;
+pub mod pymalloc;
+pub mod types;
+
+#[cfg(test)]
+pub(crate) mod testing;

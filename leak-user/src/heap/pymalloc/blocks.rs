@@ -1,0 +1,213 @@
+//! Is a block allocated now?
+
+use std::collections::BTreeMap;
+
+use super::pool::{HEADER_BYTES, PoolHeader};
+use super::{Arenas, PymallocError};
+use crate::target::Pymalloc;
+use crate::target::memory::Memory;
+use crate::units::Addr;
+
+/// Pools read at once: 4 MiB of the usual size.
+const ROUND: usize = 256;
+
+/// A pool that changed while it was read is read again so often.
+const ATTEMPTS: u32 = 4;
+
+/// What pymalloc says of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockState {
+    /// Allocated.
+    Live,
+    /// No allocated block starts there, but the memory is pymalloc's.
+    Free,
+    /// No arena holds the address. A block that was pymalloc's is free then: its arena was returned.
+    NotPymalloc,
+    /// The pool changed each time it was read, or could not be read: not known.
+    Torn,
+}
+
+/// Answers, for many blocks at once, which are still allocated.
+#[derive(Debug)]
+pub struct Blocks {
+    state: Pymalloc,
+    arenas: Arenas,
+    buffer: Vec<u8>,
+    carved: Vec<bool>,
+}
+
+impl Blocks {
+    /// Reads nothing yet.
+    #[must_use]
+    pub fn new(state: Pymalloc) -> Self {
+        Self { state, arenas: Arenas::default(), buffer: Vec::new(), carved: Vec::new() }
+    }
+
+    /// The arenas as the latest [`Self::live`] or [`Self::refresh`] found them.
+    #[must_use]
+    pub fn arenas(&self) -> &Arenas {
+        &self.arenas
+    }
+
+    /// Did an arena hold the address, at the latest look?
+    #[must_use]
+    pub fn contains(&self, addr: Addr) -> bool {
+        self.arenas.contains(addr)
+    }
+
+    /// Reads the array of arenas anew.
+    ///
+    /// # Errors
+    /// [`PymallocError`]; the arenas known before are kept.
+    pub fn refresh<M: Memory>(&mut self, memory: &M) -> Result<(), PymallocError> {
+        self.arenas = Arenas::read(memory, &self.state)?;
+        Ok(())
+    }
+
+    /// The state of each block, in the order given; each pool that holds some of them is read whole.
+    ///
+    /// # Errors
+    /// [`PymallocError`], where the array of arenas can't be read.
+    pub fn live<M: Memory>(
+        &mut self,
+        memory: &M,
+        blocks: &[Addr],
+    ) -> Result<Vec<BlockState>, PymallocError> {
+        self.refresh(memory)?;
+        let mut states = vec![BlockState::NotPymalloc; blocks.len()];
+        let mut pools: BTreeMap<Addr, Pool> = BTreeMap::new();
+        for (i, block) in blocks.iter().enumerate() {
+            let Some(arena) = self.arenas.find(*block) else { continue };
+            let pool = Addr(block.0 & !(self.state.pool_size - 1));
+            if pool < arena.first_pool || pool >= arena.untouched {
+                states[i] = BlockState::Free;
+                continue;
+            }
+            let index = arena.index;
+            let entry =
+                pools.entry(pool).or_insert_with(|| Pool { arena: index, asked: Vec::new() });
+            entry.asked.push(i);
+        }
+        let mut todo: Vec<(Addr, Pool)> = pools.into_iter().collect();
+        for _ in 0..ATTEMPTS {
+            let torn = self.round(memory, blocks, &todo, &mut states);
+            todo.retain(|(addr, _)| torn.binary_search(addr).is_ok());
+            if todo.is_empty() {
+                break;
+            }
+        }
+        for (_, pool) in &todo {
+            for i in &pool.asked {
+                states[*i] = BlockState::Torn;
+            }
+        }
+        Ok(states)
+    }
+
+    /// Reads all the pools once; returns those that made no sense, in order of address.
+    fn round<M: Memory>(
+        &mut self,
+        memory: &M,
+        blocks: &[Addr],
+        pools: &[(Addr, Pool)],
+        states: &mut [BlockState],
+    ) -> Vec<Addr> {
+        let size = self.state.pool_size as usize;
+        let mut torn = Vec::new();
+        for batch in pools.chunks(ROUND) {
+            self.buffer.resize(batch.len() * size, 0);
+            let mut pieces: Vec<(Addr, &mut [u8])> = batch
+                .iter()
+                .zip(self.buffer.chunks_exact_mut(size))
+                .map(|((addr, _), bytes)| (*addr, bytes))
+                .collect();
+            let read = memory.read_scattered(&mut pieces);
+            for (((addr, pool), bytes), read) in
+                batch.iter().zip(self.buffer.chunks_exact(size)).zip(read)
+            {
+                let view = if read { PoolView::new(*addr, bytes, &mut self.carved) } else { None };
+                match view {
+                    Some(view) if view.is_of(pool.arena) => {
+                        for i in &pool.asked {
+                            states[*i] = view.state(blocks[*i]);
+                        }
+                    }
+                    _ => torn.push(*addr),
+                }
+            }
+        }
+        torn
+    }
+}
+
+/// A pool that some blocks are asked of.
+#[derive(Debug)]
+struct Pool {
+    arena: u32,
+    asked: Vec<usize>,
+}
+
+/// A consistent copy of a pool.
+struct PoolView<'a> {
+    addr: Addr,
+    header: PoolHeader,
+    block_size: u64,
+    /// Of the carved blocks: is it allocated?
+    live: &'a [bool],
+}
+
+impl<'a> PoolView<'a> {
+    /// None where the copy contradicts itself: the pool changed while it was copied.
+    fn new(addr: Addr, bytes: &[u8], live: &'a mut Vec<bool>) -> Option<Self> {
+        let header = PoolHeader::parse(bytes.first_chunk::<{ HEADER_BYTES as usize }>()?);
+        live.clear();
+        if header.count == 0 {
+            return Some(Self { addr, header, block_size: 16, live });
+        }
+        let block_size = header.block_size()?;
+        let carved = header.carved(bytes.len() as u64)?;
+        live.resize(usize::try_from(carved).ok()?, true);
+        let (mut next, mut free) = (header.free_block, 0);
+        // Each step takes a block off `live`, so the walk ends, whatever the list looks like.
+        while !next.is_null() {
+            let offset = next.0.checked_sub(addr.0)?;
+            let index = usize::try_from(block_index(offset, block_size)?).ok()?;
+            let slot = live.get_mut(index)?;
+            if !std::mem::replace(slot, false) {
+                return None;
+            }
+            free += 1;
+            let word = bytes.get(usize::try_from(offset).ok()?..)?.first_chunk::<8>()?;
+            next = Addr(u64::from_le_bytes(*word));
+        }
+        (u64::from(header.count) == carved - free).then_some(Self {
+            addr,
+            header,
+            block_size,
+            live,
+        })
+    }
+
+    fn is_of(&self, arena: u32) -> bool {
+        self.header.count == 0 || self.header.arena_index == arena
+    }
+
+    fn state(&self, block: Addr) -> BlockState {
+        let index = block_index(block.0.wrapping_sub(self.addr.0), self.block_size);
+        let live = index
+            .and_then(|index| self.live.get(usize::try_from(index).ok()?))
+            .copied()
+            .unwrap_or(false);
+        if live { BlockState::Live } else { BlockState::Free }
+    }
+}
+
+/// Which block starts at an offset into a pool, if one does.
+fn block_index(offset: u64, block_size: u64) -> Option<u64> {
+    let into = offset.checked_sub(HEADER_BYTES)?;
+    into.is_multiple_of(block_size).then_some(into / block_size)
+}
+
+#[cfg(test)]
+#[path = "blocks_tests.rs"]
+mod tests;

@@ -1,0 +1,37 @@
+//! pymalloc: CPython's allocator for blocks of up to 512 bytes.
+//!
+//! Arenas (1 MiB) are cut into pools (16 KiB, aligned); a pool serves one size class. Blocks are
+//! carved off a pool in order of address; freed ones form a list through their first words.
+//! Source: CPython's `Include/internal/pycore_obmalloc.h` and `Objects/obmalloc.c`; the same in 3.10
+//! to 3.14.
+
+mod arenas;
+mod blocks;
+mod census;
+mod pool;
+
+pub use arenas::{Arena, Arenas};
+pub use blocks::{BlockState, Blocks};
+pub use census::{Census, census};
+pub use pool::{CLASSES, PoolHeader};
+
+use crate::target::memory::ReadError;
+
+/// pymalloc's state could not be read.
+#[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
+pub enum PymallocError {
+    /// A read failed.
+    #[error("pymalloc's state could not be read: {0}")]
+    Read(#[from] ReadError),
+    /// The variables do not hold what pymalloc keeps there: wrong addresses, or another build.
+    #[error("no pymalloc state at the given addresses: {what} is {value:#x}")]
+    Implausible {
+        /// The variable.
+        what: &'static str,
+        /// Its value.
+        value: u64,
+    },
+    /// The array of arenas kept moving while it was read.
+    #[error("the arenas changed while they were read: try again")]
+    Moving,
+}

@@ -1,0 +1,171 @@
+//! Type objects: is a word a pointer to one?
+
+use std::collections::HashMap;
+
+use crate::target::layout::{Layout, object};
+use crate::target::memory::Memory;
+use crate::units::Addr;
+
+/// Bits of `tp_flags` (`Include/object.h`).
+mod flag {
+    /// Instances have the words of a managed weak reference list before them (3.12).
+    pub(super) const MANAGED_WEAKREF: u64 = 1 << 3;
+    /// Instances have the words of a managed `__dict__` before them (3.11).
+    pub(super) const MANAGED_DICT: u64 = 1 << 4;
+    /// Made at run time.
+    pub(super) const HEAPTYPE: u64 = 1 << 9;
+    /// Instances have a `PyGC_Head` before them.
+    pub(super) const HAVE_GC: u64 = 1 << 14;
+    /// A subclass of `type`.
+    pub(super) const TYPE_SUBCLASS: u64 = 1 << 31;
+}
+
+/// Bytes of a type object that are read: up to and with `tp_flags`.
+const HEAD: usize = 176;
+
+/// How long a chain of metatypes may be: a class's type is nearly always `type` itself.
+const MAX_META: u32 = 4;
+
+/// Words that are remembered; beyond that the cache starts anew.
+const MAX_CACHED: usize = 1 << 18;
+
+/// `PyGC_Head`, and the managed words: 16 bytes each.
+const PREFIX: u64 = 16;
+
+/// What a type object says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TypeHead {
+    /// `tp_name`.
+    pub name: Addr,
+    /// `tp_basicsize`, in bytes.
+    pub basicsize: u64,
+    /// `tp_itemsize`, in bytes.
+    pub itemsize: u64,
+    flags: u64,
+    with_managed_weakref: bool,
+}
+
+impl TypeHead {
+    /// Made at run time: its name lacks the module, and `ht_qualname` exists.
+    #[must_use]
+    pub fn is_heap_type(&self) -> bool {
+        self.flags & flag::HEAPTYPE != 0
+    }
+
+    /// Bytes between the start of an instance's block and the instance
+    /// (`_PyType_PreHeaderSize`).
+    #[must_use]
+    pub fn header(&self) -> u64 {
+        let mut managed = flag::MANAGED_DICT;
+        if self.with_managed_weakref {
+            managed |= flag::MANAGED_WEAKREF;
+        }
+        let has = |bits| u64::from(self.flags & bits != 0);
+        PREFIX * (has(flag::HAVE_GC) + has(managed))
+    }
+
+    fn is_metatype(&self) -> bool {
+        self.flags & flag::TYPE_SUBCLASS != 0
+    }
+}
+
+/// Which words are pointers to type objects, each found out once a look.
+#[derive(Debug)]
+pub struct Types {
+    layout: &'static Layout,
+    type_type: Addr,
+    known: HashMap<Addr, Option<TypeHead>>,
+}
+
+impl Types {
+    /// Reads nothing yet; `type_type` is `PyType_Type`.
+    #[must_use]
+    pub fn new(layout: &'static Layout, type_type: Addr) -> Self {
+        Self { layout, type_type, known: HashMap::new() }
+    }
+
+    /// Forgets what was found out: types come and go. Call it at the start of each look.
+    pub fn begin_look(&mut self) {
+        self.known.clear();
+    }
+
+    /// The type at an address, if there is one.
+    pub fn get<M: Memory>(&mut self, memory: &M, addr: Addr) -> Option<TypeHead> {
+        if !plausible(addr) {
+            return None;
+        }
+        if let Some(known) = self.known.get(&addr) {
+            return *known;
+        }
+        self.learn(memory, &[addr]);
+        self.known.get(&addr).copied().flatten()
+    }
+
+    /// Finds out about many words at once.
+    pub fn learn<M: Memory>(&mut self, memory: &M, words: &[Addr]) {
+        let is_new = |addr: &Addr| plausible(*addr) && !self.known.contains_key(addr);
+        let mut new: Vec<Addr> = words.iter().copied().filter(is_new).collect();
+        new.sort_unstable();
+        new.dedup();
+        if self.known.len() + new.len() > MAX_CACHED {
+            self.known.clear();
+        }
+        new.truncate(MAX_CACHED);
+        let mut heads = vec![[0; HEAD]; new.len()];
+        let mut pieces: Vec<(Addr, &mut [u8])> =
+            new.iter().zip(&mut heads).map(|(addr, head)| (*addr, head.as_mut_slice())).collect();
+        let read = memory.read_scattered(&mut pieces);
+        for ((addr, head), read) in new.iter().zip(&heads).zip(read) {
+            let parsed = if read { self.parse(head) } else { None };
+            let checked = parsed
+                .filter(|(metatype, _)| self.is_metatype(memory, *metatype, MAX_META))
+                .map(|(_, head)| head);
+            self.known.insert(*addr, checked);
+        }
+    }
+
+    /// Is it `type`, or a subclass of it whose own type is one?
+    fn is_metatype<M: Memory>(&self, memory: &M, addr: Addr, left: u32) -> bool {
+        if addr == self.type_type {
+            return true;
+        }
+        if let Some(Some(known)) = self.known.get(&addr) {
+            return known.is_metatype();
+        }
+        let mut head = [0; HEAD];
+        if left == 0 || !plausible(addr) || memory.read(addr, &mut head).is_err() {
+            return false;
+        }
+        self.parse(&head).is_some_and(|(metatype, head)| {
+            head.is_metatype() && self.is_metatype(memory, metatype, left - 1)
+        })
+    }
+
+    /// The type's own type and what it says, if its sizes can be those of a type.
+    fn parse(&self, head: &[u8; HEAD]) -> Option<(Addr, TypeHead)> {
+        let word = |at: u64| {
+            let bytes = head.get(usize::try_from(at).ok()?..)?.first_chunk()?;
+            Some(u64::from_le_bytes(*bytes))
+        };
+        let types = &self.layout.types;
+        let parsed = TypeHead {
+            name: Addr(word(types.name)?),
+            basicsize: word(types.basicsize)?,
+            itemsize: word(types.itemsize)?,
+            flags: word(types.flags)?,
+            with_managed_weakref: self.layout.version >= (3, 12),
+        };
+        let sizes = (16..=1 << 20).contains(&parsed.basicsize) && parsed.itemsize <= 1 << 16;
+        let named = (1 << 16..1 << 47).contains(&parsed.name.0);
+        (sizes && named).then_some((Addr(word(object::TYPE)?), parsed))
+    }
+}
+
+/// Can an object be there? Aligned, in the half of the address space that is the process's.
+fn plausible(addr: Addr) -> bool {
+    addr.0.is_multiple_of(8) && (1 << 16..1 << 47).contains(&addr.0)
+}
+
+#[cfg(test)]
+#[path = "types_tests.rs"]
+mod tests;

@@ -1,0 +1,99 @@
+use super::*;
+use crate::heap::testing::{Python, interpreters};
+
+/// Functions of all sorts under a name that is not ASCII; for each, what the interpreter says.
+pub(crate) const PROGRAM: &str = "
+import sys
+source = '''
+def outer():
+    def inner(x):
+        y = x
+
+        return y + 1
+    return inner
+
+class Shop:
+    def sell(self):
+        return (
+            self,
+            self.price,
+        )
+    sort = lambda self: 0
+
+def größe(a):
+    for i in a: yield i
+
+async def жук():
+    await größe([])
+'''
+names = {}
+exec(compile(source, '/srv/büro/蛇.py', 'exec'), names)
+shop = names['Shop']
+keep = [f.__code__ for f in (names['outer'], names['outer'](), shop.sell, shop.sort,
+                             names['größe'], names['жук'])]
+for code in keep:
+    print(id(code), code.co_qualname, code.co_firstlineno,
+          ','.join(str(p[0] or code.co_firstlineno) for p in code.co_positions()))
+print('end')
+print(id(type(keep[0])))
+sys.stdin.readline()
+bad = id(keep[1])
+where = id(keep[0])
+del code, keep, names, shop
+made = [compile('def f(): pass', 'x%d' % i, 'exec') for i in range(3000)]
+print(sum(id(c) == where for m in made for c in (m, *m.co_consts)))
+sys.stdin.readline()
+";
+
+/// Address, qualified name, first line, line of each code unit.
+pub(crate) type Said = (u64, String, u32, Vec<u32>);
+
+pub(crate) fn read_said(python: &mut Python) -> (Vec<Said>, Addr) {
+    let mut said = Vec::new();
+    loop {
+        let text = python.line();
+        if text == "end" {
+            break;
+        }
+        let words: Vec<&str> = text.split(' ').collect();
+        let lines = words[3].split(',').map(|line| line.parse().unwrap()).collect();
+        said.push((words[0].parse().unwrap(), words[1].into(), words[2].parse().unwrap(), lines));
+    }
+    (said, Addr(python.numbers()[0]))
+}
+
+#[test]
+fn agrees_with_live_interpreters() {
+    for (exe, layout) in interpreters() {
+        let mut python = Python::run(&exe, PROGRAM);
+        let (said, code_type) = read_said(&mut python);
+        let names: Vec<&str> = said.iter().map(|(_, name, ..)| name.as_str()).collect();
+        let expected = ["outer", "outer.<locals>.inner", "Shop.sell", "Shop.<lambda>"];
+        assert_eq!(names[..4], expected);
+        assert_eq!(names[4..], ["größe", "жук"]);
+        let memory = python.memory();
+        let mut codes = CodeCache::new(layout, code_type);
+        for (addr, name, first, lines) in &said {
+            let code = codes.resolve(&memory, Addr(*addr)).unwrap();
+            assert_eq!((&*code.function, &*code.file), (name.as_str(), "/srv/büro/蛇.py"));
+            assert_eq!(code.first_line, *first);
+            for (i, line) in lines.iter().enumerate() {
+                assert_eq!(code.line(Some(2 * i as u64)), *line, "{}: {name} {i}", exe.display());
+            }
+            assert_eq!(code.line(None), *first);
+        }
+        assert_eq!(codes.len(), said.len());
+        assert_eq!(codes.files.len(), 1, "the file's name is shared");
+        assert_eq!(codes.revalidate(&memory), []);
+        // A type, a wild pointer and NULL are no code objects.
+        for addr in [code_type, Addr(said[0].0 + 8), Addr(0), Addr(u64::MAX)] {
+            assert_eq!(codes.resolve(&memory, addr), None);
+        }
+        python.send("");
+        let reused = python.numbers()[0];
+        let replaced = codes.revalidate(&memory);
+        println!("{}: {} replaced, {reused} at a known address", exe.display(), replaced.len());
+        assert!(replaced.contains(&Addr(said[0].0)), "{}: it was freed", exe.display());
+        assert_eq!(codes.len(), said.len() - replaced.len());
+    }
+}

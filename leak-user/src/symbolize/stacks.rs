@@ -1,0 +1,136 @@
+//! Stacks as the kernel side numbers them, resolved when they arrive.
+//!
+//! A code object's address means something only while the object lives; a stack that was resolved at
+//! once stays right, whatever happens to the target later.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use leak_common::{MAX_FRAMES, frame};
+
+use super::code::CodeCache;
+use crate::target::memory::Memory;
+use crate::units::Addr;
+
+/// Frames that all stacks together may hold: some 160 MB.
+const MAX_TOTAL: usize = 4 << 20;
+
+/// One Python frame.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PyFrame {
+    /// Qualified name; `?` where the code object could not be read.
+    pub function: Arc<str>,
+    /// File, as the target names it; `?` where the code object could not be read.
+    pub file: Arc<str>,
+    /// Line, 0 where unknown.
+    pub line: u32,
+}
+
+/// Resolved stacks by id.
+#[derive(Debug)]
+pub struct Stacks {
+    stacks: HashMap<u64, Arc<[PyFrame]>>,
+    lines: HashMap<u64, PyFrame>,
+    unknown: PyFrame,
+    total: usize,
+    max_total: usize,
+    unresolved: u64,
+    refused: u64,
+}
+
+impl Default for Stacks {
+    fn default() -> Self {
+        Self::with_room(MAX_TOTAL)
+    }
+}
+
+impl Stacks {
+    fn with_room(max_total: usize) -> Self {
+        let unknown = PyFrame { function: "?".into(), file: "?".into(), line: 0 };
+        let (stacks, lines) = (HashMap::new(), HashMap::new());
+        Self { stacks, lines, unknown, total: 0, max_total, unresolved: 0, refused: 0 }
+    }
+
+    /// Resolves a stack that has arrived, innermost frame first; `frames` as
+    /// [`leak_common::frame::pack`] packs them, cut after [`MAX_FRAMES`]. An id that is known already
+    /// keeps its frames.
+    pub fn insert<M: Memory>(
+        &mut self,
+        id: u64,
+        frames: &[u64],
+        codes: &mut CodeCache,
+        memory: &M,
+    ) {
+        let frames = frames.get(..MAX_FRAMES).unwrap_or(frames);
+        if self.stacks.contains_key(&id) {
+            return;
+        }
+        if self.total + frames.len() > self.max_total {
+            self.refused += 1;
+            return;
+        }
+        let resolved = frames.iter().map(|packed| self.resolve(*packed, codes, memory)).collect();
+        self.total += frames.len();
+        self.stacks.insert(id, resolved);
+    }
+
+    fn resolve<M: Memory>(&mut self, packed: u64, codes: &mut CodeCache, memory: &M) -> PyFrame {
+        if let Some(known) = self.lines.get(&packed) {
+            return known.clone();
+        }
+        let Some(code) = codes.resolve(memory, Addr(frame::code(packed))) else {
+            self.unresolved += 1;
+            return self.unknown.clone();
+        };
+        let resolved = PyFrame {
+            function: Arc::clone(&code.function),
+            file: Arc::clone(&code.file),
+            line: code.line(frame::byte_offset(packed)),
+        };
+        if self.lines.len() < self.max_total {
+            self.lines.insert(packed, resolved.clone());
+        }
+        resolved
+    }
+
+    /// Call this with what [`CodeCache::revalidate`] returned: frames of stacks that arrive from now
+    /// on are resolved anew; stacks that arrived before keep theirs.
+    pub fn forget_codes(&mut self, replaced: &[Addr]) {
+        let replaced: HashSet<Addr> = replaced.iter().copied().collect();
+        self.lines.retain(|packed, _| !replaced.contains(&Addr(frame::code(*packed))));
+    }
+
+    /// A stack's frames, innermost first.
+    #[must_use]
+    pub fn get(&self, id: u64) -> Option<&Arc<[PyFrame]>> {
+        self.stacks.get(&id)
+    }
+
+    /// How many stacks are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.stacks.len()
+    }
+
+    /// Is none known?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.stacks.is_empty()
+    }
+
+    /// Frames whose code object could not be read.
+    #[must_use]
+    pub fn unresolved(&self) -> u64 {
+        self.unresolved
+    }
+
+    /// Stacks that there was no room for.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+}
+
+#[cfg(test)]
+#[path = "stacks_tests.rs"]
+mod tests;

@@ -1,0 +1,58 @@
+use leak_common::frame::pack;
+
+use super::super::code::tests::{PROGRAM, read_said};
+use super::*;
+use crate::heap::testing::{FakeMemory, Python, interpreters};
+use crate::target::layout::layout;
+
+#[test]
+fn frames_outlive_their_code_objects() {
+    for (exe, layout) in interpreters() {
+        let mut python = Python::run(&exe, PROGRAM);
+        let (said, code_type) = read_said(&mut python);
+        let memory = python.memory();
+        let (mut codes, mut stacks) = (CodeCache::new(layout, code_type), Stacks::default());
+        let frames: Vec<u64> = said
+            .iter()
+            .flat_map(|(addr, _, _, lines)| {
+                (0..lines.len()).map(|i| pack(*addr, 2 * i as u64)).collect::<Vec<_>>()
+            })
+            .take(MAX_FRAMES)
+            .collect();
+        let expected: Vec<(String, u32)> = said
+            .iter()
+            .flat_map(|(_, name, _, lines)| lines.iter().map(|line| (name.clone(), *line)))
+            .take(MAX_FRAMES)
+            .collect();
+        stacks.insert(7, &frames, &mut codes, &memory);
+        let found: Vec<(String, u32)> = stacks
+            .get(7)
+            .unwrap()
+            .iter()
+            .map(|frame| (frame.function.to_string(), frame.line))
+            .collect();
+        assert_eq!(found, expected, "{}", exe.display());
+        let before = Arc::clone(stacks.get(7).unwrap());
+        python.send("");
+        python.line();
+        stacks.forget_codes(&codes.revalidate(&memory));
+        stacks.insert(7, &[], &mut codes, &memory);
+        assert_eq!(stacks.get(7), Some(&before));
+        // The same frame, arriving now, is of another function or of none.
+        stacks.insert(8, &frames[..1], &mut codes, &memory);
+        assert_ne!(stacks.get(8).unwrap()[0].file, before[0].file, "{}", exe.display());
+    }
+}
+
+#[test]
+fn what_cannot_be_resolved_or_held_is_counted() {
+    let memory = FakeMemory::default();
+    let mut codes = CodeCache::new(layout((3, 12)).unwrap(), Addr(0x1000));
+    let mut stacks = Stacks::with_room(200);
+    stacks.insert(1, &[pack(0x5000, 2); 500], &mut codes, &memory);
+    assert_eq!(stacks.get(1).unwrap().len(), MAX_FRAMES);
+    assert_eq!(&*stacks.get(1).unwrap()[0].function, "?");
+    assert_eq!(stacks.unresolved(), MAX_FRAMES as u64);
+    stacks.insert(2, &[pack(0x5000, 2); 100], &mut codes, &memory);
+    assert_eq!((stacks.get(2), stacks.refused(), stacks.len()), (None, 1, 1));
+}
