@@ -1,9 +1,11 @@
 //! What a verdict is made from: plain numbers, no process behind them.
 
+use serde::{Deserialize, Serialize};
+
 use crate::units::Bytes;
 
 /// The allocator that owns a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Domain {
     /// CPython's small-object allocator.
     Pymalloc,
@@ -14,18 +16,18 @@ pub enum Domain {
 }
 
 /// Names a site within one observation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SiteId(pub u32);
 
 /// A quantity over time, exact (counted, not sampled).
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Series {
     /// `(seconds since the start, value)`, in order of time.
     pub points: Vec<(f64, f64)>,
 }
 
 /// Live blocks of one pymalloc size class, by the allocator's own count.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassSeries {
     /// 1..=32; blocks have 16 times as many bytes.
     pub size_class: u32,
@@ -34,7 +36,7 @@ pub struct ClassSeries {
 }
 
 /// One allocation site: what was seen of it, and what became of what it allocated.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SiteEvidence {
     /// Which.
     pub id: SiteId,
@@ -49,7 +51,7 @@ pub struct SiteEvidence {
 }
 
 /// A site's allocations of one size class.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SiteClass {
     /// The class.
     pub size_class: u32,
@@ -62,7 +64,7 @@ pub struct SiteClass {
 }
 
 /// What became of one block that outlived its burst.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Fate {
     /// Seconds since the start, when it was allocated.
     pub born_s: f64,
@@ -79,7 +81,7 @@ pub struct Fate {
 }
 
 /// How the following of a block ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum End {
     /// Alive and the same at the last look.
     Alive,
@@ -90,7 +92,7 @@ pub enum End {
 }
 
 /// All that one observation yields.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Length of the observation.
     pub duration_s: f64,

@@ -1,9 +1,22 @@
 //! From evidence to a verdict: pure functions of numbers.
 
 pub mod evidence;
+mod accuse;
+mod judge;
+mod share;
+pub mod stats;
+pub mod survival;
+pub mod trend;
+mod words;
+
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod simulate;
 
 use crate::units::Bytes;
-use evidence::{Domain, Evidence, SiteId};
+use evidence::{Domain, SiteId};
+pub use judge::judge;
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,17 +93,4 @@ pub enum Trend {
     Sawtooth,
     /// Does not move.
     Flat,
-}
-
-/// Judges an observation.
-#[must_use]
-pub fn judge(evidence: &Evidence) -> Judgement {
-    let _ = evidence;
-    Judgement {
-        verdict: Verdict::Inconclusive,
-        reasons: Vec::new(),
-        accused: Vec::new(),
-        others: Vec::new(),
-        growth: Estimate::default(),
-    }
 }

@@ -1,0 +1,319 @@
+//! Is it this site? A site is accused if what it allocates stays, goes on to come, and makes up a
+//! material part of a growth that was counted. Everything that speaks against it is an objection.
+
+use super::evidence::{Evidence, SiteEvidence};
+use super::share::{self, Pot, Share};
+use super::survival::{self, Tail};
+use super::words::{bytes, number, percent, plural, rate, seconds};
+use super::{Estimate, Finding, Trend};
+use crate::units::Bytes;
+
+/// Survivors must come from so many bursts: one or two lucky blocks accuse nobody, and a leak of
+/// one in 5,000 allocations still shows three in twenty bursts nine times in ten.
+const MIN_BIRTHS: usize = 3;
+
+/// Share of the old that must live to the end. A leak's old blocks do not die; a little is left
+/// for blocks that move (a list's body that is reallocated).
+const MIN_SURVIVAL: f64 = 0.9;
+
+/// Lower bound of that share. Three independent blocks that all stay reach 0.44, two 0.34.
+const MIN_SURVIVAL_LOW: f64 = 0.4;
+
+/// Where a site that goes on would show its youngest survivor so early with less than this
+/// probability, it has stopped: a cache that is full.
+const STOPPED_P: f64 = 0.05;
+
+/// Smallest part of the whole growth that is worth a name …
+const MIN_SHARE: f64 = 0.05;
+
+/// … unless it is this fast by itself: 225 MB an hour.
+const FAST: f64 = 65_536.0;
+
+/// Of the staying blocks, so many may lie in classes that do not grow with them.
+const MAX_OUT_OF_STEP: f64 = 0.5;
+
+/// A site that is not accused has at most this confidence.
+const UNACCUSED_CONFIDENCE: f64 = 0.3;
+
+/// Blocks become old at the base age, or twice or four times that: what lives for some seconds
+/// and then dies must not hide what stays behind.
+const AGES: [f64; 3] = [1.0, 2.0, 4.0];
+
+/// A site examined.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// What is known of it.
+    pub finding: Finding,
+    /// Its parts in the pots.
+    pub shares: Vec<Share>,
+    /// What speaks against accusing it; empty: it is accused.
+    pub objections: Vec<String>,
+}
+
+/// What all sites are judged by.
+pub struct Court<'a> {
+    /// The observation.
+    pub evidence: &'a Evidence,
+    /// Its length in seconds.
+    pub duration_s: f64,
+    /// What was counted.
+    pub pots: &'a [Pot],
+    /// Growth of all growing pots, bytes a second.
+    pub total_growth: f64,
+    /// From how many bytes a second growth is steep.
+    pub steep_from: f64,
+    /// How much of what happened was seen, 0 to 1.
+    pub seen: f64,
+}
+
+impl Court<'_> {
+    /// Examines every site, in the order of the evidence.
+    #[must_use]
+    pub fn cases(&self) -> Vec<Case> {
+        let base = survival::old_age(self.duration_s);
+        let sites = &self.evidence.sites;
+        let tails: Vec<Tail> =
+            sites.iter().map(|site| survival::tail(site, base, self.duration_s)).collect();
+        let shares = share::shares(sites, &tails, self.pots);
+        let domains = sites.iter().map(|site| site.domain).collect::<std::collections::HashSet<_>>();
+        let bursts: std::collections::HashMap<_, _> = domains
+            .into_iter()
+            .map(|domain| (domain, survival::bursts_of(self.evidence, domain)))
+            .collect();
+        sites
+            .iter()
+            .zip(tails)
+            .zip(shares)
+            .map(|((site, tail), shares)| {
+                let bursts = bursts.get(&site.domain).map_or(&[][..], Vec::as_slice);
+                self.examine(site, tail, shares, bursts)
+            })
+            .collect()
+    }
+
+    fn examine(&self, site: &SiteEvidence, base: Tail, shares: Vec<Share>, bursts: &[f64]) -> Case {
+        let (tail, leaves) = self.telling_tail(site, base, bursts);
+        let growth = share::sum(shares.iter().map(|share| share.growth));
+        let stays = leaves.is_empty();
+        let mut objections = leaves;
+        objections.extend(self.growth_objections(&growth, &shares));
+        let accused = objections.is_empty();
+
+        let rising = self.probability_rising(&shares);
+        let mut confidence = confidence(tail.survival.low, tail.births, rising, self.seen);
+        if !accused {
+            confidence = confidence.min(UNACCUSED_CONFIDENCE);
+        }
+        let (live_bytes, live_count) = self.live(site, &shares);
+        let mut reasons = self.reasons(&tail, &growth, &shares);
+        reasons.extend(objections.iter().cloned());
+        let finding = Finding {
+            site: site.id,
+            domain: site.domain,
+            confidence,
+            trend: self.trend(&growth, &shares, stays),
+            growth,
+            blocks_per_s: shares.iter().map(|share| self.blocks_per_s(share)).sum(),
+            live_bytes: Bytes(live_bytes as u64),
+            live_count: live_count as u64,
+            survival: tail.survival.value,
+            reasons,
+        };
+        Case { finding, shares, objections }
+    }
+
+    /// The tail at the first age after which nothing dies, and no objections; or the tail at the
+    /// base age with what speaks against it.
+    fn telling_tail(&self, site: &SiteEvidence, base: Tail, bursts: &[f64]) -> (Tail, Vec<String>) {
+        for times in AGES {
+            let age = base.age_s * times;
+            if age > self.duration_s / 2.0 {
+                break;
+            }
+            let tail = survival::tail(site, age, self.duration_s);
+            if self.tail_objections(&tail, bursts).is_empty() {
+                return (tail, Vec::new());
+            }
+        }
+        (base, self.tail_objections(&base, bursts))
+    }
+
+    fn tail_objections(&self, tail: &Tail, bursts: &[f64]) -> Vec<String> {
+        let mut objections = Vec::new();
+        if tail.births < MIN_BIRTHS {
+            objections.push(format!(
+                "its old blocks that are still alive come from {} only; fewer than {MIN_BIRTHS} \
+                 may be chance",
+                plural(tail.births, "burst"),
+            ));
+        } else if tail.survival.value < MIN_SURVIVAL || tail.survival.low < MIN_SURVIVAL_LOW {
+            objections.push(format!(
+                "what it allocates does not stay for sure: {} of the old live on (at least {})",
+                percent(tail.survival.value),
+                percent(tail.survival.low),
+            ));
+        } else if survival::still_born(tail, bursts, self.duration_s) < STOPPED_P {
+            objections.push(format!(
+                "nothing new of it stayed after {} of {}: it has stopped",
+                seconds(tail.last_birth_s),
+                seconds(self.duration_s),
+            ));
+        }
+        objections
+    }
+
+    fn growth_objections(&self, growth: &Estimate, shares: &[Share]) -> Option<String> {
+        if growth.value <= 0.0 {
+            return Some("the memory that it allocates from does not grow".to_owned());
+        }
+        let out_of_step = share::out_of_step(shares, self.pots);
+        if out_of_step > MAX_OUT_OF_STEP {
+            return Some(format!(
+                "{} of its staying blocks are of sizes that do not grow with it: they take the \
+                 place of others",
+                percent(out_of_step),
+            ));
+        }
+        let part = growth.value / self.total_growth;
+        (part < MIN_SHARE && growth.value < FAST)
+            .then(|| format!("it makes up {} of the growth", percent(part)))
+    }
+
+    /// The pots that it takes part in, by its share of their growth.
+    fn probability_rising(&self, shares: &[Share]) -> f64 {
+        let total: f64 = shares.iter().map(|share| share.growth.value).sum();
+        if total <= 0.0 {
+            return 0.0;
+        }
+        let weighted = shares.iter().filter_map(|share| {
+            let pot = self.pots.get(share.pot)?;
+            Some(share.growth.value / total * pot.course.slope.probability_rising())
+        });
+        weighted.sum()
+    }
+
+    fn blocks_per_s(&self, share: &Share) -> f64 {
+        let fixed = self.pots.get(share.pot).and_then(Pot::block_bytes);
+        share.growth.value / fixed.unwrap_or(share.mean_size).max(1.0)
+    }
+
+    /// Bytes and blocks that it allocated and that live: by the counted growth where there is
+    /// any, else what was seen of them, which is the least.
+    fn live(&self, site: &SiteEvidence, shares: &[Share]) -> (f64, f64) {
+        let (mut live_bytes, mut live_count) = (0.0, 0.0);
+        for share in shares {
+            let Some(pot) = self.pots.get(share.pot) else { continue };
+            // A leak that began midway has leaked since then only.
+            let late = pot.course.from_s > self.duration_s / 3.0;
+            let span = if late { self.duration_s - pot.course.from_s } else { self.duration_s };
+            live_bytes += share.growth.value * span;
+            live_count += self.blocks_per_s(share) * span;
+        }
+        let alive = survival::followed(site)
+            .filter(|block| block.fate.end == super::evidence::End::Alive)
+            .map(|block| (block.fate.weight * block.fate.size.0 as f64, block.fate.weight));
+        let (seen_bytes, seen_count) =
+            alive.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        if live_bytes > 0.0 { (live_bytes, live_count) } else { (seen_bytes, seen_count) }
+    }
+
+    fn trend(&self, growth: &Estimate, shares: &[Share], stays: bool) -> Trend {
+        if growth.value > 0.0 && stays {
+            return if growth.value >= self.steep_from { Trend::Steep } else { Trend::Slow };
+        }
+        let main = shares.iter().max_by(|a, b| a.staying.total_cmp(&b.staying));
+        match main.and_then(|share| self.pots.get(share.pot)).map(|pot| pot.course.trend) {
+            Some(trend @ (Trend::Saturated | Trend::Sawtooth)) => trend,
+            _ => Trend::Flat,
+        }
+    }
+
+    fn reasons(&self, tail: &Tail, growth: &Estimate, shares: &[Share]) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if tail.old > 0 {
+            let lost = if tail.unknown > 0 {
+                format!(" ({} could not be followed to the end)", number(tail.unknown as f64))
+            } else {
+                String::new()
+            };
+            reasons.push(format!(
+                "{} of {} blocks older than {} are still alive, from {}{lost}",
+                number(tail.alive as f64),
+                number(tail.old as f64),
+                seconds(tail.age_s),
+                plural(tail.births, "burst"),
+            ));
+        }
+        for share in shares.iter().filter(|share| share.growth.value > 0.0) {
+            let Some(pot) = self.pots.get(share.pot) else { continue };
+            let whole = match pot.block_bytes() {
+                Some(block) => {
+                    let blocks = |v: f64| v / block;
+                    let growth = pot.growth();
+                    let blocks = Estimate {
+                        value: blocks(growth.value),
+                        low: blocks(growth.low),
+                        high: blocks(growth.high),
+                    };
+                    format!("live blocks of {block} bytes grow by {}", rate(blocks, number))
+                }
+                None => format!("its memory grows by {}", rate(pot.growth(), bytes)),
+            };
+            reasons.push(format!(
+                "{whole}, and {} of what stays there is its own",
+                percent(share.fraction.value)
+            ));
+        }
+        if growth.value > 0.0 && tail.births > 0 {
+            reasons.push(format!(
+                "the youngest of its old survivors was born at {} of {}",
+                seconds(tail.last_birth_s),
+                seconds(self.duration_s),
+            ));
+        }
+        reasons
+    }
+}
+
+/// How sure a leak is:
+/// `√(lower bound of survival) · (1 − 2^(1 − births)) · P(growth > 0) · √seen`.
+///
+/// Each factor lies in 0..=1 and the product rises with each of them. The roots are for bounds
+/// that are pessimistic already; every further independent birth halves the doubt that the
+/// survivors were chance.
+#[must_use]
+pub fn confidence(survival_low: f64, births: usize, rising: f64, seen: f64) -> f64 {
+    let births = 1.0 - (1.0 - births.min(64) as f64).min(0.0).exp2();
+    let unit = |v: f64| if v.is_nan() { 0.0 } else { v.clamp(0.0, 1.0) };
+    unit(survival_low).sqrt() * births * unit(rising) * unit(seen).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn confidence_is_what_it_says() {
+        assert!(confidence(0.83, 12, 0.999, 1.0) > 0.9);
+        assert!(confidence(0.44, 3, 0.999, 1.0) < 0.5);
+        assert_eq!(confidence(1.0, 1, 1.0, 1.0), 0.0);
+        assert_eq!(confidence(1.0, 0, 1.0, 1.0), 0.0);
+    }
+
+    proptest! {
+        #[test]
+        fn confidence_rises_with_everything(
+            a in (0.0..1.0f64, 0usize..100, 0.0..1.0f64, 0.0..1.0f64),
+            more in (0.0..1.0f64, 0usize..100, 0.0..1.0f64, 0.0..1.0f64),
+        ) {
+            let base = confidence(a.0, a.1, a.2, a.3);
+            prop_assert!((0.0..=1.0).contains(&base));
+            prop_assert!(confidence((a.0 + more.0).min(1.0), a.1, a.2, a.3) >= base);
+            prop_assert!(confidence(a.0, a.1 + more.1, a.2, a.3) >= base);
+            prop_assert!(confidence(a.0, a.1, (a.2 + more.2).min(1.0), a.3) >= base);
+            prop_assert!(confidence(a.0, a.1, a.2, (a.3 + more.3).min(1.0)) >= base);
+        }
+    }
+}

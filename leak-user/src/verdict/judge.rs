@@ -1,0 +1,286 @@
+//! The whole observation: leak, no leak, or neither shown.
+
+use super::accuse::{Case, Court};
+use super::evidence::{Domain, Evidence};
+use super::share::{self, Pot};
+use super::words::{bytes, number, percent, plural, rate, seconds};
+use super::{Estimate, Finding, Judgement, Verdict, stats, trend};
+
+/// A shorter observation accuses nobody: blocks have no time to grow old.
+const MIN_DURATION_S: f64 = 5.0;
+
+/// To be cleared takes longer, and so many bursts: what was not looked for was not found.
+const CLEAR_DURATION_S: f64 = 8.0;
+const CLEAR_BURSTS: u32 = 5;
+
+/// With less of the allocations seen, those that were may be of the wrong lines.
+const MIN_SEEN: f64 = 0.3;
+
+/// With less seen, "nothing stays" is no finding.
+const CLEAR_SEEN: f64 = 0.5;
+
+/// Growth of one of 32 classes that no site explains must be clearer than one that a site
+/// explains: one in 4,000 by chance.
+const UNEXPLAINED_Z: f64 = 3.5;
+
+/// With this part of the growth unexplained, a leak's report says so.
+const UNEXPLAINED_SHARE: f64 = 0.25;
+
+/// Steep is what would double the process in an hour, and 1 MiB a second in any process.
+const HOUR_S: f64 = 3600.0;
+const STEEP_MOST: f64 = 1_048_576.0;
+
+/// Where the size of the process is not known.
+const STEEP_UNKNOWN: f64 = 65_536.0;
+
+/// Most sites that are listed beside the accused.
+const MAX_OTHERS: usize = 50;
+
+/// Judges an observation.
+#[must_use]
+pub fn judge(evidence: &Evidence) -> Judgement {
+    let duration_s = if evidence.duration_s.is_finite() { evidence.duration_s.max(0.0) } else { 0.0 };
+    let steep_from = steep_from(evidence);
+    let pots = share::pots(evidence, steep_from);
+    let growing = pots.iter().filter(|pot| pot.grows);
+    let court = Court {
+        evidence,
+        duration_s,
+        pots: &pots,
+        total_growth: growing.map(|pot| pot.growth().value).sum(),
+        steep_from,
+        seen: seen(evidence),
+    };
+    let too_little = too_little_to_accuse(&court);
+    let (accused, others): (Vec<Case>, Vec<Case>) =
+        court.cases().into_iter().partition(|case| case.objections.is_empty() && too_little.is_none());
+
+    let whole = Whole::of(&court, &accused);
+    let (verdict, reasons) = whole.verdict(&court, &accused, too_little);
+    Judgement {
+        verdict,
+        reasons,
+        accused: worst_first(accused),
+        others: largest_first(others),
+        growth: whole.resident,
+    }
+}
+
+fn steep_from(evidence: &Evidence) -> f64 {
+    let resident = stats::median(evidence.rss.points.iter().map(|p| p.1));
+    resident.map_or(STEEP_UNKNOWN, |resident| (resident / HOUR_S).clamp(1.0, STEEP_MOST))
+}
+
+/// How much of what happened was seen, 0 to 1: the coverage (a ratio above 1 is off by as much as
+/// its inverse), less the records that were lost.
+fn seen(evidence: &Evidence) -> f64 {
+    let coverage = match evidence.coverage {
+        Some(ratio) if ratio > 1.0 => 1.0 / ratio,
+        Some(ratio) if ratio >= 0.0 => ratio,
+        Some(_) => 0.0,
+        None => 1.0,
+    };
+    let classes = evidence.sites.iter().flat_map(|site| &site.classes);
+    let recorded: f64 = classes.map(|class| class.allocations).filter(|n| n.is_finite()).sum();
+    let lost = evidence.lost as f64;
+    if lost > 0.0 { coverage * recorded / (recorded + lost) } else { coverage }
+}
+
+fn too_little_to_accuse(court: &Court<'_>) -> Option<String> {
+    if court.duration_s < MIN_DURATION_S {
+        return Some(format!(
+            "{} of observation are too short to tell what stays; at least {} are needed",
+            seconds(court.duration_s),
+            seconds(MIN_DURATION_S),
+        ));
+    }
+    (court.seen < MIN_SEEN).then(|| {
+        format!("only {} of the allocations could be seen, too few to blame a line", percent(court.seen))
+    })
+}
+
+fn worst_first(cases: Vec<Case>) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = cases.into_iter().map(|case| case.finding).collect();
+    let weight = |finding: &Finding| finding.growth.value * finding.confidence;
+    findings.sort_by(|a, b| weight(b).total_cmp(&weight(a)).then(a.site.cmp(&b.site)));
+    findings
+}
+
+fn largest_first(cases: Vec<Case>) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = cases.into_iter().map(|case| case.finding).collect();
+    findings.sort_by(|a, b| b.live_bytes.cmp(&a.live_bytes).then(a.site.cmp(&b.site)));
+    findings.truncate(MAX_OTHERS);
+    findings
+}
+
+/// What is known of the process as a whole.
+struct Whole {
+    /// Growth of resident memory.
+    resident: Estimate,
+    /// It grows by enough to matter.
+    resident_grows: bool,
+    /// Growth of live small blocks, in blocks and in bytes a second.
+    small_blocks: Option<Estimate>,
+    small_bytes: Option<Estimate>,
+    small_grows: bool,
+    /// Growth of the pots that no accused site accounts for, bytes a second.
+    unexplained: f64,
+}
+
+impl Whole {
+    fn of(court: &Court<'_>, accused: &[Case]) -> Self {
+        let course = |points: &[(f64, f64)]| trend::course(points, court.steep_from);
+        let resident = course(&court.evidence.rss.points);
+        let small = course(&share::small_live_bytes(court.evidence).points);
+        let blocks = course(&share::small_live_blocks(court.evidence).points);
+        let small_grows = small.is_some_and(|small| share::matters(&small, share::PYMALLOC_FLOOR));
+        let unexplained = court
+            .pots
+            .iter()
+            .enumerate()
+            .filter(|(_, pot)| pot.grows && (small_grows || pot.course.slope.z >= UNEXPLAINED_Z))
+            .map(|(i, pot)| pot.growth().value * (1.0 - explained(i, accused)))
+            .sum();
+        Self {
+            resident: resident.map(|resident| resident.slope.per_s).unwrap_or_default(),
+            resident_grows: resident
+                .is_some_and(|resident| share::matters(&resident, share::RESIDENT_FLOOR)),
+            small_blocks: blocks.map(|blocks| blocks.slope.per_s),
+            small_bytes: small.map(|small| small.slope.per_s),
+            small_grows,
+            unexplained,
+        }
+    }
+
+    fn verdict(
+        &self,
+        court: &Court<'_>,
+        accused: &[Case],
+        too_little: Option<String>,
+    ) -> (Verdict, Vec<String>) {
+        let mut reasons: Vec<String> = too_little.into_iter().collect();
+        if !accused.is_empty() {
+            reasons.push(format!(
+                "{} {} what {} allocated, and memory grows by it",
+                plural(accused.len(), "site"),
+                if accused.len() == 1 { "keeps" } else { "keep" },
+                if accused.len() == 1 { "it" } else { "they" },
+            ));
+            reasons.extend(self.measured(court));
+            if self.unexplained > UNEXPLAINED_SHARE * court.total_growth {
+                reasons.push(format!(
+                    "{} a second of the growth are not explained by it",
+                    bytes(self.unexplained)
+                ));
+            }
+            reasons.extend(what_was_missed(court));
+            return (Verdict::Leak, reasons);
+        }
+        reasons.extend(not_enough_to_clear(court));
+        if self.unexplained > 0.0 {
+            reasons.push(format!(
+                "memory grows by {} a second and no site explains it",
+                bytes(self.unexplained)
+            ));
+        } else if self.small_grows || self.resident_grows {
+            reasons.push("memory grows and no site explains it".to_owned());
+        }
+        let verdict = if reasons.is_empty() { Verdict::NoLeak } else { Verdict::Inconclusive };
+        if verdict == Verdict::NoLeak {
+            reasons.push(format!(
+                "nothing grows, and no site of {} keeps what it allocates while memory grows",
+                number(court.evidence.sites.len() as f64),
+            ));
+        }
+        reasons.extend(self.measured(court));
+        if verdict == Verdict::NoLeak {
+            reasons.push(format!(
+                "a leak in the C heap slower than {} a second would not have shown in {}",
+                bytes(share::RESIDENT_FLOOR / court.duration_s),
+                seconds(court.duration_s),
+            ));
+        }
+        reasons.extend(what_was_missed(court));
+        (verdict, reasons)
+    }
+
+    fn measured(&self, court: &Court<'_>) -> Vec<String> {
+        let moves = |grows: bool| if grows { "grow" } else { "move" };
+        let mut reasons = Vec::new();
+        if let (Some(blocks), Some(size)) = (self.small_blocks, self.small_bytes) {
+            reasons.push(format!(
+                "live small blocks {} by {}, that is {} a second",
+                moves(self.small_grows),
+                rate(blocks, number),
+                bytes(size.value),
+            ));
+        }
+        for pot in court.pots.iter().filter(|pot| pot.grows && pot.domain != Domain::Pymalloc) {
+            reasons.push(format!("{} by {}", name(pot), rate(pot.growth(), bytes)));
+        }
+        if !court.evidence.rss.points.is_empty() {
+            reasons.push(format!(
+                "resident memory {}s by {}",
+                moves(self.resident_grows),
+                rate(self.resident, bytes)
+            ));
+        }
+        reasons
+    }
+}
+
+fn name(pot: &Pot) -> &'static str {
+    match pot.domain {
+        Domain::Pymalloc => "small blocks grow",
+        Domain::Malloc => "the C heap grows",
+        Domain::Mmap => "anonymous mappings grow",
+    }
+}
+
+/// The part of a pot's growth that the accused account for.
+fn explained(pot: usize, accused: &[Case]) -> f64 {
+    let shares = accused.iter().flat_map(|case| &case.shares);
+    shares.filter(|share| share.pot == pot).map(|share| share.fraction.value).sum::<f64>().min(1.0)
+}
+
+/// Why the observation cannot say that there is no leak.
+fn not_enough_to_clear(court: &Court<'_>) -> Vec<String> {
+    let evidence = court.evidence;
+    let mut missing = Vec::new();
+    if (MIN_DURATION_S..CLEAR_DURATION_S).contains(&court.duration_s) {
+        missing.push(format!(
+            "{} of observation are too short to rule a leak out; at least {} are needed",
+            seconds(court.duration_s),
+            seconds(CLEAR_DURATION_S),
+        ));
+    }
+    let small_blocks = evidence.pymalloc_bursts > 0 || !evidence.pymalloc_classes.is_empty();
+    let bursts = if small_blocks { evidence.pymalloc_bursts } else { evidence.malloc_bursts };
+    if bursts < CLEAR_BURSTS {
+        missing.push(format!(
+            "only {} saw allocations; at least {CLEAR_BURSTS} are needed",
+            plural(bursts as usize, "burst"),
+        ));
+    }
+    let counted = |domain| court.pots.iter().any(|pot: &Pot| pot.domain == domain);
+    if small_blocks && !counted(Domain::Pymalloc) {
+        missing.push("the live small blocks were counted too few times to see a trend".to_owned());
+    }
+    if trend::course(&evidence.rss.points, court.steep_from).is_none() {
+        missing.push("resident memory was measured too few times to see a trend".to_owned());
+    }
+    if (MIN_SEEN..CLEAR_SEEN).contains(&court.seen) {
+        missing.push(format!("only {} of the allocations could be seen", percent(court.seen)));
+    }
+    missing
+}
+
+/// What was not seen although the verdict stands.
+fn what_was_missed(court: &Court<'_>) -> Option<String> {
+    let lost = court.evidence.lost;
+    (lost > 0).then(|| format!("{} were lost in the kernel", plural(lost as usize, "record")))
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

@@ -1,0 +1,282 @@
+//! How a quantity moves: steep, slow, saturated, sawtooth, flat.
+
+use super::Trend;
+use super::stats::{self, Slope};
+
+/// A trend weaker than this many standard deviations is not believed: one in 700 by chance, which
+/// the 32 size classes of one observation can still afford (a site must keep its blocks as well).
+pub const SIGNIFICANT_Z: f64 = 3.0;
+
+/// Fewer instants say nothing of a shape: Kendall's z cannot reach [`SIGNIFICANT_Z`] with under 8.
+pub const MIN_POINTS: usize = 8;
+
+/// Share of the observation that is left out at its start, and the least of it in seconds: imports,
+/// first requests and our own attaching are no leak.
+const WARM_UP_SHARE: f64 = 0.1;
+const WARM_UP_MIN_S: f64 = 1.0;
+
+/// A fall of this share of the whole range is a wave and not the noise on a slope. A leak of G
+/// under waves of A falls by A / (G + A): it is told as soon as it has outgrown the waves.
+const WAVE_FALL: f64 = 0.5;
+
+/// For judging falls the series is cut into so many runs, each as its median.
+const WAVE_RUNS: usize = 8;
+
+/// A wave's range is at least this many median steps; white noise stays below.
+const WAVE_STEPS: f64 = 6.0;
+
+/// "Stopped" is growth under this share of what it was on average …
+const STOPPED_SHARE: f64 = 1.0 / 3.0;
+
+/// … whose upper bound still is below this share of it …
+const STOPPED_HIGH: f64 = 0.9;
+
+/// … after a rise of this many deviations of the noise.
+const STOPPED_RISE: f64 = 5.0;
+
+/// The last quarter shows a stop if its upper bound is under this share of the slope before.
+const STOPPED_LATE: f64 = 0.5;
+
+/// Growth that falls to under a half, and again to under three quarters, is levelling off:
+/// an exponential approach does so, a leak does not.
+const LEVELLING: [f64; 2] = [0.5, 0.75];
+
+/// How a quantity moved, and how fast.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Course {
+    /// The shape.
+    pub trend: Trend,
+    /// The line through the part of the observation that says how it grows now.
+    pub slope: Slope,
+    /// That part: seconds since the start.
+    pub from_s: f64,
+    /// See `from_s`.
+    pub to_s: f64,
+}
+
+impl Course {
+    /// Does it grow, and has it not stopped?
+    #[must_use]
+    pub fn grows(&self) -> bool {
+        matches!(self.trend, Trend::Steep | Trend::Slow)
+    }
+
+    /// How much it grew over the part looked at.
+    #[must_use]
+    pub fn rise(&self) -> f64 {
+        self.slope.per_s.value * (self.to_s - self.from_s)
+    }
+}
+
+/// Reads a series of `(seconds, value)`. `steep_from` is the slope, in values a second, that
+/// parts steep from slow. None where there are fewer than [`MIN_POINTS`] instants after the warm-up.
+#[must_use]
+pub fn course(points: &[(f64, f64)], steep_from: f64) -> Option<Course> {
+    let points = without_warm_up(stats::clean(points));
+    if points.len() < MIN_POINTS {
+        return None;
+    }
+    let whole = Part::of(&points)?;
+    let middle = f64::midpoint(whole.from_s, whole.to_s);
+    let (first, last) = points.split_at(points.partition_point(|p| p.0 < middle));
+    let halves = Part::of(first).zip(Part::of(last));
+
+    // Two halves that clearly differ are not one line: what counts is how it grows now.
+    let now = halves
+        .filter(|(first, last)| {
+            let (first, last) = (first.slope.per_s, last.slope.per_s);
+            last.low > first.high || last.high < first.low
+        })
+        .map_or(whole, |(_, last)| last);
+
+    let trend = if has_waves(&points) {
+        if is_wavy(&points) { Trend::Sawtooth } else { Trend::Flat }
+    } else if halves.is_some_and(|(first, last)| stopped(&points, &whole, &first, &last)) {
+        Trend::Saturated
+    } else if now.slope.z < SIGNIFICANT_Z || now.slope.per_s.value <= 0.0 {
+        Trend::Flat
+    } else if now.slope.per_s.value >= steep_from {
+        Trend::Steep
+    } else {
+        Trend::Slow
+    };
+    Some(Course { trend, slope: now.slope, from_s: now.from_s, to_s: now.to_s })
+}
+
+/// A stretch of the series and its line.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    slope: Slope,
+    from_s: f64,
+    to_s: f64,
+}
+
+impl Part {
+    fn of(points: &[(f64, f64)]) -> Option<Self> {
+        let slope = stats::slope(points)?;
+        Some(Self { slope, from_s: points.first()?.0, to_s: points.last()?.0 })
+    }
+}
+
+fn without_warm_up(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    let (Some(first), Some(last)) = (points.first(), points.last()) else { return points };
+    let skip = ((last.0 - first.0) * WARM_UP_SHARE).max(WARM_UP_MIN_S);
+    let start = first.0 + skip;
+    let kept = points.partition_point(|p| p.0 < start);
+    // A short series keeps its start: better a warm-up in it than nothing to go by.
+    if points.len() - kept < MIN_POINTS { points } else { points[kept..].to_vec() }
+}
+
+fn range(points: &[(f64, f64)]) -> f64 {
+    let high = points.iter().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
+    let low = points.iter().map(|p| p.1).fold(f64::INFINITY, f64::min);
+    (high - low).max(0.0)
+}
+
+/// Does it come down again by much of what it went up?
+fn has_waves(points: &[(f64, f64)]) -> bool {
+    let runs = stats::thin(points, WAVE_RUNS);
+    let mut peak = f64::NEG_INFINITY;
+    let mut fall: f64 = 0.0;
+    for (_, value) in &runs {
+        peak = peak.max(*value);
+        fall = fall.max(peak - value);
+    }
+    fall > 0.0 && fall >= WAVE_FALL * range(&runs)
+}
+
+/// Is its range more than the noise from point to point?
+fn is_wavy(points: &[(f64, f64)]) -> bool {
+    let steps = points.iter().zip(points.iter().skip(1)).map(|(a, b)| (b.1 - a.1).abs());
+    range(points) > WAVE_STEPS * stats::median(steps).unwrap_or(0.0)
+}
+
+fn stopped(points: &[(f64, f64)], whole: &Part, first: &Part, last: &Part) -> bool {
+    stopped_in_last_half(points, whole, last)
+        || stopped_in_last_quarter(points, last)
+        || levels_off(points, first, last)
+}
+
+fn stopped_in_last_half(points: &[(f64, f64)], whole: &Part, last: &Part) -> bool {
+    let (head, tail) = points.split_at(points.partition_point(|p| p.0 < last.from_s));
+    let Some(start) = stats::median(head.iter().take(3).map(|p| p.1)) else { return false };
+    let Some(end) = stats::median(tail.iter().map(|p| p.1)) else { return false };
+    let noise = stats::deviation(&stats::residuals(&stats::thin(tail, 32))).unwrap_or(0.0);
+    let rise = end - start;
+    // `end` is the level in the middle of the last half: three quarters of the way.
+    let average = rise / (0.75 * (whole.to_s - whole.from_s));
+    let now = last.slope.per_s;
+    rise > 0.0
+        && rise >= STOPPED_RISE * noise
+        && rise >= range(points) / 2.0
+        && now.value <= STOPPED_SHARE * average
+        && now.high < STOPPED_HIGH * average
+}
+
+fn quarters(points: &[(f64, f64)], last: &Part) -> Option<(Part, Part)> {
+    let middle = f64::midpoint(last.from_s, last.to_s);
+    let half = &points[points.partition_point(|p| p.0 < last.from_s)..];
+    let (third, fourth) = half.split_at(half.partition_point(|p| p.0 < middle));
+    Part::of(third).zip(Part::of(fourth))
+}
+
+fn stopped_in_last_quarter(points: &[(f64, f64)], last: &Part) -> bool {
+    quarters(points, last).is_some_and(|(third, fourth)| {
+        third.slope.per_s.low > 0.0
+            && fourth.slope.per_s.high < STOPPED_LATE * third.slope.per_s.value
+    })
+}
+
+fn levels_off(points: &[(f64, f64)], first: &Part, last: &Part) -> bool {
+    let [by_half, by_quarter] = LEVELLING;
+    let (early, late) = (first.slope.per_s, last.slope.per_s);
+    early.low > 0.0
+        && late.high < by_half * early.low
+        && quarters(points, last).is_some_and(|(third, fourth)| {
+            let (third, fourth) = (third.slope.per_s, fourth.slope.per_s);
+            fourth.value < by_quarter * third.value && fourth.high < third.value
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::random::Random;
+    use super::*;
+
+    /// 20 s at two points a second, with noise of `sigma`.
+    fn series(seed: u64, sigma: f64, value: impl Fn(f64) -> f64) -> Vec<(f64, f64)> {
+        let mut random = Random::new(seed);
+        (0..40)
+            .map(|i| f64::from(i) / 2.0)
+            .map(|t| (t, 1e5 + value(t) + sigma * random.normal()))
+            .collect()
+    }
+
+    /// In how many of 200 series the shape is one of `expected`.
+    fn hits(expected: &[Trend], sigma: f64, value: impl Fn(f64, f64) -> f64) -> usize {
+        (0..200)
+            .filter(|seed| {
+                let phase = Random::new(seed + 1000).unit();
+                let points = series(*seed, sigma, |t| value(t, phase));
+                expected.contains(&course(&points, 500.0).unwrap().trend)
+            })
+            .count()
+    }
+
+    #[test]
+    fn shapes_are_told_apart() {
+        let still = &[Trend::Flat, Trend::Sawtooth][..];
+        let stopped = &[Trend::Saturated][..];
+        let shapes: [(&str, usize, usize); 13] = [
+            ("steep", 200, hits(&[Trend::Steep], 100.0, |t, _| 1000.0 * t)),
+            ("slow", 200, hits(&[Trend::Slow], 100.0, |t, _| 100.0 * t)),
+            ("slow, noisy", 180, hits(&[Trend::Slow], 300.0, |t, _| 100.0 * t)),
+            ("slow after a warm-up", 198, {
+                hits(&[Trend::Slow], 50.0, |t, _| 100.0 * t + 3000.0 * t.min(1.5))
+            }),
+            ("flat", 198, hits(still, 100.0, |_, _| 0.0)),
+            ("flat after a warm-up", 198, hits(still, 100.0, |t, _| 9000.0 * t.min(1.8))),
+            ("filled by a third", 198, hits(stopped, 50.0, |t, _| 1000.0 * t.min(7.0))),
+            ("filled by two thirds", 198, hits(stopped, 50.0, |t, _| 1000.0 * t.min(13.0))),
+            ("filling ever slower", 196, {
+                hits(stopped, 20.0, |t, _| 1e5 * (1.0 - (-t / 4.0).exp()))
+            }),
+            ("one step", 190, {
+                hits(stopped, 50.0, |t, p| if t > 5.0 + 5.0 * p { 5000.0 } else { 0.0 })
+            }),
+            ("teeth of 3 s", 198, hits(still, 20.0, |t, p| 1000.0 * (t / 3.0 + p).fract())),
+            ("teeth of 9 s", 198, hits(still, 20.0, |t, p| 1000.0 * (t / 9.0 + p).fract())),
+            ("starts midway", 198, {
+                hits(&[Trend::Steep], 100.0, |t, _| 1000.0 * (t - 10.0).max(0.0))
+            }),
+        ];
+        for (name, least, hits) in shapes {
+            println!("{name:24} {hits:3} of 200 (at least {least})");
+        }
+        for (name, least, hits) in shapes {
+            assert!(hits >= least, "{name}: {hits} of 200");
+        }
+    }
+
+    #[test]
+    fn a_leak_under_waves_is_seen_once_it_outgrows_them() {
+        let wave = |t: f64, p: f64| 500.0 * (t / 4.0 + p).fract();
+        assert!(hits(&[Trend::Slow, Trend::Steep], 20.0, |t, p| 150.0 * t + wave(t, p)) >= 190);
+    }
+
+    #[test]
+    fn growth_that_starts_midway_is_measured_where_it_is() {
+        let points = series(1, 10.0, |t| 1000.0 * (t - 10.0).max(0.0));
+        let found = course(&points, 500.0).unwrap();
+        assert!((found.slope.per_s.value - 1000.0).abs() < 60.0, "{found:?}");
+        assert!(found.from_s > 9.0);
+    }
+
+    #[test]
+    fn too_little_is_no_course() {
+        assert_eq!(course(&[], 1.0), None);
+        assert_eq!(course(&series(1, 1.0, |t| t)[..MIN_POINTS - 1], 1.0), None);
+        let constant: Vec<_> = (0..20).map(|i| (f64::from(i), 5.0)).collect();
+        assert_eq!(course(&constant, 1.0).unwrap().trend, Trend::Flat);
+    }
+}
