@@ -60,7 +60,7 @@ pub struct LiveBlock {
 }
 
 /// Words of [`LiveBlock::content`]: GC header, pre-header and the first fields of an object.
-pub const CONTENT_WORDS: usize = 7;
+pub const CONTENT_WORDS: usize = 9;
 
 /// An allocation under way in one thread: from the entry probe to the return probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ pod! {
     config::Gate = 8 * 9,
     keys::SiteKey = 24,
     keys::SiteCounts = 24,
-    keys::LiveBlock = 8 * 16,
+    keys::LiveBlock = 8 * 18,
     keys::Pending = 48,
     keys::PoolSeen = 16,
 }

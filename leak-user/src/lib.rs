@@ -5,9 +5,11 @@
 
 pub mod collect;
 pub mod heap;
+pub mod ledger;
 pub mod probe;
 pub mod snapshot;
 pub mod symbolize;
 pub mod target;
 pub mod units;
 pub mod verdict;
+pub mod watch;

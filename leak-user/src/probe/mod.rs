@@ -4,7 +4,9 @@
 //! another user's process: CAP_SYS_PTRACE too).
 
 pub mod attach;
+pub mod budget;
 pub mod burst;
+pub mod calibrate;
 pub mod error;
 pub mod object;
 pub mod plan;

@@ -105,7 +105,8 @@ fn pymalloc(functions: &AllocatorFunctions) -> Vec<Probe> {
     ]
 }
 
-fn probe(program: &'static str, function: &Function) -> Probe {
+/// A program at the cheapest instruction of a function.
+pub(super) fn probe(program: &'static str, function: &Function) -> Probe {
     let Point { offset, emulated } = prologue::choose(&function.code);
     Probe {
         program,

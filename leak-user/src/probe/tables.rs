@@ -27,7 +27,6 @@ pub struct Tables {
     sites: HashMap<MapData, SiteKey, SiteCounts>,
     live: HashMap<MapData, u64, LiveBlock>,
     faults: HashMap<MapData, u64, u64>,
-    stacks: HashMap<MapData, u64, u64>,
 }
 
 /// What was counted, summed over the CPUs.
@@ -59,7 +58,6 @@ impl Tables {
             sites: take(ebpf, "SITES")?,
             live: take(ebpf, "LIVE")?,
             faults: take(ebpf, "FAULTS")?,
-            stacks: take(ebpf, "STACKS")?,
         })
     }
 
@@ -76,37 +74,38 @@ impl Tables {
         Ok(counts)
     }
 
-    /// Every site with its counts.
+    /// Takes out every site with its counts; to be called while the gate is closed.
+    pub fn take_sites(&mut self) -> Vec<(SiteKey, SiteCounts)> {
+        let sites: Vec<_> = self.sites.iter().filter_map(Result::ok).collect();
+        for (key, _) in &sites {
+            // Not there: nothing to remove.
+            let _ = self.sites.remove(key);
+        }
+        sites
+    }
+
+    /// Takes out every recorded block that was not seen freed; to be called while the gate is closed.
+    pub fn take_live(&mut self) -> Vec<(Addr, LiveBlock)> {
+        let blocks: Vec<_> = self.live.iter().filter_map(Result::ok).collect();
+        for (addr, _) in &blocks {
+            let _ = self.live.remove(addr);
+        }
+        blocks.into_iter().map(|(addr, block)| (Addr(addr), block)).collect()
+    }
+
+    /// Every site with its counts, left where they are (tracing everything).
     pub fn sites(&self) -> impl Iterator<Item = (SiteKey, SiteCounts)> + '_ {
-        // An entry that vanishes while the map is walked is no loss: it is gone.
         self.sites.iter().filter_map(Result::ok)
     }
 
-    /// Every recorded block that was not seen freed.
+    /// Every recorded block that was not seen freed, left where they are (tracing everything).
     pub fn live(&self) -> impl Iterator<Item = (Addr, LiveBlock)> + '_ {
         self.live.iter().filter_map(Result::ok).map(|(addr, block)| (Addr(addr), block))
-    }
-
-    /// The block at an address, if it is still booked.
-    #[must_use]
-    pub fn block(&self, addr: Addr) -> Option<LiveBlock> {
-        self.live.get(&addr.0, 0).ok()
-    }
-
-    /// Forgets a block, so that its place can be used.
-    pub fn forget(&mut self, addr: Addr) {
-        // Not there: freed meanwhile, which is what is wanted.
-        let _ = self.live.remove(&addr.0);
     }
 
     /// Page faults by stack id.
     pub fn faults(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.faults.iter().filter_map(Result::ok)
-    }
-
-    /// Makes the kernel send a stack again when it next sees it.
-    pub fn resend(&mut self, stack: u64) {
-        let _ = self.stacks.remove(&stack);
     }
 }
 

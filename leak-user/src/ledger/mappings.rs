@@ -1,0 +1,170 @@
+//! Mappings made while the target was observed: exact, from the system calls themselves.
+
+use std::collections::BTreeMap;
+
+use leak_common::keys::size_class;
+
+use crate::{
+    collect::decode::Region,
+    units::{Addr, Bytes, Nanos},
+    verdict::evidence::{End, Fate, SiteId},
+};
+
+/// Mappings that ended are remembered by number, to keep memory bounded; so many.
+const MAX_DEAD: usize = 1 << 16;
+
+#[derive(Debug, Clone, Copy)]
+struct Mapping {
+    length: u64,
+    site: SiteId,
+    born: Nanos,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Dead {
+    mapping: Mapping,
+    died: Nanos,
+}
+
+/// The mappings, by address.
+#[derive(Debug, Default)]
+pub struct Mappings {
+    live: BTreeMap<u64, Mapping>,
+    dead: Vec<Dead>,
+}
+
+impl Mappings {
+    /// A mapping was made; what lay there before is gone.
+    pub fn map(&mut self, region: Region, site: SiteId, time: Nanos) {
+        self.unmap(region, time);
+        if region.length.0 > 0 {
+            self.live.insert(
+                region.start.0,
+                Mapping { length: region.length.0, site, born: time },
+            );
+        }
+    }
+
+    /// A range was unmapped; it may hold many mappings, or cut a piece out of one.
+    pub fn unmap(&mut self, region: Region, time: Nanos) {
+        let (from, to) = (region.start.0, region.start.0.saturating_add(region.length.0));
+        // The one that begins before the range may reach into it.
+        if let Some((start, mapping)) = self.live.range(..from).next_back().map(|(s, m)| (*s, *m)) {
+            let end = start.saturating_add(mapping.length);
+            if end > from {
+                self.live.insert(start, Mapping { length: from - start, ..mapping });
+                if end > to {
+                    self.live.insert(to, Mapping { length: end - to, ..mapping });
+                }
+            }
+        }
+        let inside: Vec<u64> = self.live.range(from..to).map(|(start, _)| *start).collect();
+        for start in inside {
+            let Some(mapping) = self.live.remove(&start) else { continue };
+            let end = start.saturating_add(mapping.length);
+            if end > to {
+                self.live.insert(to, Mapping { length: end - to, ..mapping });
+            } else if self.dead.len() < MAX_DEAD {
+                self.dead.push(Dead { mapping, died: time });
+            }
+        }
+    }
+
+    /// The site that made the mapping at an address.
+    #[must_use]
+    pub fn site_at(&self, addr: Addr) -> Option<SiteId> {
+        let (start, mapping) = self.live.range(..=addr.0).next_back()?;
+        (addr.0 - start < mapping.length).then_some(mapping.site)
+    }
+
+    /// Drops mappings that belong to somebody else's account.
+    pub fn disown(&mut self, is_theirs: impl Fn(Addr) -> bool) {
+        self.live.retain(|start, _| !is_theirs(Addr(*start)));
+    }
+
+    /// Bytes of the mappings that live.
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
+        Bytes(self.live.values().map(|mapping| mapping.length).sum())
+    }
+
+    /// Every mapping's fate.
+    pub fn fates<'a>(
+        &'a self,
+        seconds: impl Fn(Nanos) -> f64 + 'a,
+        now_s: f64,
+    ) -> Vec<(SiteId, Fate)> {
+        let fate = |mapping: &Mapping, alive_until_s, end| Fate {
+            born_s: seconds(mapping.born),
+            size: Bytes(mapping.length),
+            size_class: size_class(mapping.length),
+            weight: 1.0,
+            alive_until_s,
+            end,
+        };
+        let dead = self
+            .dead
+            .iter()
+            .map(|dead| (dead.mapping.site, fate(&dead.mapping, seconds(dead.died), End::Died)));
+        let live = self.live.values().map(|m| (m.site, fate(m, now_s, End::Alive)));
+        dead.chain(live).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region(start: u64, length: u64) -> Region {
+        Region { start: Addr(start), length: Bytes(length) }
+    }
+
+    #[test]
+    fn a_piece_cut_out_leaves_two() {
+        let mut mappings = Mappings::default();
+        mappings.map(region(0x1000, 0x5000), SiteId(1), Nanos(1));
+        mappings.unmap(region(0x2000, 0x1000), Nanos(2));
+        assert_eq!(mappings.bytes(), Bytes(0x4000));
+        assert_eq!(mappings.site_at(Addr(0x1fff)), Some(SiteId(1)));
+        assert_eq!(mappings.site_at(Addr(0x2000)), None);
+        assert_eq!(mappings.site_at(Addr(0x3000)), Some(SiteId(1)));
+        mappings.unmap(region(0, 0x1_0000), Nanos(3));
+        assert_eq!(mappings.bytes(), Bytes(0));
+    }
+
+    #[test]
+    fn a_new_mapping_takes_the_place_of_the_old() {
+        let mut mappings = Mappings::default();
+        mappings.map(region(0x1000, 0x1000), SiteId(1), Nanos(1));
+        mappings.map(region(0x1000, 0x1000), SiteId(2), Nanos(2));
+        assert_eq!(mappings.bytes(), Bytes(0x1000));
+        assert_eq!(mappings.site_at(Addr(0x1000)), Some(SiteId(2)));
+        let fates = mappings.fates(Nanos::seconds, 9.0);
+        assert_eq!(fates.len(), 2);
+        assert_eq!((fates[0].0, fates[0].1.end), (SiteId(1), End::Died));
+        assert_eq!((fates[1].0, fates[1].1.end), (SiteId(2), End::Alive));
+    }
+
+    proptest::proptest! {
+        /// The ledger agrees with a page by page model.
+        #[test]
+        fn agrees_with_pages(steps in proptest::collection::vec((0_u64..40, 1_u64..12, 0_u32..4), 1..60)) {
+            let mut mappings = Mappings::default();
+            let mut pages = [None; 64];
+            for (start, length, site) in steps {
+                let r = region(start * 4096, length * 4096);
+                let slot = if site == 0 {
+                    mappings.unmap(r, Nanos(1));
+                    None
+                } else {
+                    mappings.map(r, SiteId(site), Nanos(1));
+                    Some(SiteId(site))
+                };
+                pages[start as usize..(start + length) as usize].fill(slot);
+            }
+            for (page, site) in (0..).zip(pages) {
+                proptest::prop_assert_eq!(mappings.site_at(Addr(page * 4096 + 7)), site);
+            }
+        }
+    }
+}

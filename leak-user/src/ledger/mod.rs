@@ -1,0 +1,227 @@
+//! All that is known of the target's memory while it is observed; the one owner of that state.
+//!
+//! Bursts, mappings and counts go in, [`Evidence`] comes out. What becomes of the blocks that outlive
+//! their burst is followed from outside, by [`survivors`].
+
+pub mod mappings;
+pub mod series;
+pub mod sites;
+pub mod survivors;
+
+use std::collections::HashMap;
+
+use leak_common::{
+    keys::{LiveBlock, SiteCounts, SiteKey, domain},
+    sampling,
+};
+
+use crate::{
+    collect::decode::{Origin, Region},
+    heap::pymalloc::Census,
+    symbolize::stacks::Stacks,
+    target::memory::Memory,
+    units::{Addr, Bytes, Nanos},
+    verdict::evidence::{ClassSeries, Domain, Evidence, Fate, SiteEvidence, SiteId},
+    watch::usage::Usage,
+};
+use mappings::Mappings;
+use series::Recorder;
+use sites::{Site, Sites};
+use survivors::Survivors;
+
+/// Which allocator a burst watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watched {
+    /// pymalloc.
+    Pymalloc,
+    /// The C library's heap.
+    Malloc,
+    /// Both (tracing everything).
+    Both,
+}
+
+/// The ledger.
+pub struct Ledger {
+    start: Nanos,
+    /// The sites.
+    pub sites: Sites,
+    /// The followed blocks.
+    pub survivors: Survivors,
+    mappings: Mappings,
+    classes: Vec<Recorder>,
+    rss: Recorder,
+    anonymous: Recorder,
+    arenas: Recorder,
+    mapped: Recorder,
+    pymalloc_bursts: u32,
+    malloc_bursts: u32,
+    /// Allocations recorded in bursts.
+    pub allocations: u64,
+}
+
+impl Ledger {
+    /// An empty ledger; times count from `start`.
+    #[must_use]
+    pub fn new(start: Nanos, survivors: Survivors) -> Self {
+        Self {
+            start,
+            sites: Sites::default(),
+            survivors,
+            mappings: Mappings::default(),
+            classes: (0..=32).map(|_| Recorder::default()).collect(),
+            rss: Recorder::default(),
+            anonymous: Recorder::default(),
+            arenas: Recorder::default(),
+            mapped: Recorder::default(),
+            pymalloc_bursts: 0,
+            malloc_bursts: 0,
+            allocations: 0,
+        }
+    }
+
+    /// Seconds since the start.
+    #[must_use]
+    pub fn seconds(&self, time: Nanos) -> f64 {
+        Nanos(time.0.saturating_sub(self.start.0)).seconds()
+    }
+
+    /// Books what a burst saw, and follows a sample of the blocks that outlived it.
+    pub fn burst<M: Memory>(
+        &mut self,
+        memory: &M,
+        stacks: &Stacks,
+        watched: Watched,
+        interval: u64,
+        counts: &[(SiteKey, SiteCounts)],
+        blocks: &[(Addr, LiveBlock)],
+    ) {
+        self.pymalloc_bursts += u32::from(watched != Watched::Malloc);
+        self.malloc_bursts += u32::from(watched != Watched::Pymalloc);
+        let mut seen: HashMap<SiteId, ()> = HashMap::new();
+        let mut ids: HashMap<SiteKey, SiteId> = HashMap::new();
+        for (key, counts) in counts {
+            let Some(id) = self.site(stacks, key) else { continue };
+            ids.insert(*key, id);
+            self.allocations += counts.allocs;
+            let mean = counts.bytes.checked_div(counts.allocs).unwrap_or(0);
+            let weight = sampling::weight(mean, interval);
+            let site = self.sites.get_mut(id);
+            site.count(key.size_class, counts, weight);
+            if counts.allocs > 0 && seen.insert(id, ()).is_none() {
+                site.bursts += 1;
+            }
+        }
+        let owned = blocks.iter().filter_map(|(addr, block)| {
+            let id = *ids.get(&block.site)?;
+            Some((id, *addr, block))
+        });
+        let start = self.start;
+        self.survivors.add(memory, start, &mut self.sites, owned);
+    }
+
+    fn site(&mut self, stacks: &Stacks, key: &SiteKey) -> Option<SiteId> {
+        let domain = match key.domain {
+            domain::PYMALLOC => Domain::Pymalloc,
+            domain::MALLOC => Domain::Malloc,
+            _ => return None,
+        };
+        Some(self.sites.intern(domain, key.stack, key.native_leaf, stacks))
+    }
+
+    /// A mapping was made.
+    pub fn mapped(&mut self, stacks: &Stacks, region: Region, origin: Origin) {
+        let site = self.sites.intern(Domain::Mmap, origin.stack, 0, stacks);
+        self.mappings.map(region, site, origin.time);
+    }
+
+    /// A range was unmapped.
+    pub fn unmapped(&mut self, region: Region, time: Nanos) {
+        self.mappings.unmap(region, time);
+    }
+
+    /// A mapping moved or changed its size.
+    pub fn remapped(&mut self, stacks: &Stacks, old: Region, new: Region, origin: Origin) {
+        let site = self.mappings.site_at(old.start);
+        self.mappings.unmap(old, origin.time);
+        let site =
+            site.unwrap_or_else(|| self.sites.intern(Domain::Mmap, origin.stack, 0, stacks));
+        self.mappings.map(new, site, origin.time);
+    }
+
+    /// Books the process's memory, and what mappings hold that are not pymalloc's arenas.
+    pub fn usage(&mut self, time: Nanos, usage: &Usage, is_arena: impl Fn(Addr) -> bool) {
+        let at = self.seconds(time);
+        self.mappings.disown(is_arena);
+        self.rss.add(at, usage.rss.0 as f64);
+        self.anonymous.add(at, usage.anonymous.0 as f64);
+        self.mapped.add(at, self.mappings.bytes().0 as f64);
+    }
+
+    /// Books pymalloc's own counts.
+    pub fn census(&mut self, time: Nanos, census: &Census, arena_size: u64) {
+        let at = self.seconds(time);
+        for (class, live) in self.classes.iter_mut().zip(census.live) {
+            class.add(at, live as f64);
+        }
+        self.arenas.add(at, (census.arenas * arena_size) as f64);
+    }
+
+    /// The latest value of RSS and its first.
+    #[must_use]
+    pub fn rss_range(&self) -> Option<(f64, f64)> {
+        Some((self.rss.first()?, self.rss.last()?))
+    }
+
+    /// Everything as numbers, for the verdict.
+    #[must_use]
+    pub fn evidence(&self, now: Nanos, coverage: Option<f64>, lost: u64) -> Evidence {
+        let mut fates: HashMap<SiteId, Vec<Fate>> = self.survivors.fates();
+        let end = self.seconds(now);
+        for (site, fate) in self.mappings.fates(|time| self.seconds(time), end) {
+            fates.entry(site).or_default().push(fate);
+        }
+        let sites = self
+            .sites
+            .iter()
+            .map(|(id, site)| {
+                let followed = fates.remove(&id).unwrap_or_default();
+                site_evidence(id, site, followed)
+            })
+            .filter(|site| !site.classes.is_empty() || !site.followed.is_empty())
+            .collect();
+        Evidence {
+            duration_s: end,
+            pymalloc_bursts: self.pymalloc_bursts,
+            malloc_bursts: self.malloc_bursts,
+            pymalloc_classes: (0..)
+                .zip(&self.classes)
+                .skip(1)
+                .filter(|(_, class)| class.is_ever_positive())
+                .map(|(size_class, class)| ClassSeries { size_class, live: class.series() })
+                .collect(),
+            rss: self.rss.series(),
+            anonymous: self.anonymous.series(),
+            arenas: self.arenas.series(),
+            mapped: self.mapped.series(),
+            sites,
+            coverage,
+            lost,
+        }
+    }
+}
+
+fn site_evidence(id: SiteId, site: &Site, followed: Vec<Fate>) -> SiteEvidence {
+    SiteEvidence {
+        id,
+        domain: site.domain,
+        classes: site.classes.values().copied().collect(),
+        bursts: site.bursts,
+        followed,
+    }
+}
+
+/// Rounds bytes of a block up to what its class holds.
+#[must_use]
+pub(crate) fn block_bytes(size: u64, size_class: u32) -> Bytes {
+    Bytes(if size_class <= 32 { u64::from(size_class) * 16 } else { size })
+}

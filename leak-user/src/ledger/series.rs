@@ -1,0 +1,76 @@
+//! A quantity over time in bounded memory: when it is full, every second point goes.
+
+use crate::verdict::evidence::Series;
+
+/// Points kept at most.
+const MAX_POINTS: usize = 2048;
+
+/// Records a quantity.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    points: Vec<(f64, f64)>,
+    /// One of so many additions is kept.
+    stride: usize,
+    skipped: usize,
+}
+
+impl Recorder {
+    /// Adds a point; times must not go back.
+    pub fn add(&mut self, at: f64, value: f64) {
+        self.skipped += 1;
+        if self.skipped < self.stride {
+            return;
+        }
+        self.skipped = 0;
+        if self.points.len() == MAX_POINTS {
+            let mut index = 0;
+            self.points.retain(|_| {
+                index += 1;
+                index % 2 == 1
+            });
+            self.stride = 2 * self.stride.max(1);
+        }
+        self.points.push((at, value));
+    }
+
+    /// The first value.
+    #[must_use]
+    pub fn first(&self) -> Option<f64> {
+        self.points.first().map(|(_, value)| *value)
+    }
+
+    /// The last value.
+    #[must_use]
+    pub fn last(&self) -> Option<f64> {
+        self.points.last().map(|(_, value)| *value)
+    }
+
+    /// Was it ever above 0?
+    #[must_use]
+    pub fn is_ever_positive(&self) -> bool {
+        self.points.iter().any(|(_, value)| *value > 0.0)
+    }
+
+    /// A copy.
+    #[must_use]
+    pub fn series(&self) -> Series {
+        Series { points: self.points.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thins_out_evenly() {
+        let mut recorder = Recorder::default();
+        for i in 0..100_000 {
+            recorder.add(f64::from(i), f64::from(i));
+        }
+        let points = recorder.series().points;
+        assert!(points.len() <= MAX_POINTS && points.len() > MAX_POINTS / 2 - 2);
+        assert!(points.is_sorted_by(|a, b| a.0 < b.0));
+        assert!(points.last().is_some_and(|last| last.0 > 99_000.0));
+    }
+}

@@ -1,0 +1,118 @@
+//! Allocation sites: a domain, a Python stack by lines, and for the C heap the native caller.
+//!
+//! The kernel numbers stacks by instruction; here, stacks whose frames are on the same lines are one
+//! site, whatever their ids.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use leak_common::keys::SiteCounts;
+
+use crate::{
+    symbolize::stacks::{PyFrame, Stacks},
+    verdict::evidence::{Domain, SiteClass, SiteId},
+};
+
+/// One site.
+#[derive(Debug)]
+pub struct Site {
+    /// Owner of its blocks.
+    pub domain: Domain,
+    /// The Python stack, innermost frame first; empty where there was none or it never arrived.
+    pub frames: Arc<[PyFrame]>,
+    /// Where the native caller goes on; 0 where not known.
+    pub native_leaf: u64,
+    /// What was seen, by size class.
+    pub classes: BTreeMap<u32, SiteClass>,
+    /// Bursts that saw it allocate.
+    pub bursts: u32,
+}
+
+impl Site {
+    /// Adds what a burst counted; each count stands for `weight` allocations.
+    pub fn count(&mut self, size_class: u32, counts: &SiteCounts, weight: f64) {
+        let class = self.classes.entry(size_class).or_insert(SiteClass {
+            size_class,
+            allocations: 0.0,
+            bytes: 0.0,
+            freed_in_burst: 0.0,
+        });
+        class.allocations += counts.allocs as f64 * weight;
+        class.bytes += counts.bytes as f64 * weight;
+        class.freed_in_burst += counts.frees as f64 * weight;
+    }
+}
+
+type Key = (Domain, Arc<[PyFrame]>, u64);
+
+/// All sites.
+#[derive(Debug, Default)]
+pub struct Sites {
+    sites: Vec<Site>,
+    by_key: HashMap<Key, SiteId>,
+    by_stack: HashMap<(Domain, u64, u64), SiteId>,
+    /// Stacks that sites refer to and that never arrived.
+    missing: HashMap<u64, ()>,
+}
+
+impl Sites {
+    /// The site of a stack id.
+    pub fn intern(
+        &mut self,
+        domain: Domain,
+        stack: u64,
+        native_leaf: u64,
+        stacks: &Stacks,
+    ) -> SiteId {
+        if let Some(id) = self.by_stack.get(&(domain, stack, native_leaf)) {
+            return *id;
+        }
+        let known = stacks.get(stack).cloned();
+        if known.is_none() && stack != 0 {
+            self.missing.insert(stack, ());
+        }
+        let arrived = known.is_some() || stack == 0;
+        let frames = known.unwrap_or_else(|| Arc::from([]));
+        // Where there are Python frames, the native caller is a detail of one line.
+        let leaf = if frames.is_empty() { native_leaf } else { 0 };
+        let key = (domain, Arc::clone(&frames), leaf);
+        let next = SiteId(u32::try_from(self.sites.len()).unwrap_or(u32::MAX));
+        let id = *self.by_key.entry(key).or_insert(next);
+        if id == next {
+            let (classes, bursts) = (BTreeMap::new(), 0);
+            self.sites.push(Site { domain, frames, native_leaf: leaf, classes, bursts });
+        }
+        // A stack that is still missing may arrive later.
+        if arrived {
+            self.by_stack.insert((domain, stack, native_leaf), id);
+        }
+        id
+    }
+
+    /// A site.
+    ///
+    /// # Panics
+    /// If the id is not of this table.
+    pub fn get_mut(&mut self, id: SiteId) -> &mut Site {
+        &mut self.sites[id.0 as usize]
+    }
+
+    /// A site.
+    #[must_use]
+    pub fn get(&self, id: SiteId) -> Option<&Site> {
+        self.sites.get(id.0 as usize)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (SiteId, &Site)> {
+        (0..).map(SiteId).zip(&self.sites)
+    }
+
+    /// How many stacks never arrived.
+    #[must_use]
+    pub fn missing_stacks(&self) -> u64 {
+        self.missing.len() as u64
+    }
+}

@@ -1,0 +1,131 @@
+//! Keeps what probes cost the target under the allowed share of its time.
+//!
+//! What a burst costs is counted, not guessed: hits while the gate was open (trap and program, booked
+//! in the kernel), and hits while it was closed (between the first attach and the last drop: trap
+//! only). A burst is started only when the account covers what the dearest of the latest bursts of its
+//! kind did cost, and ends itself in the kernel when its own share is spent.
+
+use leak_common::counters::Counter;
+
+use super::burst::{Outcome, Terms};
+use crate::units::Nanos;
+
+/// A burst's gate is open for at most so much of the target's time: what one request can feel.
+const BURST_SPEND: Nanos = Nanos(10_000_000);
+
+/// … and for so long, where the target allocates little.
+const LONGEST_GATE: Nanos = Nanos(250_000_000);
+
+/// Bursts begin at least so far apart: each makes the kernel patch the target's code twice.
+const SPACING: Nanos = Nanos(400_000_000);
+
+/// So much may be spent ahead of time, so that the first bursts need not wait.
+const CREDIT_TIME: Nanos = Nanos(1_000_000_000);
+
+/// Hits that a burst is meant to have at least before sampling is worth while.
+const MANY_HITS: u64 = 2_000;
+
+/// The account.
+#[derive(Debug)]
+pub struct Budget {
+    share: f64,
+    start: Nanos,
+    spent: Nanos,
+    hits: u64,
+    last_start: Option<Nanos>,
+    /// What the latest burst of each kind cost.
+    expected: [Nanos; 2],
+    trap: Nanos,
+    return_trap: Nanos,
+}
+
+/// The kinds of bursts that are accounted for apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// pymalloc.
+    Pymalloc,
+    /// The C library's heap.
+    Malloc,
+}
+
+impl Budget {
+    /// `share` of the target's time; `trap` and `return_trap` as calibrated.
+    #[must_use]
+    pub fn new(share: f64, start: Nanos, trap: Nanos, return_trap: Nanos) -> Self {
+        Self {
+            share,
+            start,
+            spent: Nanos(0),
+            hits: 0,
+            last_start: None,
+            expected: [BURST_SPEND; 2],
+            trap,
+            return_trap,
+        }
+    }
+
+    /// The terms of the next burst, or how long to wait for one.
+    ///
+    /// # Errors
+    /// The time to wait.
+    pub fn next(&self, kind: Kind, now: Nanos) -> Result<Terms, Nanos> {
+        let spacing = self.last_start.map_or(0, |last| {
+            (last.0 + SPACING.0).saturating_sub(now.0)
+        });
+        let elapsed = now.0.saturating_sub(self.start.0) + CREDIT_TIME.0;
+        let needed = (self.spent.0 + self.expected[kind as usize].0) as f64 / self.share;
+        let wait = (needed - elapsed as f64).max(0.0) as u64;
+        match wait.max(spacing) {
+            0 => Ok(Terms {
+                limit: BURST_SPEND,
+                longest: LONGEST_GATE,
+                interval: 0,
+                trap: self.trap,
+                return_trap: self.return_trap,
+            }),
+            wait => Err(Nanos(wait)),
+        }
+    }
+
+    /// Books a burst.
+    pub fn book(&mut self, kind: Kind, begun: Nanos, outcome: &Outcome) {
+        let cost = self.cost(outcome);
+        self.last_start = Some(begun);
+        self.spent.0 += cost.0;
+        self.hits += outcome.counts.get(Counter::Hits);
+        let expected = &mut self.expected[kind as usize];
+        // The dearest of late, forgotten slowly.
+        *expected = Nanos(cost.0.max(expected.0 - expected.0 / 4));
+    }
+
+    /// What a burst cost the target.
+    #[must_use]
+    pub fn cost(&self, outcome: &Outcome) -> Nanos {
+        Nanos(outcome.spent.0 + outcome.closed_hits() * self.trap.0)
+    }
+
+    /// Books what a hit outside any burst costs.
+    #[must_use]
+    pub fn spent(&self) -> Nanos {
+        self.spent
+    }
+
+    /// The share of the target's time spent so far.
+    #[must_use]
+    pub fn spent_share(&self, now: Nanos) -> f64 {
+        let elapsed = now.0.saturating_sub(self.start.0);
+        if elapsed == 0 { 0.0 } else { self.spent.0 as f64 / elapsed as f64 }
+    }
+
+    /// Probe hits.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.hits
+    }
+
+    /// Mean cost of a hit in ns.
+    #[must_use]
+    pub fn ns_per_hit(&self) -> f64 {
+        if self.hits == 0 { 0.0 } else { self.spent.0 as f64 / self.hits as f64 }
+    }
+}

@@ -1,0 +1,139 @@
+//! What a probe hit costs on this machine, measured on a throw-away process.
+//!
+//! That process is leaktrace itself, started again to call `free(NULL)` in a loop and to report how
+//! long it took; probes are attached to it as they will be to the target, with the gate closed.
+
+use std::{
+    io::{self, BufRead, BufReader, Write as _},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    ptr,
+    time::Instant,
+};
+
+use aya::Ebpf;
+
+use super::{
+    attach,
+    plan::{self, Probe},
+};
+use crate::{
+    target::{files::Files, process},
+    units::{Addr, Nanos, Pid},
+};
+
+/// The hidden argument that makes leaktrace the throw-away process.
+pub const ARGUMENT: &str = "--calibration-loop";
+
+/// Calls in one measurement: some 20 ms with probes.
+const CALLS: u32 = 10_000;
+
+/// Measurements of each kind; the fastest counts, since all that disturbs makes it slower.
+const ROUNDS: usize = 5;
+
+/// What a hit costs the target, the program's own time with a closed gate included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Calibration {
+    /// An entry probe on an emulated instruction.
+    pub trap: Nanos,
+    /// A return probe, on top.
+    pub return_trap: Nanos,
+}
+
+impl Calibration {
+    /// Measures, in about a tenth of a second.
+    ///
+    /// # Errors
+    /// In words, where the process could not be started or probed.
+    pub fn measure(ebpf: &mut Ebpf) -> Result<Self, String> {
+        let mut dummy = Dummy::start().map_err(|e| format!("the throw-away process: {e}"))?;
+        let free = dummy.free_function().ok_or("the throw-away process has no `free`")?;
+        let entry = plan::probe("free_enter", &free);
+        let exit = Probe { program: "malloc_exit", ..entry.clone() };
+        let mut fastest = |probes: &[Probe]| -> Result<f64, String> {
+            let attached = attach::attach(ebpf, dummy.pid(), probes).map_err(|e| e.to_string())?;
+            let times: io::Result<Vec<f64>> = (0..ROUNDS).map(|_| dummy.time()).collect();
+            attached.detach().wait();
+            let times = times.map_err(|e| format!("the throw-away process: {e}"))?;
+            Ok(times.into_iter().fold(f64::INFINITY, f64::min))
+        };
+        let bare = fastest(&[])?;
+        let entered = fastest(std::slice::from_ref(&entry))?;
+        let returned = fastest(&[entry, exit])?;
+        let cost = |more: f64, less: f64| Nanos((more - less).max(1.0) as u64);
+        Ok(Self { trap: cost(entered, bare), return_trap: cost(returned, entered) })
+    }
+}
+
+/// The throw-away process, seen from leaktrace.
+struct Dummy {
+    child: Child,
+    ask: ChildStdin,
+    answer: BufReader<ChildStdout>,
+    free: Addr,
+}
+
+impl Dummy {
+    fn start() -> io::Result<Self> {
+        let mut child = Command::new("/proc/self/exe")
+            .arg(ARGUMENT)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let (Some(ask), Some(answer)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        let mut dummy = Self { child, ask, answer: BufReader::new(answer), free: Addr(0) };
+        dummy.free = Addr(dummy.read()?);
+        Ok(dummy)
+    }
+
+    fn read<T: std::str::FromStr>(&mut self) -> io::Result<T> {
+        let mut line = String::new();
+        self.answer.read_line(&mut line)?;
+        line.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+
+    fn pid(&self) -> Pid {
+        Pid(self.child.id())
+    }
+
+    /// Mean time of a call in ns.
+    fn time(&mut self) -> io::Result<f64> {
+        self.ask.write_all(b"go\n")?;
+        self.read()
+    }
+
+    fn free_function(&self) -> Option<crate::target::Function> {
+        let mappings = process::mappings(self.pid()).ok()?;
+        Files::new(self.pid(), mappings).function(self.free)
+    }
+}
+
+impl Drop for Dummy {
+    fn drop(&mut self) {
+        // It ends by itself when its input ends; killed in case it hangs, and reaped.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The throw-away process itself: says where `free` is, then times [`CALLS`] calls for every line of
+/// its input.
+///
+/// # Errors
+/// An I/O error on standard input or output.
+pub fn calibration_loop() -> io::Result<()> {
+    let free: unsafe extern "C" fn(*mut libc::c_void) = libc::free;
+    println!("{}", free as usize);
+    for line in io::stdin().lock().lines() {
+        line?;
+        let start = Instant::now();
+        for _ in 0..CALLS {
+            // SAFETY: freeing NULL does nothing.
+            unsafe { std::hint::black_box(free)(ptr::null_mut()) };
+        }
+        println!("{}", start.elapsed().as_nanos() as f64 / f64::from(CALLS));
+    }
+    Ok(())
+}

@@ -1,0 +1,354 @@
+//! One observation, from a discovered target to evidence: wires the stages and owns their order.
+//!
+//! One thread does it all in turn: bursts, reading what the kernel sent, looking at the heap from
+//! outside. Nothing is shared, so nothing can be seen half done.
+
+pub mod exact;
+pub mod open;
+pub mod report;
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use aya::Ebpf;
+use leak_common::counters::Counter;
+
+use crate::{
+    collect::decode::Event,
+    heap::pymalloc::{Census, census},
+    ledger::{Ledger, Watched},
+    probe::{
+        budget::{Budget, Kind},
+        burst::{Bursts, now},
+        error::ProbeError,
+        plan::Plan,
+        ring::Ring,
+        tables::{Counts, Tables},
+    },
+    symbolize::{code::CodeCache, stacks::Stacks},
+    target::{Target, kernel::KernelError, memory::Memory as _, process},
+    units::{Bytes, Nanos},
+    watch::usage::{self, Usage},
+};
+
+/// RSS is read so often.
+const USAGE_EVERY: Nanos = Nanos(250_000_000);
+
+/// The heap is counted and survivors are looked at so often at most.
+const CENSUS_EVERY: Nanos = Nanos(500_000_000);
+
+/// … and so rarely that it takes at most one part in so many of a core.
+const CENSUS_SHARE: u64 = 100;
+
+/// The kernel's records are read at least so often.
+const DRAIN_EVERY: Nanos = Nanos(50_000_000);
+
+/// What the user asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How long to observe.
+    pub duration: Nanos,
+    /// The share of the target's time that may be spent.
+    pub overhead: f64,
+    /// Trace every allocation.
+    pub exact: bool,
+}
+
+/// Why an observation can't begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The kernel's type information can't be read.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// Probes.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// The process has ended (or replaced its program) before anything could be said.
+    #[error("process {0} ended before there was enough to say")]
+    EndedTooEarly(crate::units::Pid),
+}
+
+/// How an observation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Its time was over.
+    Complete,
+    /// The user ended it.
+    Stopped,
+    /// The process ended or replaced its program.
+    TargetEnded,
+}
+
+/// What is told while observing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Status {
+    /// Time left.
+    pub left: Nanos,
+    /// Bursts so far.
+    pub bursts: u32,
+    /// Share of the target's time spent.
+    pub spent: f64,
+    /// Resident now.
+    pub rss: Bytes,
+    /// Growth of RSS since the start, bytes a second.
+    pub growth: Option<f64>,
+}
+
+/// An observation.
+pub struct Session {
+    target: Target,
+    options: Options,
+    plan: Plan,
+    ebpf: Ebpf,
+    tables: Tables,
+    ring: Ring,
+    bursts: Bursts,
+    budget: Budget,
+    codes: CodeCache,
+    stacks: Stacks,
+    ledger: Ledger,
+    start: Nanos,
+    end: Nanos,
+    burst_count: u32,
+    next_kind: Kind,
+    usage: Usage,
+    proportional: Bytes,
+    census: Option<Census>,
+    census_due: Nanos,
+    usage_due: Nanos,
+    target_ended: bool,
+    calibrated: bool,
+}
+
+impl Session {
+    /// Observes until the time is over, `stop` is set, or the target ends.
+    ///
+    /// # Errors
+    /// [`SessionError`]; a target that ends is not an error but an [`Ending`].
+    pub fn observe(
+        &mut self,
+        stop: &AtomicBool,
+        mut tell: impl FnMut(&Session, Status),
+    ) -> Result<Ending, SessionError> {
+        if self.options.exact {
+            self.open_exact()?;
+        }
+        let mut events = Vec::new();
+        let until = Nanos(self.start.0.saturating_add(self.options.duration.0));
+        let ending = loop {
+            let time = now();
+            if self.target_ended {
+                break Ending::TargetEnded;
+            }
+            if stop.load(Ordering::Relaxed) {
+                break Ending::Stopped;
+            }
+            if time >= until {
+                break Ending::Complete;
+            }
+            let mut wait = Nanos(until.0 - time.0).min(DRAIN_EVERY);
+            if !self.options.exact {
+                wait = wait.min(self.burst_if_due(time, &mut events)?);
+            }
+            self.housekeeping(&mut tell, until);
+            self.ring.wait(wait);
+            self.ring.drain(&mut events);
+            self.digest(&mut events);
+        };
+        self.end = now();
+        if self.options.exact {
+            self.close_exact()?;
+        }
+        self.ring.drain(&mut events);
+        self.digest(&mut events);
+        if ending != Ending::TargetEnded {
+            self.last_look();
+        }
+        Ok(ending)
+    }
+
+    /// Runs a burst if the budget allows one; else says how long to wait.
+    fn burst_if_due(&mut self, time: Nanos, events: &mut Vec<Event>) -> Result<Nanos, SessionError> {
+        let kind = self.next_kind;
+        let probes = match kind {
+            Kind::Pymalloc => &self.plan.pymalloc,
+            Kind::Malloc => &self.plan.malloc,
+        };
+        if probes.is_empty() {
+            self.next_kind = other(kind);
+            let both_empty = self.plan.pymalloc.is_empty() && self.plan.malloc.is_empty();
+            return Ok(if both_empty { DRAIN_EVERY } else { Nanos(0) });
+        }
+        let terms = match self.budget.next(kind, time) {
+            Ok(terms) => terms,
+            Err(wait) => return Ok(wait),
+        };
+        let outcome = self.bursts.run(
+            &mut self.ebpf,
+            &self.tables,
+            &mut self.ring,
+            self.target.pid,
+            probes,
+            terms,
+            events,
+        );
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(_) if !self.is_alive() => {
+                self.target_ended = true;
+                return Ok(Nanos(0));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.budget.book(kind, time, &outcome);
+        self.burst_count += 1;
+        tracing::debug!(
+            burst = outcome.burst,
+            ?kind,
+            open_ms = Nanos(outcome.closed.0 - outcome.opened.0).seconds() * 1e3,
+            spent_ms = outcome.spent.seconds() * 1e3,
+            hits = outcome.counts.get(Counter::Hits),
+            closed_hits = outcome.closed_hits(),
+            attach_ms = outcome.attach_time.seconds() * 1e3,
+            "burst"
+        );
+        let counts = self.tables.take_sites();
+        let blocks = self.tables.take_live();
+        self.ring.drain(events);
+        self.digest(events);
+        let watched = match kind {
+            Kind::Pymalloc => Watched::Pymalloc,
+            Kind::Malloc => Watched::Malloc,
+        };
+        let memory = &self.target.memory;
+        self.ledger.burst(memory, &self.stacks, watched, terms.interval, &counts, &blocks);
+        self.check_codes();
+        self.next_kind = other(kind);
+        Ok(Nanos(0))
+    }
+
+    /// Code objects whose address was reused: their stacks must be taken anew.
+    fn check_codes(&mut self) {
+        let replaced = self.codes.revalidate(&self.target.memory);
+        if !replaced.is_empty() {
+            tracing::debug!(count = replaced.len(), "code objects replaced");
+            self.stacks.forget_codes(&replaced);
+            self.bursts.new_generation();
+        }
+    }
+
+    /// Takes in what the kernel sent.
+    fn digest(&mut self, events: &mut Vec<Event>) {
+        for event in events.drain(..) {
+            match event {
+                Event::Stack { id, frames } => {
+                    self.stacks.insert(id, &frames, &mut self.codes, &self.target.memory);
+                }
+                Event::Mmap { region, anonymous: true, origin } => {
+                    self.ledger.mapped(&self.stacks, region, origin);
+                }
+                Event::Munmap { region, time } => self.ledger.unmapped(region, time),
+                Event::Mremap { old, new, origin } => {
+                    self.ledger.remapped(&self.stacks, old, new, origin);
+                }
+                Event::Exec => self.target_ended = true,
+                Event::Exit { tid } if tid.0 == self.target.pid.0 => {
+                    tracing::debug!("the main thread ended");
+                }
+                Event::Mmap { .. }
+                | Event::Brk { .. }
+                | Event::GateClosed { .. }
+                | Event::Exit { .. }
+                | Event::Fork { .. } => {}
+            }
+        }
+    }
+
+    fn housekeeping(&mut self, tell: &mut impl FnMut(&Session, Status), until: Nanos) {
+        let time = now();
+        if time >= self.census_due {
+            let begun = Instant::now();
+            self.count_heap(time);
+            let now_s = self.ledger.seconds(time);
+            self.look(now_s, false);
+            let took = begun.elapsed().as_nanos() as u64;
+            self.census_due = Nanos(time.0 + CENSUS_EVERY.0.max(took * CENSUS_SHARE));
+        }
+        if time >= self.usage_due {
+            self.usage_due = Nanos(time.0 + USAGE_EVERY.0);
+            self.read_usage(time);
+            let status = self.status(time, until);
+            tell(self, status);
+        }
+    }
+
+    fn status(&self, time: Nanos, until: Nanos) -> Status {
+        let elapsed = self.ledger.seconds(time);
+        let growth = self.ledger.rss_range().map(|(first, last)| (last - first) / elapsed);
+        Status {
+            left: Nanos(until.0.saturating_sub(time.0)),
+            bursts: self.burst_count,
+            spent: self.budget.spent_share(time),
+            rss: self.usage.rss,
+            growth: growth.filter(|_| elapsed > 1.0),
+        }
+    }
+
+    fn count_heap(&mut self, time: Nanos) {
+        let Some(pymalloc) = &self.target.python.pymalloc else { return };
+        // Unreadable for a moment (the array of arenas was moving), or the target has ended.
+        let Ok(counted) = census(&self.target.memory, pymalloc) else { return };
+        self.ledger.census(time, &counted, pymalloc.arena_size);
+        self.census = Some(counted);
+    }
+
+    fn read_usage(&mut self, time: Nanos) {
+        match usage::read(self.target.pid) {
+            Ok(usage) if self.is_alive() => self.usage = usage,
+            _ => {
+                self.target_ended = true;
+                return;
+            }
+        }
+        self.ledger.survivors.refresh_arenas(&self.target.memory);
+        self.ledger.usage(time, &self.usage);
+    }
+
+    fn look(&mut self, now_s: f64, all: bool) {
+        if self.options.exact {
+            self.ledger.survivors.look_exact(now_s, |addr| self.tables.block(addr));
+        } else {
+            self.ledger.survivors.look(&self.target.memory, now_s, all);
+        }
+    }
+
+    fn last_look(&mut self) {
+        let time = now();
+        self.count_heap(time);
+        self.read_usage(time);
+        let now_s = self.ledger.seconds(time);
+        self.look(now_s, true);
+        if let Ok(proportional) = usage::proportional(self.target.pid) {
+            self.proportional = proportional;
+        }
+    }
+
+    /// Is it still the same process?
+    fn is_alive(&self) -> bool {
+        process::start_ticks(self.target.pid).is_ok_and(|t| t == self.target.start_ticks)
+            && self.target.memory.half(self.target.python.runtime).is_ok()
+    }
+
+    fn lost(&self) -> Result<Counts, ProbeError> {
+        self.tables.counts()
+    }
+}
+
+fn other(kind: Kind) -> Kind {
+    match kind {
+        Kind::Pymalloc => Kind::Malloc,
+        Kind::Malloc => Kind::Pymalloc,
+    }
+}

@@ -1,0 +1,142 @@
+//! From a target to a session: configuration, loading, calibration, the watch tier.
+
+use std::{fs, path::Path};
+
+use leak_common::config::{Config, PymallocConfig, PythonConfig};
+
+use super::{Options, Session, SessionError};
+use crate::{
+    heap::{identity::Identifier, pymalloc::Blocks},
+    ledger::{Ledger, survivors::Survivors},
+    probe::{
+        budget::{Budget, Kind},
+        burst::{Bursts, now},
+        calibrate::Calibration,
+        object::{self, Capacity},
+        plan::{self, Plan},
+        ring::Ring,
+        tables::Tables,
+        tracefs, watch,
+    },
+    symbolize::{code::CodeCache, stacks::Stacks},
+    target::{
+        Python, Target,
+        kernel::{self, KernelRelease},
+        process,
+    },
+    units::{Bytes, Nanos, Pid, Tid},
+    watch::usage::Usage,
+};
+
+impl Session {
+    /// Loads the programs and attaches the watch tier. Makes tracefs available to this process, so it
+    /// must be called before other threads are started.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn open(target: Target, options: Options) -> Result<Self, SessionError> {
+        tracefs::ensure()?;
+        let plan = plan::plan(&target, return_probes_are_safe(target.pid))?;
+        let config = config(&target, &plan)?;
+        let capacity = if options.exact { Capacity::EXACT } else { Capacity::BURSTS };
+        let mut ebpf = object::load(&config, capacity)?;
+        let tables = Tables::new(&mut ebpf)?;
+        let ring = Ring::new(&mut ebpf)?;
+        let bursts = Bursts::new(&mut ebpf)?;
+        let measured = Calibration::measure(&mut ebpf);
+        if let Err(reason) = &measured {
+            tracing::warn!("the cost of a probe hit could not be measured ({reason}); assuming 1 µs");
+        }
+        let Calibration { trap, return_trap } =
+            *measured.as_ref().unwrap_or(&Calibration::USUAL);
+        tracing::debug!(trap_ns = trap.0, return_trap_ns = return_trap.0, "calibrated");
+        watch::attach(&mut ebpf, target.pid, &threads(target.pid))?;
+
+        let python = &target.python;
+        let identifier = Identifier::new(python.layout, python.type_type);
+        let survivors = Survivors::new(python.pymalloc.map(Blocks::new), identifier);
+        let codes = CodeCache::new(python.layout, python.code_type);
+        let start = now();
+        Ok(Self {
+            ledger: Ledger::new(start, survivors),
+            codes,
+            stacks: Stacks::default(),
+            budget: Budget::new(options.overhead, start, trap, return_trap),
+            calibrated: measured.is_ok(),
+            target,
+            options,
+            plan,
+            ebpf,
+            tables,
+            ring,
+            bursts,
+            start,
+            end: start,
+            burst_count: 0,
+            next_kind: Kind::Pymalloc,
+            usage: Usage::default(),
+            proportional: Bytes(0),
+            census: None,
+            census_due: Nanos(0),
+            usage_due: Nanos(0),
+            target_ended: false,
+        })
+    }
+}
+
+/// Would a return probe be harmless?
+fn return_probes_are_safe(pid: Pid) -> bool {
+    let status = fs::read_to_string(process::proc_path(pid, "status")).unwrap_or_default();
+    KernelRelease::running().is_ok_and(|kernel| !kernel::uretprobe_hazard(kernel, &status))
+}
+
+fn threads(pid: Pid) -> Vec<Tid> {
+    let tasks = process::proc_path(pid, "task");
+    let listed = fs::read_dir(Path::new(&tasks)).into_iter().flatten().flatten();
+    let mut threads: Vec<Tid> = listed
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Tid))
+        .filter(|tid| tid.0 != pid.0)
+        .collect();
+    threads.push(Tid(pid.0));
+    threads
+}
+
+fn config(target: &Target, plan: &Plan) -> Result<Config, SessionError> {
+    Ok(Config {
+        tgid: u64::from(target.pid.0),
+        fsbase_offset: kernel::fsbase_offset()?,
+        python: python_config(&target.python),
+        pymalloc: pymalloc_config(&target.python, plan),
+        fork_child_offset: tracefs::fork_child_offset()?,
+    })
+}
+
+fn python_config(python: &Python) -> PythonConfig {
+    let layout = python.layout;
+    PythonConfig {
+        enabled: 1,
+        tss_indirect: python.thread_slot.indirect.unwrap_or(0),
+        tss_offset: python.thread_slot.offset,
+        cframe: layout.thread.cframe.unwrap_or(0),
+        current_frame: layout.thread.current_frame,
+        frame_code: layout.frame.code,
+        frame_previous: layout.frame.previous,
+        frame_instr: layout.frame.instr,
+        frame_owner: layout.frame.owner,
+        owner_boundary: u64::from(layout.frame.owner_boundary),
+        code_adaptive: layout.code.code_adaptive,
+    }
+}
+
+fn pymalloc_config(python: &Python, plan: &Plan) -> PymallocConfig {
+    let Some(pymalloc) = &python.pymalloc else { return PymallocConfig::default() };
+    PymallocConfig {
+        usedpools: pymalloc.usedpools.0,
+        usable_arenas: pymalloc.usable_arenas.map_or(0, |addr| addr.0),
+        arenas: pymalloc.arenas.0,
+        pool_size: pymalloc.pool_size,
+        arena_size: pymalloc.arena_size,
+        realloc_inlines_malloc: u64::from(plan.realloc_inlines_malloc),
+        realloc_inlines_free: u64::from(plan.realloc_inlines_free),
+    }
+}

@@ -1,0 +1,3 @@
+//! What the kernel says of the process, without probes.
+
+pub mod usage;
