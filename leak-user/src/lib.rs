@@ -3,6 +3,9 @@
 //! The data flows one way: `probe` (the kernel side, attached) → `collect` → `symbolize` → `ledger` →
 //! `verdict` → `snapshot` → `sink`. ARCHITECTURE.md has the map.
 
+pub mod cli;
+pub mod commands;
+pub mod sink;
 pub mod snapshot;
 pub mod target;
 pub mod units;

@@ -1,0 +1,6 @@
+//! x
+use crate::cli::{CliError, DoctorOptions, ExitStatus};
+/// x
+pub fn run(_: &DoctorOptions) -> Result<ExitStatus, CliError> {
+    Ok(ExitStatus::Done)
+}

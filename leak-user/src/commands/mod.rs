@@ -1,0 +1,17 @@
+//! What the program does: one file a command.
+
+pub mod doctor;
+pub mod trace;
+
+use crate::cli::{CliError, Command, ExitStatus};
+
+/// Does what was asked.
+///
+/// # Errors
+/// Whatever ends the command, with its exit code.
+pub fn run(command: Command) -> Result<ExitStatus, CliError> {
+    match command {
+        Command::Trace(options) => trace::run(options),
+        Command::Doctor(options) => doctor::run(&options),
+    }
+}
