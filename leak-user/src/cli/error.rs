@@ -35,6 +35,18 @@ impl CliError {
         self
     }
 
+    /// What failed, with all causes, on one line.
+    #[must_use]
+    pub fn message(&self) -> String {
+        one_line(&format!("{:#}", self.error))
+    }
+
+    /// The way out, if one is known.
+    #[must_use]
+    pub fn way_out(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// How the program ends.
     #[must_use]
     pub fn status(&self) -> ExitStatus {
@@ -44,7 +56,7 @@ impl CliError {
 
 impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", one_line(&format!("{:#}", self.error)))?;
+        write!(f, "error: {}", self.message())?;
         match &self.hint {
             Some(hint) => write!(f, "\nhint: {}", one_line(hint)),
             None => Ok(()),

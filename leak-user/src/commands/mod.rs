@@ -12,6 +12,6 @@ use crate::cli::{CliError, Command, ExitStatus};
 pub fn run(command: Command) -> Result<ExitStatus, CliError> {
     match command {
         Command::Trace(options) => trace::run(options),
-        Command::Doctor(options) => doctor::run(&options),
+        Command::Doctor(options) => doctor::run(&options, doctor::Instruments::default()),
     }
 }

@@ -1,7 +1,7 @@
 //! Outputs: each makes bytes of a [`Snapshot`], and knows nothing else.
 
 pub mod escape;
-mod json;
+pub(crate) mod json;
 pub mod live;
 pub(crate) mod page;
 mod text;

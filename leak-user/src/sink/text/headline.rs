@@ -17,10 +17,7 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let target = &snapshot.target;
     let about = format!("pid {} · Python {} · {}", target.pid, target.python, target.allocator);
     page.line(&Line::from("  ").paint(Paint::Dim, &about));
-    let command =
-        if target.cmdline.is_empty() { target.exe.clone() } else { target.cmdline.join(" ") };
-    let command = shorten(&command, page.width().saturating_sub(2));
-    page.line(&Line::from("  ").paint(Paint::Dim, &command));
+    page.line(&Line::from("  ").paint(Paint::Dim, &command(target)));
 }
 
 /// The arguments, the program by its name alone: which interpreter it is stands above.
@@ -110,7 +107,9 @@ fn meaning(snapshot: &Snapshot) -> Vec<String> {
 /// `; at this rate it doubles in 6 to 8 min.`, as far as that can be said.
 fn doubling(rss: u64, growth: f64, (low, high): (f64, f64)) -> String {
     let until = |growth: f64| number::span(rss as f64 / growth);
-    let when = match (until(high), until(growth), until(low)) {
+    // An end ten times as far as the other says nothing.
+    let late = until(low).filter(|_| low * 10.0 > high);
+    let when = match (until(high), until(growth), late) {
         (Some(early), _, Some(late)) if early != late => {
             match (early.split_once(' '), late.split_once(' ')) {
                 (Some((number, unit)), Some((_, other))) if unit == other => {

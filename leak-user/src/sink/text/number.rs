@@ -95,8 +95,8 @@ pub(crate) fn seconds(value: f64) -> String {
 /// A span that is a guess: `40 s`, `7 min`, `5 h`, `12 days`; None if it is over a year, or no span.
 pub(crate) fn span(seconds: f64) -> Option<String> {
     const UNITS: [(f64, f64, &str); 4] = [
-        (120.0, 1.0, "s"),
-        (120.0 * 60.0, 60.0, "min"),
+        (90.0, 1.0, "s"),
+        (90.0 * 60.0, 60.0, "min"),
         (48.0 * HOUR, HOUR, "h"),
         (365.0 * 24.0 * HOUR, 24.0 * HOUR, "days"),
     ];

@@ -26,7 +26,7 @@ pub(super) fn write(page: &mut Page, site: &Site) {
     page.wrapped(label("growth"), Paint::Plain, &growth);
 
     let stays = format!(
-        "{}, {} of what it allocated while observed; of its old blocks {} stay",
+        "about {}, {}, of what it allocated while observed; of its old blocks {} stay",
         number::counted(site.live_count, "block"),
         Bytes(site.live_bytes),
         number::percent(site.survival)
