@@ -21,8 +21,13 @@ impl From<ReadError> for CliError {
 
 impl From<OutputError> for CliError {
     fn from(error: OutputError) -> Self {
-        Self::new(ExitStatus::Failure, error)
-            .hint("choose another file with --output, or leave it out to print the report")
+        let to_file = !matches!(error, OutputError::Stdout(_));
+        let error = Self::new(ExitStatus::Failure, error);
+        if to_file {
+            error.hint("choose another file with --output, or leave it out to print the report")
+        } else {
+            error
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::snapshot::{Snapshot, Verdict};
+
 /// The exit codes, a fixed part of the command's interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitStatus {
@@ -22,6 +24,16 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
+    /// How the program ends after this report.
+    #[must_use]
+    pub fn of_report(report: &Snapshot, fail_on_leak: bool) -> Self {
+        match report.verdict {
+            Verdict::Leak if fail_on_leak => Self::LeakFound,
+            Verdict::Inconclusive if report.target.ended => Self::EndedEarly,
+            Verdict::Leak | Verdict::NoLeak | Verdict::Inconclusive => Self::Done,
+        }
+    }
+
     /// The number that the shell sees.
     #[must_use]
     pub const fn code(self) -> u8 {
@@ -40,5 +52,27 @@ impl ExitStatus {
 impl From<ExitStatus> for ExitCode {
     fn from(status: ExitStatus) -> Self {
         Self::from(status.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reports_exit_code() {
+        let example = include_str!("../sink/golden/leak.json");
+        let mut report: Snapshot = serde_json::from_str(example).unwrap();
+        let mut code = |verdict, ended, fail| {
+            report.verdict = verdict;
+            report.target.ended = ended;
+            ExitStatus::of_report(&report, fail).code()
+        };
+        assert_eq!(code(Verdict::Leak, false, false), 0);
+        assert_eq!(code(Verdict::Leak, false, true), 10);
+        assert_eq!(code(Verdict::Leak, true, true), 10);
+        assert_eq!(code(Verdict::NoLeak, true, true), 0);
+        assert_eq!(code(Verdict::Inconclusive, true, false), 5);
+        assert_eq!(code(Verdict::Inconclusive, false, true), 0);
     }
 }

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+use super::options::Format;
+use crate::sink::{Json, Sink, Terminal, Text};
+
 /// A report could not be put where it should go.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
@@ -61,10 +64,17 @@ impl Output {
         open(path).map(Self).map_err(|source| OutputError::Open { path: path.to_owned(), source })
     }
 
-    /// Does the report go to standard output?
+    /// The sink for a form of the report, at its destination's width and with its colours.
     #[must_use]
-    pub fn is_stdout(&self) -> bool {
-        matches!(self.0, Kind::Stdout)
+    pub fn sink(&self, format: Format) -> Box<dyn Sink> {
+        let terminal = match self.0 {
+            Kind::Stdout => Terminal::of_stdout(),
+            Kind::Stream { .. } | Kind::File { .. } => Terminal::NONE,
+        };
+        match format {
+            Format::Text => Box::new(Text::new(terminal)),
+            Format::Json => Box::new(Json),
+        }
     }
 
     /// Writes the whole report. A reader of standard output that went away is no error.

@@ -1,6 +1,7 @@
 //! What the program does: one file a command.
 
 pub mod doctor;
+pub mod limit;
 pub mod trace;
 
 use crate::cli::{CliError, Command, ExitStatus};

@@ -5,8 +5,9 @@ use std::path::Path;
 use super::check::{Check, Process, State};
 use super::machine::{field, read, release, returns_by_syscall};
 use crate::cli::{CliError, ExitStatus};
+use crate::commands::limit::memory_limit;
 use crate::target::{AllocatorKind, LibcHeap, Python, Target};
-use crate::units::Pid;
+use crate::units::{Bytes, Pid};
 
 /// All checks of a process.
 pub(super) fn checks(
@@ -19,7 +20,8 @@ pub(super) fn checks(
             .advice("`pgrep -a python` lists those that run Python");
         return Process { pid, checks: vec![check], status: ExitStatus::Unsuitable };
     };
-    let mut checks = vec![process(&status), filter(&status, &release(root))];
+    let mut checks =
+        vec![process(&status), limit(memory_limit(root, pid)), filter(&status, &release(root))];
     let mut end = ExitStatus::Done;
     match discover.map(|discover| discover(pid)) {
         Some(Ok(target)) => {
@@ -51,6 +53,11 @@ fn process(status: &str) -> Check {
     let inner = field(status, "NSpid").and_then(|ids| ids.split_whitespace().nth(1));
     let place = inner.map_or_else(String::new, |id| format!(", in a container as {id}"));
     Check::ok("process", format!("{name}, {threads}{place}"))
+}
+
+fn limit(limit: Option<Bytes>) -> Check {
+    const NAME: &str = "memory limit";
+    Check::ok(NAME, limit.map_or_else(|| "none seen".to_owned(), |limit| limit.to_string()))
 }
 
 fn filter(status: &str, release: &str) -> Check {

@@ -21,6 +21,7 @@ fn two_leaks() -> Snapshot {
     second.stack.drain(..2);
     snapshot.leaks.push(second);
     snapshot.memory.growth_bytes_per_s = 20_480.0;
+    snapshot.memory.limit_bytes = None;
     snapshot.memory.growth_interval = (-40_960.0, 81_920.0);
     snapshot
 }
@@ -32,6 +33,7 @@ fn no_leak() -> Snapshot {
     snapshot.leaks.clear();
     snapshot.reasons = vec!["No line keeps what it allocates.".to_owned()];
     snapshot.memory.growth_bytes_per_s = 1_024.0;
+    snapshot.memory.limit_bytes = None;
     snapshot.memory.growth_interval = (-12_288.0, 14_336.0);
     snapshot.losses = crate::snapshot::Losses::default();
     snapshot

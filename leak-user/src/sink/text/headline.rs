@@ -3,7 +3,7 @@
 use super::number;
 use super::stack;
 use crate::sink::page::{Line, Page, Paint, location, shorten};
-use crate::snapshot::{Snapshot, Target, Verdict};
+use crate::snapshot::{Memory, Snapshot, Target, Verdict};
 use crate::units::Bytes;
 
 /// Writes the verdict, its meaning and the reasons.
@@ -88,6 +88,7 @@ fn meaning(snapshot: &Snapshot) -> Vec<String> {
             number::hourly(growth).trim_start_matches('+'),
             doubling(memory.rss_bytes, growth, (low, high))
         ));
+        sentences.extend(until_limit(memory));
     } else if high < 0.0 {
         sentences.push(format!(
             "RSS is {rss} and shrinks by {}.",
@@ -123,6 +124,16 @@ fn doubling(rss: u64, growth: f64, (low, high): (f64, f64)) -> String {
         _ => return ".".to_owned(),
     };
     format!("; at this rate it doubles {when}.")
+}
+
+/// When the memory limit is reached. Others in the control group only bring that forward, so it is
+/// a latest time.
+fn until_limit(memory: &Memory) -> Option<String> {
+    let limit = memory.limit_bytes?;
+    let left = limit.saturating_sub(memory.rss_bytes);
+    let span = number::span(left as f64 / memory.growth_bytes_per_s)?;
+    let limit = Bytes(limit);
+    Some(format!("Its memory limit of {limit} is then reached in about {span}, or sooner."))
 }
 
 /// The option that asks for about four times as much.

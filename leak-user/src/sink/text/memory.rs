@@ -32,6 +32,9 @@ pub(super) fn write(page: &mut Page, memory: &Memory) {
         }
     }
     row(page, memory, Paint::Bold, "RSS", memory.rss_bytes, "");
+    if let Some(limit) = memory.limit_bytes {
+        row(page, memory, Paint::Dim, "memory limit", limit, "");
+    }
     if memory.pss_bytes > 0 && memory.pss_bytes != memory.rss_bytes {
         row(page, memory, Paint::Dim, "of it without shared (PSS)", memory.pss_bytes, "");
     }
