@@ -249,7 +249,6 @@ pub fn layout(version: (u8, u8)) -> Option<&'static Layout> {
 }
 
 /// The versions that [`layout`] knows, for messages.
-#[must_use]
 pub fn known_versions() -> impl Iterator<Item = (u8, u8)> {
     LAYOUTS.iter().map(|layout| layout.version)
 }

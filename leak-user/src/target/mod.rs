@@ -3,14 +3,92 @@
 //! [`discover`] reads `/proc` and the target's memory, and returns a [`Target`] in which every
 //! address has been validated against the live process.
 
+pub mod btf;
+pub mod decode;
+pub mod elf;
+pub mod error;
+pub mod kernel;
 pub mod layout;
+pub mod maps;
 pub mod memory;
+pub mod privileges;
+pub mod process;
+
+mod allocators;
+mod files;
+mod libc;
+#[cfg(test)]
+mod live;
+mod pymalloc;
+mod python;
+mod tss;
 
 use std::path::PathBuf;
 
 use crate::units::{Addr, Pid};
+pub use error::TargetError;
 use layout::Layout;
 use memory::ProcessMemory;
+
+/// Learns all that is needed of a process, and checks it against the live process.
+///
+/// Reads only; the target is neither stopped nor changed. Takes some tens of milliseconds.
+///
+/// # Errors
+/// [`TargetError`]: no such process, not CPython, a version or build that is not supported, or no
+/// permission.
+pub fn discover(pid: Pid) -> Result<Target, TargetError> {
+    process::status(pid)?;
+    let start_ticks = process::start_ticks(pid)?;
+    let Some(exe) = process::exe(pid)? else {
+        return Err(TargetError::NotPython { pid, exe: "a kernel thread".to_owned() });
+    };
+    let cmdline = process::cmdline(pid)?;
+    let memory = ProcessMemory::new(pid);
+    let files = files::Files::new(pid, process::mappings(pid)?);
+    let interpreter = python::find(pid, &files, memory, &exe)?;
+    let thread_slot = tss::find(pid, &memory, &interpreter)?;
+    let (allocators, pymalloc) = allocation(pid, &files, memory, &interpreter)?;
+    let libc = libc::find(&files, &memory, &interpreter.file);
+    if process::start_ticks(pid)? != start_ticks {
+        return Err(TargetError::NoSuchProcess { pid });
+    }
+    let python = Python {
+        version: interpreter.version,
+        layout: interpreter.layout,
+        module: interpreter.file.module.clone(),
+        runtime: interpreter.runtime,
+        type_type: interpreter.type_type,
+        code_type: interpreter.code_type,
+        thread_slot,
+        allocators,
+        pymalloc,
+    };
+    Ok(Target { pid, start_ticks, exe, cmdline, memory, python, libc })
+}
+
+/// The allocators and, where it is in use, pymalloc's state.
+fn allocation(
+    pid: Pid,
+    files: &files::Files,
+    memory: ProcessMemory,
+    interpreter: &python::Interpreter,
+) -> Result<(Allocators, Option<Pymalloc>), TargetError> {
+    let mut allocators = allocators::find(pid, files, &memory, interpreter)?;
+    let malloc = allocators.object.malloc.addr;
+    let own = interpreter.file.module.file_offset(malloc).is_some();
+    if allocators.kind == AllocatorKind::Malloc || !own {
+        return Ok((allocators, None));
+    }
+    let pymalloc = pymalloc::find(pid, &memory, interpreter, malloc)?;
+    if pymalloc.is_some() {
+        allocators.kind = AllocatorKind::Pymalloc;
+    } else if allocators.object == allocators.memory {
+        // mimalloc has different functions for the two domains; only pymalloc serves both with one.
+        return Err(TargetError::inconsistent("pymalloc's state was not found"));
+    }
+    Ok((allocators, pymalloc))
+}
 
 /// All that is known of the process.
 #[derive(Debug)]

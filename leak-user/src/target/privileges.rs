@@ -1,0 +1,117 @@
+//! Which of the needed capabilities this process lacks.
+
+use std::fmt;
+use std::io;
+
+use super::process::status_field;
+
+/// A capability that leaktrace needs (capabilities(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capability {
+    /// To load programs and maps.
+    Bpf,
+    /// To attach them to probes.
+    Perfmon,
+    /// To read the target's memory.
+    SysPtrace,
+    /// To open the files that it has mapped, and to see another pid namespace.
+    SysAdmin,
+    /// To lock memory for maps, on kernels before 5.11.
+    SysResource,
+}
+
+impl Capability {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Bpf, Self::Perfmon, Self::SysPtrace, Self::SysAdmin, Self::SysResource];
+
+    /// Its number in `linux/capability.h`.
+    #[must_use]
+    pub const fn bit(self) -> u32 {
+        match self {
+            Self::SysPtrace => 19,
+            Self::SysAdmin => 21,
+            Self::SysResource => 24,
+            Self::Perfmon => 38,
+            Self::Bpf => 39,
+        }
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bpf => "CAP_BPF",
+            Self::Perfmon => "CAP_PERFMON",
+            Self::SysPtrace => "CAP_SYS_PTRACE",
+            Self::SysAdmin => "CAP_SYS_ADMIN",
+            Self::SysResource => "CAP_SYS_RESOURCE",
+        })
+    }
+}
+
+/// Capabilities are missing; the message says how to get them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("needs root, or {}: run `sudo leaktrace …`", list(.0))]
+pub struct Missing(pub Vec<Capability>);
+
+fn list(capabilities: &[Capability]) -> String {
+    capabilities.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Checks the effective capabilities of this process.
+///
+/// # Errors
+/// [`Missing`], those that it lacks.
+pub fn check() -> Result<(), Missing> {
+    // Where /proc is not mounted nothing can be observed; what is missing is then all of it.
+    let effective = effective().unwrap_or(0);
+    let missing = missing(effective);
+    if missing.is_empty() { Ok(()) } else { Err(Missing(missing)) }
+}
+
+/// This process's effective capabilities, one bit each (`CapEff`).
+///
+/// # Errors
+/// Where `/proc/self/status` can't be read.
+pub fn effective() -> io::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    status_field(&status, "CapEff")
+        .and_then(|hex| u64::from_str_radix(hex, 16).ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no CapEff in /proc/self/status"))
+}
+
+/// Those that a set of effective capabilities lacks. CAP_SYS_ADMIN includes CAP_BPF and
+/// CAP_PERFMON, which kernels before 5.8 do not know.
+#[must_use]
+pub fn missing(effective: u64) -> Vec<Capability> {
+    let has = |capability: Capability| effective >> capability.bit() & 1 == 1;
+    let admin = has(Capability::SysAdmin);
+    let included = |c| admin && matches!(c, Capability::Bpf | Capability::Perfmon);
+    Capability::ALL.into_iter().filter(|&c| !has(c) && !included(c)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_what_is_missing() {
+        assert_eq!(missing(u64::MAX), []);
+        assert_eq!(missing(0), Capability::ALL);
+        assert_eq!(missing(!(1 << 19)), [Capability::SysPtrace]);
+        // An old kernel's root: capabilities up to 37.
+        assert_eq!(missing((1 << 38) - 1), []);
+        let message = Missing(missing(1 << 24 | 1 << 19)).to_string();
+        assert_eq!(
+            message,
+            "needs root, or CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN: run `sudo leaktrace …`"
+        );
+    }
+
+    #[test]
+    fn reads_its_own() {
+        let effective = effective().expect("own status");
+        assert_eq!(check().is_ok(), missing(effective).is_empty());
+    }
+}

@@ -1,0 +1,164 @@
+//! What `/proc` says of a process as a whole.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::error::TargetError;
+use super::maps::{self, Mapping};
+use crate::units::Pid;
+
+/// No file of `/proc` that is read here is longer in any honest process.
+const MAX_FILE: u64 = 64 << 20;
+/// `ARG_MAX` allows 2 MiB; a report has no use for more than this.
+const MAX_CMDLINE: u64 = 64 << 10;
+/// Threads looked at.
+const MAX_TASKS: usize = 1 << 16;
+
+/// A path under `/proc/PID`.
+#[must_use]
+pub fn proc_path(pid: Pid, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/{name}"))
+}
+
+fn read_up_to(path: &Path, limit: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn read(pid: Pid, name: &str) -> Result<String, TargetError> {
+    read_up_to(&proc_path(pid, name), MAX_FILE).map_err(|e| TargetError::proc(pid, name, e))
+}
+
+/// A field of the text of `/proc/PID/status`, such as `Seccomp`.
+#[must_use]
+pub fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key == name).then(|| value.trim())
+    })
+}
+
+/// The text of `/proc/PID/status`.
+///
+/// # Errors
+/// [`TargetError::NoSuchProcess`], also for a process that has ended and was not yet reaped;
+/// [`TargetError::IsThread`].
+pub fn status(pid: Pid) -> Result<String, TargetError> {
+    let status = read(pid, "status")?;
+    if status_field(&status, "State").is_some_and(|state| state.starts_with(['Z', 'X'])) {
+        return Err(TargetError::NoSuchProcess { pid });
+    }
+    match status_field(&status, "Tgid").and_then(|tgid| tgid.parse().ok()) {
+        Some(process) if process != pid.0 => {
+            Err(TargetError::IsThread { thread: pid, process: Pid(process) })
+        }
+        _ => Ok(status),
+    }
+}
+
+/// When it started, in clock ticks since boot: field 22 of `/proc/PID/stat` (proc(5)).
+///
+/// # Errors
+/// [`TargetError::NoSuchProcess`].
+pub fn start_ticks(pid: Pid) -> Result<u64, TargetError> {
+    ticks_in(&read(pid, "stat")?)
+        .ok_or_else(|| TargetError::inconsistent(format!("/proc/{pid}/stat has no start time")))
+}
+
+fn ticks_in(stat: &str) -> Option<u64> {
+    // The second field is the name in parentheses, and may itself hold spaces and parentheses.
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Its arguments; the first 64 KiB of them.
+///
+/// # Errors
+/// [`TargetError::NoSuchProcess`].
+pub fn cmdline(pid: Pid) -> Result<Vec<String>, TargetError> {
+    let text = read_up_to(&proc_path(pid, "cmdline"), MAX_CMDLINE)
+        .map_err(|e| TargetError::proc(pid, "cmdline", e))?;
+    Ok(arguments(&text))
+}
+
+fn arguments(text: &str) -> Vec<String> {
+    let text = text.strip_suffix('\0').unwrap_or(text);
+    if text.is_empty() { Vec::new() } else { text.split('\0').map(str::to_owned).collect() }
+}
+
+/// The path of its executable as the target sees it; None for a kernel thread.
+///
+/// # Errors
+/// [`TargetError::Forbidden`], [`TargetError::NoSuchProcess`].
+pub fn exe(pid: Pid) -> Result<Option<String>, TargetError> {
+    match fs::read_link(proc_path(pid, "exe")) {
+        Ok(path) => {
+            let path = path.to_string_lossy();
+            Ok(Some(path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound && proc_path(pid, "stat").exists() => {
+            Ok(None)
+        }
+        Err(e) => Err(TargetError::proc(pid, "exe", e)),
+    }
+}
+
+/// What it has mapped.
+///
+/// # Errors
+/// [`TargetError::Forbidden`], [`TargetError::NoSuchProcess`].
+pub fn mappings(pid: Pid) -> Result<Vec<Mapping>, TargetError> {
+    read(pid, "maps").map(|text| maps::parse(&text))
+}
+
+/// The ids of its threads as the process itself numbers them (in the innermost pid namespace).
+///
+/// # Errors
+/// [`TargetError::NoSuchProcess`].
+pub fn inner_thread_ids(pid: Pid) -> Result<Vec<u32>, TargetError> {
+    let tasks =
+        fs::read_dir(proc_path(pid, "task")).map_err(|e| TargetError::proc(pid, "task", e))?;
+    let ids = tasks.take(MAX_TASKS).filter_map(|task| {
+        let status = read_up_to(&task.ok()?.path().join("status"), MAX_FILE).ok()?;
+        status_field(&status, "NSpid")?.split_ascii_whitespace().last()?.parse().ok()
+    });
+    Ok(ids.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_confuse_the_start_time() {
+        let stat = "7 (a) R (b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20 21";
+        assert_eq!(ticks_in(stat), Some(4242));
+        assert_eq!(ticks_in("7 (a"), None);
+    }
+
+    #[test]
+    fn arguments_may_be_empty() {
+        assert_eq!(arguments("python\0-c\0\0x\0"), ["python", "-c", "", "x"]);
+        assert!(arguments("").is_empty());
+    }
+
+    #[test]
+    fn status_fields() {
+        let text = "Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n";
+        assert_eq!(status_field(text, "Seccomp"), Some("2"));
+        assert_eq!(status_field(text, "CapEff"), None);
+    }
+
+    #[test]
+    fn this_process() {
+        let pid = Pid(std::process::id());
+        assert!(start_ticks(pid).expect("own stat") > 0);
+        assert!(inner_thread_ids(pid).expect("own tasks").contains(&pid.0));
+        assert_eq!(
+            exe(pid).expect("own exe").as_deref(),
+            std::env::current_exe().expect("own exe").to_str()
+        );
+    }
+}

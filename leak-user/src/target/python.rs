@@ -1,0 +1,326 @@
+//! The interpreter: which mapped file holds it, its version, its runtime and its threads.
+//!
+//! Nothing is believed for its name alone: the structures must point to each other, and to the
+//! process's threads, as they do in this version.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use super::error::TargetError;
+use super::files::{Files, Loaded};
+use super::layout::{self, Layout, object};
+use super::maps::Mapping;
+use super::memory::{Memory, ProcessMemory};
+use super::process;
+use crate::units::{Addr, Pid};
+
+/// Files looked into where neither a name nor the executable tells.
+const MAX_FILES: usize = 256;
+/// Threads and interpreters followed.
+const MAX_LIST: usize = 1 << 16;
+/// Frames followed on the search for one with a code object.
+const MAX_FRAMES: usize = 64;
+/// Reads of structures that the running target may be changing.
+const TRIES: usize = 8;
+
+/// The interpreter, validated.
+#[derive(Debug)]
+pub struct Interpreter {
+    /// `3.11.7`.
+    pub version: String,
+    /// Where its structures are.
+    pub layout: &'static Layout,
+    /// The file that holds it.
+    pub file: Rc<Loaded>,
+    /// `_PyRuntime`.
+    pub runtime: Addr,
+    /// The main interpreter's `PyInterpreterState`.
+    pub main: Addr,
+    /// Its threads.
+    pub threads: Vec<Thread>,
+    /// `PyType_Type`.
+    pub type_type: Addr,
+    /// `PyCode_Type`.
+    pub code_type: Addr,
+}
+
+/// A `PyThreadState`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thread {
+    /// Where it is.
+    pub state: Addr,
+    /// `thread_id`: on x86-64 the fs base of its thread.
+    pub fs_base: Addr,
+    /// `native_thread_id`, as the process itself numbers its threads.
+    pub native: u32,
+}
+
+/// Finds the interpreter among the mapped files.
+///
+/// # Errors
+/// [`TargetError`].
+pub fn find(
+    pid: Pid,
+    files: &Files,
+    memory: ProcessMemory,
+    exe: &str,
+) -> Result<Interpreter, TargetError> {
+    let mut first_error = None;
+    for mapping in candidates(files, exe) {
+        let known = rank(mapping, exe) < 3;
+        let examined = match files.open(mapping) {
+            Ok(file) => examine(pid, file, memory),
+            Err(e) if known => Err(e),
+            Err(_) => Ok(None),
+        };
+        match examined {
+            Ok(Some(interpreter)) => return Ok(interpreter),
+            Ok(None) => {}
+            Err(e) => _ = first_error.get_or_insert(e),
+        }
+    }
+    Err(first_error.unwrap_or_else(|| TargetError::NotPython { pid, exe: exe.to_owned() }))
+}
+
+/// The likely files first: libpython, the executable, anything called python, the rest (a program
+/// that embeds Python, or one started through the dynamic linker).
+fn candidates<'a>(files: &'a Files, exe: &str) -> Vec<&'a Mapping> {
+    let mut mappings: Vec<_> = files.with_code().take(MAX_FILES).collect();
+    mappings.sort_by_key(|mapping| rank(mapping, exe));
+    mappings
+}
+
+fn rank(mapping: &Mapping, exe: &str) -> u8 {
+    let name = mapping.file_name();
+    if name.starts_with("libpython3.") && name.contains(".so") {
+        0
+    } else if mapping.path == exe {
+        1
+    } else if name.starts_with("python") {
+        2
+    } else {
+        3
+    }
+}
+
+/// None: the file holds no CPython.
+fn examine(
+    pid: Pid,
+    file: Rc<Loaded>,
+    memory: ProcessMemory,
+) -> Result<Option<Interpreter>, TargetError> {
+    let section = || file.elf.section(".PyRuntime").map(|a| Addr(a).offset(file.module.bias));
+    let Some(runtime) = file.exported("_PyRuntime").or_else(section) else { return Ok(None) };
+    let wrong = |what: &str| {
+        let what = what.to_owned();
+        move |e| TargetError::read(pid, &what, e)
+    };
+    let Some(hex) = hex_version(&file) else {
+        return Err(unsupported(version_in_name(file.module.path.as_str())));
+    };
+    let version = version_text(hex);
+    let minor = ((hex >> 24) as u8, (hex >> 16) as u8);
+    let layout = layout::layout(minor).ok_or_else(|| unsupported(version.clone()))?;
+    if minor >= (3, 13) {
+        // `_Py_DebugOffsets`: cookie, version, free_threaded.
+        let mut head = [0; 24];
+        memory.read(runtime, &mut head).map_err(wrong("_PyRuntime"))?;
+        let head_version = head.get(8..16).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
+        if !head.starts_with(b"xdebugpy") || head_version != Some(hex.into()) {
+            return Err(TargetError::inconsistent(
+                "_PyRuntime does not begin with its own version",
+            ));
+        }
+        if head[16] != 0 {
+            return Err(TargetError::FreeThreaded { version });
+        }
+    }
+    let exported = |name: &str| {
+        file.exported(name)
+            .ok_or_else(|| TargetError::inconsistent(format!("{name} is not exported")))
+    };
+    let (type_type, code_type) = (exported("PyType_Type")?, exported("PyCode_Type")?);
+    if memory.pointer(code_type.offset(object::TYPE)).map_err(wrong("PyCode_Type"))? != type_type {
+        return Err(TargetError::inconsistent("PyCode_Type is not a type"));
+    }
+    let main = main_interpreter(pid, memory, layout, runtime)?;
+    let threads = live_threads(pid, memory, layout, main)?;
+    check_code(memory, layout, &threads, code_type)?;
+    Ok(Some(Interpreter { version, layout, file, runtime, main, threads, type_type, code_type }))
+}
+
+fn unsupported(version: String) -> TargetError {
+    let known: Vec<_> =
+        layout::known_versions().map(|(major, minor)| format!("{major}.{minor}")).collect();
+    TargetError::UnsupportedVersion { version, known: known.join(", ") }
+}
+
+/// `PY_VERSION_HEX` from the exported constant `Py_Version` (3.11 and later).
+fn hex_version(file: &Loaded) -> Option<u32> {
+    let address = file.elf.exported("Py_Version")?.address;
+    let bytes = file.elf.bytes(address, 4).try_into().ok()?;
+    Some(u32::from_le_bytes(bytes)).filter(|hex| hex >> 24 == 3)
+}
+
+/// `PY_VERSION_HEX` as Python writes it: `3.13.0`, `3.13.0rc1`.
+fn version_text(hex: u32) -> String {
+    let (major, minor, micro) = (hex >> 24, hex >> 16 & 0xff, hex >> 8 & 0xff);
+    let level = match hex >> 4 & 0xf {
+        0xa => "a",
+        0xb => "b",
+        0xc => "rc",
+        _ => return format!("{major}.{minor}.{micro}"),
+    };
+    format!("{major}.{minor}.{micro}{level}{}", hex & 0xf)
+}
+
+/// Before 3.11 only the name of the file tells the version.
+fn version_in_name(path: &str) -> String {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let after = name.split_once("python").map_or("", |(_, after)| after);
+    let digits: String = after.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+    match digits.trim_matches('.') {
+        "" => "3.10 or older".to_owned(),
+        version => version.to_owned(),
+    }
+}
+
+/// `interpreters.main` follows `interpreters.head`, and the list that begins there leads to it.
+fn main_interpreter(
+    pid: Pid,
+    memory: ProcessMemory,
+    layout: &Layout,
+    runtime: Addr,
+) -> Result<Addr, TargetError> {
+    let read = |addr| memory.pointer(addr).map_err(|e| TargetError::read(pid, "interpreters", e));
+    let head = runtime.offset(layout.runtime.interpreters_head);
+    let main = read(head.offset(8))?;
+    if main.is_null() {
+        return Err(TargetError::inconsistent("it has no main interpreter"));
+    }
+    let mut interpreter = read(head)?;
+    for _ in 0..MAX_LIST {
+        if interpreter == main {
+            return Ok(main);
+        }
+        if interpreter.is_null() {
+            break;
+        }
+        interpreter = read(interpreter.offset(layout.interpreter.next))?;
+    }
+    Err(TargetError::inconsistent("the main interpreter is not in the list of interpreters"))
+}
+
+/// The thread states of the main interpreter, each of a thread that the process has.
+fn live_threads(
+    pid: Pid,
+    memory: ProcessMemory,
+    layout: &Layout,
+    main: Addr,
+) -> Result<Vec<Thread>, TargetError> {
+    let mut last = None;
+    for _ in 0..TRIES {
+        let tasks: HashSet<u32> = process::inner_thread_ids(pid)?.into_iter().collect();
+        match threads(&memory, layout, main) {
+            Ok(threads) => {
+                let live: Vec<_> =
+                    threads.into_iter().filter(|thread| tasks.contains(&thread.native)).collect();
+                if !live.is_empty() {
+                    return Ok(live);
+                }
+                last = Some("no thread state belongs to a thread of the process");
+            }
+            Err(what) => last = Some(what),
+        }
+    }
+    process::status(pid)?;
+    Err(TargetError::inconsistent(last.unwrap_or("no thread states")))
+}
+
+/// Walks the list of thread states; every one must point back to its interpreter, and its
+/// `thread_id` must be a thread control block (whose first word is its own address).
+fn threads(memory: &impl Memory, layout: &Layout, main: Addr) -> Result<Vec<Thread>, &'static str> {
+    let offsets = layout.thread;
+    let unreadable = |_| "the list of thread states can't be read";
+    let mut state =
+        memory.pointer(main.offset(layout.interpreter.threads_head)).map_err(unreadable)?;
+    let mut found = Vec::new();
+    while !state.is_null() {
+        if found.len() == MAX_LIST {
+            return Err("the list of thread states does not end");
+        }
+        let read = |offset| memory.pointer(state.offset(offset)).map_err(unreadable);
+        if read(offsets.interp)? != main {
+            return Err("a thread state does not point back to its interpreter");
+        }
+        let fs_base = read(offsets.thread_id)?;
+        // A state whose thread has not begun, or has ended, has no control block.
+        if !fs_base.is_null() && memory.pointer(fs_base) == Ok(fs_base) {
+            let native = read(offsets.native_thread_id)?.0;
+            found.push(Thread { state, fs_base, native: u32::try_from(native).unwrap_or(0) });
+        }
+        state = read(offsets.next)?;
+    }
+    if found.is_empty() { Err("no thread state has a thread") } else { Ok(found) }
+}
+
+/// Where a thread runs Python code, the frame must lead to a code object.
+fn check_code(
+    memory: ProcessMemory,
+    layout: &Layout,
+    threads: &[Thread],
+    code_type: Addr,
+) -> Result<(), TargetError> {
+    let mut saw_frame = false;
+    for _ in 0..TRIES {
+        for thread in threads.iter().take(MAX_FRAMES) {
+            match innermost_code(&memory, layout, thread.state) {
+                Some(code) if memory.pointer(code.offset(object::TYPE)) == Ok(code_type) => {
+                    return Ok(());
+                }
+                Some(_) => saw_frame = true,
+                None => {}
+            }
+        }
+    }
+    if saw_frame {
+        Err(TargetError::inconsistent("no frame leads to a code object"))
+    } else {
+        Ok(())
+    }
+}
+
+fn innermost_code(memory: &impl Memory, layout: &Layout, state: Addr) -> Option<Addr> {
+    let holder = match layout.thread.cframe {
+        Some(cframe) => memory.pointer(state.offset(cframe)).ok()?,
+        None => state,
+    };
+    let mut frame = memory.pointer(holder.offset(layout.thread.current_frame)).ok()?;
+    for _ in 0..MAX_FRAMES {
+        if frame.is_null() {
+            return None;
+        }
+        let mut owner = [0];
+        memory.read(frame.offset(layout.frame.owner), &mut owner).ok()?;
+        if owner[0] < layout.frame.owner_boundary {
+            return memory.pointer(frame.offset(layout.frame.code)).ok();
+        }
+        frame = memory.pointer(frame.offset(layout.frame.previous)).ok()?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_read_as_python_writes_them() {
+        assert_eq!(version_text(0x030b_07f0), "3.11.7");
+        assert_eq!(version_text(0x030d_00c2), "3.13.0rc2");
+        assert_eq!(version_text(0x030c_00a1), "3.12.0a1");
+        assert_eq!(version_in_name("/usr/lib/libpython3.10.so.1.0"), "3.10");
+        assert_eq!(version_in_name("/usr/bin/python3.9"), "3.9");
+        assert_eq!(version_in_name("/opt/app/server"), "3.10 or older");
+    }
+}

@@ -1,0 +1,126 @@
+//! Where a thread finds its Python thread state: the slot of `autoTSSkey`.
+//!
+//! The slot is right with and without the GIL, unlike `_Py_tss_tstate`. Where it lies depends on the
+//! C library; every way that is known is tried on the live threads, and the one that finds their
+//! states is taken.
+
+use super::ThreadSlot;
+use super::error::TargetError;
+use super::memory::Memory;
+use super::python::{Interpreter, Thread};
+use crate::units::{Addr, Pid};
+
+/// Keys that a C library gives out (`PTHREAD_KEYS_MAX` of glibc; musl has 128).
+const MAX_KEY: u32 = 1024;
+/// Keys in glibc's first block (`PTHREAD_KEY_2NDLEVEL_SIZE`).
+const BLOCK: u64 = 32;
+
+/// Finds the slot.
+///
+/// # Errors
+/// [`TargetError::Inconsistent`] where no way finds the thread states.
+pub fn find(
+    pid: Pid,
+    memory: &impl Memory,
+    interpreter: &Interpreter,
+) -> Result<ThreadSlot, TargetError> {
+    let key_address = interpreter.runtime.offset(interpreter.layout.runtime.auto_tss_key);
+    let read = |addr| memory.half(addr).map_err(|e| TargetError::read(pid, "autoTSSkey", e));
+    let initialized = read(Addr(key_address.0.wrapping_sub(4)))?;
+    let key = read(key_address)?;
+    if initialized == 0 || key >= MAX_KEY {
+        return Err(TargetError::inconsistent("autoTSSkey is not set"));
+    }
+    let best = slots(key.into())
+        .into_iter()
+        .map(|slot| (matches(memory, slot, &interpreter.threads), slot))
+        .max_by_key(|(matches, _)| *matches);
+    match best {
+        Some((matches, slot)) if matches > 0 => Ok(slot),
+        _ => Err(TargetError::inconsistent(
+            "no thread's slot for its state could be found (unknown C library?)",
+        )),
+    }
+}
+
+/// The ways known, for x86-64.
+fn slots(key: u64) -> [ThreadSlot; 3] {
+    // glibc 2.31 to 2.43, `struct pthread`: `specific_1stblock` at 0x310, 32 entries {seq, data};
+    // `specific`, pointers to further blocks of 32, at 0x510.
+    let glibc = if key < BLOCK {
+        ThreadSlot { indirect: None, offset: 0x310 + key * 16 + 8 }
+    } else {
+        ThreadSlot { indirect: Some(0x510 + key / BLOCK * 8), offset: key % BLOCK * 16 + 8 }
+    };
+    // musl, `struct pthread.tsd`: at 0x80 in 1.2, at 0x88 in 1.1.
+    let musl = |tsd| ThreadSlot { indirect: Some(tsd), offset: key * 8 };
+    // Of equals the last is taken.
+    [musl(0x88), musl(0x80), glibc]
+}
+
+fn matches(memory: &impl Memory, slot: ThreadSlot, threads: &[Thread]) -> usize {
+    threads
+        .iter()
+        .filter(|thread| state(memory, slot, thread.fs_base) == Some(thread.state))
+        .count()
+}
+
+/// What the slot of the thread with this fs base holds.
+pub fn state(memory: &impl Memory, slot: ThreadSlot, fs_base: Addr) -> Option<Addr> {
+    let base = match slot.indirect {
+        Some(indirect) => memory.pointer(fs_base.offset(indirect)).ok()?,
+        None => fs_base,
+    };
+    memory.pointer(base.offset(slot.offset)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::memory::ReadError;
+    use std::collections::HashMap;
+
+    struct Words(HashMap<u64, u64>);
+
+    impl Memory for Words {
+        fn read(&self, addr: Addr, out: &mut [u8]) -> Result<(), ReadError> {
+            let word = self.0.get(&addr.0).ok_or(ReadError::Unmapped(addr))?.to_le_bytes();
+            out.copy_from_slice(word.get(..out.len()).ok_or(ReadError::Unmapped(addr))?);
+            Ok(())
+        }
+    }
+
+    fn chosen(words: &[(u64, u64)], key: u64) -> Option<ThreadSlot> {
+        let memory = Words(words.iter().copied().collect());
+        let threads = [Thread { state: Addr(0xaa0), fs_base: Addr(0x1000), native: 1 }];
+        slots(key).into_iter().find(|slot| matches(&memory, *slot, &threads) == 1)
+    }
+
+    #[test]
+    fn each_c_library_has_its_place() {
+        let glibc = ThreadSlot { indirect: None, offset: 0x328 };
+        assert_eq!(chosen(&[(0x1000 + 0x310 + 16 + 8, 0xaa0)], 1), Some(glibc));
+        let musl = ThreadSlot { indirect: Some(0x80), offset: 8 };
+        assert_eq!(chosen(&[(0x1080, 0x5000), (0x5008, 0xaa0)], 1), Some(musl));
+        let old_musl = ThreadSlot { indirect: Some(0x88), offset: 8 };
+        assert_eq!(chosen(&[(0x1088, 0x5000), (0x5008, 0xaa0)], 1), Some(old_musl));
+        // Key 33: the second entry of the second block.
+        let second = ThreadSlot { indirect: Some(0x518), offset: 24 };
+        assert_eq!(chosen(&[(0x1518, 0x6000), (0x6018, 0xaa0)], 33), Some(second));
+        assert_eq!(chosen(&[(0x1080, 0x5000), (0x5008, 0xbb0)], 1), None);
+    }
+
+    /// glibc's `struct pthread` of this very process: `specific[0]` points to the first block.
+    #[test]
+    fn the_first_block_of_the_running_c_library() {
+        if !cfg!(target_env = "gnu") {
+            println!("skipped: not built for glibc");
+            return;
+        }
+        let memory =
+            crate::target::memory::ProcessMemory::new(crate::units::Pid(std::process::id()));
+        // SAFETY: has no preconditions.
+        let fs_base = unsafe { libc::pthread_self() };
+        assert_eq!(memory.word(Addr(fs_base + 0x510)), Ok(fs_base + 0x310));
+    }
+}
