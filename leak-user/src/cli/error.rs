@@ -38,7 +38,16 @@ impl CliError {
     /// What failed, with all causes, on one line.
     #[must_use]
     pub fn message(&self) -> String {
-        one_line(&format!("{:#}", self.error))
+        let mut text = String::new();
+        for cause in self.error.chain().map(ToString::to_string) {
+            // Some errors have their cause in their own text already.
+            if text.is_empty() {
+                text = cause;
+            } else if !text.contains(&cause) {
+                text = format!("{text}: {cause}");
+            }
+        }
+        one_line(&text)
     }
 
     /// The way out, if one is known.
@@ -91,5 +100,12 @@ mod tests {
             "error: write \\x1b[31mreport: disk full\nhint: choose another --output"
         );
         assert_eq!(error.status().code(), 1);
+    }
+
+    #[test]
+    fn a_cause_is_not_said_twice() {
+        let cause = std::io::Error::other("disk full");
+        let error = CliError::new(ExitStatus::Failure, cause).context("write: disk full");
+        assert_eq!(error.to_string(), "error: write: disk full");
     }
 }
