@@ -5,6 +5,7 @@ pub mod limit;
 pub mod trace;
 
 use crate::cli::{CliError, Command, ExitStatus};
+use crate::target;
 
 /// Does what was asked.
 ///
@@ -13,6 +14,13 @@ use crate::cli::{CliError, Command, ExitStatus};
 pub fn run(command: Command) -> Result<ExitStatus, CliError> {
     match command {
         Command::Trace(options) => trace::run(options),
-        Command::Doctor(options) => doctor::run(&options, doctor::Instruments::default()),
+        Command::Doctor(options) => doctor::run(&options, instruments()),
+    }
+}
+
+fn instruments() -> doctor::Instruments {
+    doctor::Instruments {
+        discover: Some(|pid| target::discover(pid).map_err(CliError::from)),
+        calibrate: None,
     }
 }
