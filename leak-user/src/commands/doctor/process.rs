@@ -105,19 +105,23 @@ fn coverage(python: &Python, libc: Option<&LibcHeap>) -> Check {
     const NAME: &str = "coverage";
     let c = if libc.is_some() { "C heap too" } else { "not the C heap" };
     match (python.allocators.kind, python.pymalloc) {
-        (AllocatorKind::Pymalloc, Some(_)) => {
-            Check::ok(NAME, format!("all of Python's objects, checked against its own counts; {c}"))
-        }
-        (AllocatorKind::Pymalloc, None) => {
-            Check::note(NAME, format!("Python's objects, but its own counts were not found; {c}"))
-        }
+        (AllocatorKind::Pymalloc, Some(_)) => Check::ok(
+            NAME,
+            format!("Python's allocations, checked against the allocator's own counts; {c}"),
+        ),
+        (AllocatorKind::Pymalloc, None) => Check::note(
+            NAME,
+            format!("Python's allocations, but the allocator's own counts were not found; {c}"),
+        ),
         (AllocatorKind::Malloc, _) => Check::note(
             NAME,
-            format!("Python's objects, without counts to check them against; {c}"),
+            format!("Python's allocations, without counts to check them against; {c}"),
         ),
-        (AllocatorKind::Other, _) => {
-            Check::new(NAME, State::Note, format!("Python's objects, how many cannot be told; {c}"))
-        }
+        (AllocatorKind::Other, _) => Check::new(
+            NAME,
+            State::Note,
+            format!("Python's allocations, how many cannot be told; {c}"),
+        ),
     }
 }
 
