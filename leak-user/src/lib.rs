@@ -3,10 +3,14 @@
 //! The data flows one way: `probe` (the kernel side, attached) → `collect` → `symbolize` → `ledger` →
 //! `verdict` → `snapshot` → `sink`. ARCHITECTURE.md has the map.
 
+pub mod cli;
 pub mod collect;
+pub mod commands;
 pub mod heap;
 pub mod ledger;
 pub mod probe;
+pub mod session;
+pub mod sink;
 pub mod snapshot;
 pub mod symbolize;
 pub mod target;

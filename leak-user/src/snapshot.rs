@@ -198,6 +198,9 @@ pub struct Memory {
     pub rss_bytes: u64,
     /// Proportional share at the end.
     pub pss_bytes: u64,
+    /// The lowest memory limit of its control groups, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_bytes: Option<u64>,
     /// Growth of RSS.
     pub growth_bytes_per_s: f64,
     /// Its 95 % interval.

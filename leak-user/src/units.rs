@@ -65,7 +65,7 @@ impl Nanos {
 }
 
 /// A process (thread group) id, as this process's pid namespace numbers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Pid(pub u32);
 
 impl fmt::Display for Pid {

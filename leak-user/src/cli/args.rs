@@ -1,0 +1,285 @@
+//! The grammar of the command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+use super::filter::LineFilter;
+use super::options::{Command, DoctorOptions, Format, Invocation, TraceOptions};
+use super::values;
+use crate::units::{Bytes, Pid};
+
+const ABOUT: &str = "Names the line of a running Python service that leaks memory";
+
+const LONG_ABOUT: &str = "Names the line of a running Python service that leaks memory.
+
+leaktrace attaches to a live CPython process (3.11 to 3.13) through eBPF, watches what it allocates
+in short bursts, follows what stays, and reports the lines whose memory only grows. No code runs in
+the process, nothing is written into it, and it is never stopped.";
+
+const AFTER_HELP: &str = "Examples:
+  sudo leaktrace --pid 4242
+  sudo leaktrace --pid 4242 --duration 5m --overhead 0.5%
+  sudo leaktrace --pid 4242 --format json -o report.json --fail-on-leak
+  sudo leaktrace doctor --pid 4242
+
+Exit codes:
+   0  done
+   1  failed
+   2  wrong usage
+   3  a privilege or a feature of the kernel is missing
+   4  no such process, not Python, or not supported
+   5  the process ended before there was enough to say
+  10  a leak was found (with --fail-on-leak)
+
+Privileges:
+  root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE (and to read tracefs).
+  `leaktrace doctor` says what is missing on this machine.
+
+Ctrl-C ends the observation early and prints the report.";
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "leaktrace",
+    version,
+    about = ABOUT,
+    long_about = LONG_ABOUT,
+    after_help = "`leaktrace --help` has examples, exit codes and the privileges needed.",
+    after_long_help = AFTER_HELP,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Sub>,
+    #[command(flatten)]
+    trace: TraceArgs,
+    #[command(flatten)]
+    verbosity: Verbosity,
+}
+
+#[derive(Subcommand, Debug)]
+enum Sub {
+    /// Say whether this machine, and a process on it, can be traced
+    Doctor(DoctorArgs),
+}
+
+#[derive(Args, Debug)]
+struct Verbosity {
+    /// Say more of what is done; twice for debugging, three times for all
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Args, Debug)]
+struct TraceArgs {
+    /// The process to observe
+    #[arg(short, long, value_name = "PID", required = true, value_parser = values::pid)]
+    pid: Option<Pid>,
+    /// How long to observe, 1s to 24h
+    #[arg(short, long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
+    duration: Duration,
+    /// Share of the target's time that may be spent, 0.01% to 50%
+    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = values::share)]
+    overhead: f64,
+    /// Trace every allocation, whatever it costs the target (its cost is printed first)
+    #[arg(long, conflicts_with = "overhead")]
+    exact: bool,
+    /// Leave out lines that hold fewer live bytes, such as 4k
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = values::size)]
+    min_size: Bytes,
+    /// Accuse and list only lines of Python files like this; can be given again
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Neither accuse nor list lines of Python files like this; can be given again
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value = "text")]
+    format: FormatArg,
+    /// Write the report to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// End with exit code 10 if a leak is found
+    #[arg(long)]
+    fail_on_leak: bool,
+    /// Print the report and errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+#[derive(Args, Debug)]
+struct DoctorArgs {
+    /// A process to look at as well
+    #[arg(short, long, value_name = "PID", value_parser = values::pid)]
+    pid: Option<Pid>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value = "text")]
+    format: FormatArg,
+    #[command(flatten)]
+    verbosity: Verbosity,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy)]
+enum FormatArg {
+    /// For people
+    Text,
+    /// For programs: one object
+    Json,
+}
+
+impl From<FormatArg> for Format {
+    fn from(format: FormatArg) -> Self {
+        match format {
+            FormatArg::Text => Self::Text,
+            FormatArg::Json => Self::Json,
+        }
+    }
+}
+
+/// Parses the command line of this process. Ends the process on `--help` and `--version` (0) and on
+/// an error (2).
+#[must_use]
+pub fn parse() -> Invocation {
+    try_parse(std::env::args_os()).unwrap_or_else(|error| error.exit())
+}
+
+fn try_parse<I, T>(arguments: I) -> Result<Invocation, clap::Error>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<std::ffi::OsString> + Clone,
+{
+    let cli = Cli::try_parse_from(arguments)?;
+    match cli.command {
+        Some(Sub::Doctor(doctor)) => Ok(Invocation {
+            command: Command::Doctor(DoctorOptions {
+                pid: doctor.pid,
+                format: doctor.format.into(),
+            }),
+            verbosity: doctor.verbosity.verbose,
+        }),
+        None => Ok(Invocation {
+            command: Command::Trace(trace(cli.trace)?),
+            verbosity: cli.verbosity.verbose,
+        }),
+    }
+}
+
+fn trace(args: TraceArgs) -> Result<TraceOptions, clap::Error> {
+    let wrong = |kind, text: String| Cli::command().error(kind, text);
+    let lines = LineFilter::new(&args.include, &args.exclude)
+        .map_err(|error| wrong(ErrorKind::ValueValidation, error.to_string()))?;
+    let pid = args
+        .pid
+        .ok_or_else(|| wrong(ErrorKind::MissingRequiredArgument, "--pid is needed".to_owned()))?;
+    Ok(TraceOptions {
+        pid,
+        duration: args.duration,
+        budget: args.overhead,
+        exact: args.exact,
+        min_size: args.min_size,
+        lines,
+        format: args.format.into(),
+        output: args.output,
+        fail_on_leak: args.fail_on_leak,
+        quiet: args.quiet,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Invocation, clap::Error> {
+        try_parse(std::iter::once("leaktrace").chain(line.split_whitespace()))
+    }
+
+    fn traced(line: &str) -> TraceOptions {
+        match parsed(line).unwrap().command {
+            Command::Trace(options) => options,
+            other @ Command::Doctor(_) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults() {
+        let o = traced("--pid 7");
+        assert_eq!(o.pid, Pid(7));
+        assert_eq!(o.duration, Duration::from_secs(30));
+        assert!((o.budget - 0.01).abs() < 1e-12);
+        assert!(!o.exact && !o.fail_on_leak && !o.quiet && o.lines.is_empty());
+        assert_eq!((o.min_size, o.format, o.output), (Bytes(0), Format::Text, None));
+    }
+
+    #[test]
+    fn every_option() {
+        let o = traced(
+            "-p 7 -d 2m --overhead 0.5% --min-size 4k --include /srv/* --include a.py --exclude b.py \
+             --format json -o out.json --fail-on-leak -q",
+        );
+        assert_eq!(o.duration, Duration::from_secs(120));
+        assert!((o.budget - 0.005).abs() < 1e-12);
+        assert_eq!(o.min_size, Bytes(4096));
+        assert!(
+            o.lines.allows("/srv/x.py") && o.lines.allows("a.py") && !o.lines.allows("/srv/b.py")
+        );
+        assert_eq!((o.format, o.output), (Format::Json, Some(PathBuf::from("out.json"))));
+        assert!(o.fail_on_leak && o.quiet);
+        assert!(traced("--pid 7 --exact").exact);
+        assert_eq!(parsed("--pid 7 -vv").unwrap().verbosity, 2);
+    }
+
+    #[test]
+    fn doctor_with_and_without_a_process() {
+        for (line, pid, format, verbosity) in [
+            ("doctor", None, Format::Text, 0),
+            ("doctor --pid 9 --format json", Some(Pid(9)), Format::Json, 0),
+            ("doctor -v", None, Format::Text, 1),
+        ] {
+            let invocation = parsed(line).unwrap();
+            let Command::Doctor(doctor) = invocation.command else { panic!("{line}") };
+            assert_eq!((doctor.pid, doctor.format, invocation.verbosity), (pid, format, verbosity));
+        }
+    }
+
+    #[test]
+    fn errors_are_usage_errors_and_name_the_option() {
+        for (line, word) in [
+            ("", "--pid"),
+            ("--pid x", "--pid"),
+            ("--pid 7 --duration 0s", "--duration"),
+            ("--pid 7 --overhead 90%", "--overhead"),
+            ("--pid 7 --min-size big", "--min-size"),
+            ("--pid 7 --format xml", "--format"),
+            ("--pid 7 --include a[", "--include"),
+            ("--pid 7 --exact --overhead 2%", "--overhead"),
+            ("--pid 7 -q -v", "--quiet"),
+            ("--pid 7 --native", "--native"),
+            ("--pid 7 doctor", "doctor"),
+        ] {
+            let error = parsed(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(word), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_no_errors() {
+        for line in ["--help", "-h", "--version", "doctor --help"] {
+            assert_eq!(parsed(line).unwrap_err().exit_code(), 0, "{line}");
+        }
+        let help = parsed("--help").unwrap_err().to_string();
+        for word in ["Examples:", "Exit codes:", "Privileges:", "CAP_PERFMON", "doctor"] {
+            assert!(help.contains(word), "{word}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The one place where a library's error gets its exit code and its hint.
+
+use super::error::CliError;
+use super::exit::ExitStatus;
+use super::output::OutputError;
+use crate::sink::SinkError;
+use crate::target::TargetError;
+use crate::target::memory::ReadError;
+
+/// What to do where a privilege is missing.
+pub(super) const PRIVILEGE_HINT: &str = "run it with sudo, or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE; `leaktrace doctor` says what is missing";
+
+impl From<TargetError> for CliError {
+    fn from(error: TargetError) -> Self {
+        match error {
+            TargetError::Forbidden { .. } => {
+                Self::new(ExitStatus::Unavailable, error).hint(PRIVILEGE_HINT)
+            }
+            // The others name the way out themselves.
+            TargetError::NoSuchProcess { .. }
+            | TargetError::IsThread { .. }
+            | TargetError::NotPython { .. }
+            | TargetError::OtherArchitecture { .. }
+            | TargetError::UnsupportedVersion { .. }
+            | TargetError::FreeThreaded { .. }
+            | TargetError::Unreadable { .. }
+            | TargetError::Inconsistent { .. } => Self::new(ExitStatus::Unsuitable, error),
+        }
+    }
+}
+
+impl From<ReadError> for CliError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Forbidden => Self::new(ExitStatus::Unavailable, error).hint(PRIVILEGE_HINT),
+            ReadError::Gone => Self::new(ExitStatus::EndedEarly, error),
+            ReadError::Unmapped(_) => Self::new(ExitStatus::Unsuitable, error),
+        }
+    }
+}
+
+impl From<OutputError> for CliError {
+    fn from(error: OutputError) -> Self {
+        let to_file = !matches!(error, OutputError::Stdout(_));
+        let error = Self::new(ExitStatus::Failure, error);
+        if to_file {
+            error.hint("choose another file with --output, or leave it out to print the report")
+        } else {
+            error
+        }
+    }
+}
+
+impl From<SinkError> for CliError {
+    fn from(error: SinkError) -> Self {
+        Self::new(ExitStatus::Failure, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{Addr, Pid};
+
+    #[test]
+    fn every_way_to_fail_has_its_code() {
+        let code = |error: CliError| error.status().code();
+        let what = String::new;
+        assert_eq!(code(TargetError::NoSuchProcess { pid: Pid(7) }.into()), 4);
+        assert_eq!(code(TargetError::NotPython { pid: Pid(7), exe: what() }.into()), 4);
+        assert_eq!(code(TargetError::FreeThreaded { version: what() }.into()), 4);
+        assert_eq!(code(TargetError::Inconsistent { what: what() }.into()), 4);
+        assert_eq!(code(ReadError::Gone.into()), 5);
+        assert_eq!(code(ReadError::Unmapped(Addr(0)).into()), 4);
+        assert_eq!(code(ReadError::Forbidden.into()), 3);
+        let error = CliError::from(TargetError::Forbidden { what: "/proc/7/mem".to_owned() });
+        assert_eq!(error.status().code(), 3);
+        assert!(error.to_string().contains("\nhint: run it with sudo"));
+    }
+}

@@ -1,0 +1,68 @@
+//! What the user asked for; the rest of the program never sees the argument parser.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::filter::LineFilter;
+use crate::units::{Bytes, Pid};
+
+/// One call of the program.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    /// What to do.
+    pub command: Command,
+    /// How much to log: 0 warnings, 1 information, 2 debugging, 3 and more everything.
+    pub verbosity: u8,
+}
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Observe a process and report.
+    Trace(TraceOptions),
+    /// Say whether this machine (and a process on it) can be traced.
+    Doctor(DoctorOptions),
+}
+
+/// How to observe a process, and where the report goes.
+#[derive(Debug, Clone)]
+pub struct TraceOptions {
+    /// The process.
+    pub pid: Pid,
+    /// How long to observe, 1 s to 24 h.
+    pub duration: Duration,
+    /// Allowed share of the target's time, 0.0001 to 0.5. Of no meaning with `exact`.
+    pub budget: f64,
+    /// Trace every allocation, whatever it costs.
+    pub exact: bool,
+    /// Neither accuse nor list a site that holds fewer live bytes than this.
+    pub min_size: Bytes,
+    /// Which lines may be accused or listed.
+    pub lines: LineFilter,
+    /// The report's form.
+    pub format: Format,
+    /// Where the report goes; standard output if None.
+    pub output: Option<PathBuf>,
+    /// End with [`super::ExitStatus::LeakFound`] if a line is accused.
+    pub fail_on_leak: bool,
+    /// No live line and no hints: the report, and errors.
+    pub quiet: bool,
+}
+
+/// What `doctor` is asked.
+#[derive(Debug, Clone)]
+pub struct DoctorOptions {
+    /// The process to look at as well.
+    pub pid: Option<Pid>,
+    /// The report's form.
+    pub format: Format,
+}
+
+/// The form of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs: one object.
+    Json,
+}

@@ -1,0 +1,87 @@
+//! What the observation cost the target, and how far it can be trusted.
+
+use super::{label, number, title};
+use crate::sink::page::{Line, Page, Paint};
+use crate::snapshot::{Losses, Snapshot};
+
+/// Below this share of events seen, the reader is warned.
+const COVERED: f64 = 0.98;
+
+/// Writes the observation, its cost, coverage, losses and blind spots.
+pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
+    title(page, "The observation");
+    let observed = &snapshot.observed;
+    let text = format!(
+        "{} in {}, {} recorded",
+        number::seconds(observed.duration_s),
+        number::counted(observed.bursts.into(), "burst"),
+        number::counted(observed.allocations, "allocation")
+    );
+    page.wrapped(label("observed"), Paint::Plain, &text);
+
+    let overhead = &snapshot.overhead;
+    let over = overhead.spent > overhead.budget;
+    let text = format!(
+        "{} of the target's time, {} {}; {} at {:.0} ns",
+        number::percent(overhead.spent),
+        if over { "over the budget of" } else { "within the budget of" },
+        number::percent(overhead.budget),
+        number::counted(overhead.hits, "probe hit"),
+        overhead.ns_per_hit
+    );
+    page.wrapped(label("cost"), if over { Paint::Doubt } else { Paint::Plain }, &text);
+
+    let (paint, text) = match snapshot.coverage.pymalloc {
+        Some(share) if share < COVERED => (Paint::Doubt, coverage(share)),
+        Some(share) => (Paint::Plain, coverage(share)),
+        None => (Paint::Plain, "not measured".to_owned()),
+    };
+    page.wrapped(label("coverage"), paint, &text);
+
+    let lost = losses(&snapshot.losses);
+    if lost.is_empty() {
+        page.wrapped(label("lost"), Paint::Plain, "nothing");
+    } else {
+        page.wrapped(label("lost"), Paint::Doubt, &lost.join(", "));
+    }
+    let mut start = label("not seen");
+    for unseen in &snapshot.unseen {
+        page.wrapped(start, Paint::Plain, unseen);
+        start = Line::default().column(super::VALUES);
+    }
+    page.line(&Line::from("   ").paint(Paint::Dim, &format!("leaktrace {}", snapshot.leaktrace)));
+}
+
+fn coverage(share: f64) -> String {
+    format!("{} of the events of Python's allocator were seen", number::percent(share))
+}
+
+fn losses(losses: &Losses) -> Vec<String> {
+    // Taken apart in full, so that a new cause cannot be forgotten here.
+    let Losses {
+        ring_full,
+        map_full,
+        stacks_truncated,
+        unreadable,
+        unpredicted,
+        unmatched_returns,
+        bad_records,
+        stacks_missing,
+        unresolved_frames,
+    } = *losses;
+    [
+        (ring_full, "records (ring buffer full)"),
+        (map_full, "blocks or sites (map full)"),
+        (stacks_truncated, "stacks cut (too deep)"),
+        (unreadable, "structures unreadable"),
+        (unpredicted, "addresses not predicted"),
+        (unmatched_returns, "returns without their call"),
+        (bad_records, "records malformed"),
+        (stacks_missing, "stacks missing"),
+        (unresolved_frames, "frames without a name"),
+    ]
+    .into_iter()
+    .filter(|&(count, _)| count > 0)
+    .map(|(count, what)| format!("{} {what}", number::count(count)))
+    .collect()
+}

@@ -1,0 +1,104 @@
+//! Reports for the tests of the outputs. The first one is a file, so that a person can read it.
+
+use crate::snapshot::{Snapshot, Verdict};
+
+/// One accused line in a web service.
+pub(crate) fn leak() -> Snapshot {
+    serde_json::from_str(include_str!("../golden/leak.json")).expect("the example is a report")
+}
+
+/// Two accused lines, one of them of the C heap, and RSS that does not show it yet.
+fn two_leaks() -> Snapshot {
+    let mut snapshot = leak();
+    let mut second = snapshot.leaks[0].clone();
+    second.rank = 2;
+    second.confidence = 0.74;
+    second.domain = "malloc".to_owned();
+    second.trend = "slow".to_owned();
+    (second.growth_bytes_per_s, second.growth_interval) = (14_200.0, (2_100.0, 26_300.0));
+    second.types.clear();
+    second.retained_by.clear();
+    second.stack.drain(..2);
+    snapshot.leaks.push(second);
+    snapshot.memory.growth_bytes_per_s = 20_480.0;
+    snapshot.memory.limit_bytes = None;
+    snapshot.memory.growth_interval = (-40_960.0, 81_920.0);
+    snapshot
+}
+
+/// A service that is well.
+fn no_leak() -> Snapshot {
+    let mut snapshot = leak();
+    snapshot.verdict = Verdict::NoLeak;
+    snapshot.leaks.clear();
+    snapshot.reasons = vec!["No line keeps what it allocates.".to_owned()];
+    snapshot.memory.growth_bytes_per_s = 1_024.0;
+    snapshot.memory.limit_bytes = None;
+    snapshot.memory.growth_interval = (-12_288.0, 14_336.0);
+    snapshot.losses = crate::snapshot::Losses::default();
+    snapshot
+}
+
+/// Growth that no line explains, over budget, badly covered.
+fn inconclusive() -> Snapshot {
+    let mut snapshot = no_leak();
+    snapshot.verdict = Verdict::Inconclusive;
+    snapshot.reasons = vec![
+        "The process grows, but no line keeps enough of what it allocates to explain it."
+            .to_owned(),
+    ];
+    snapshot.memory.growth_bytes_per_s = 30_720.0;
+    snapshot.memory.growth_interval = (1_024.0, 61_440.0);
+    snapshot.overhead.spent = 0.0134;
+    snapshot.coverage.pymalloc = Some(0.71);
+    snapshot.losses.ring_full = 1_204;
+    snapshot.losses.map_full = 12;
+    snapshot.target.allocator = "pymalloc behind tracemalloc".to_owned();
+    snapshot
+}
+
+/// A process that went away.
+fn ended_early() -> Snapshot {
+    let mut snapshot = inconclusive();
+    snapshot.target.ended = true;
+    snapshot.observed.duration_s = 3.2;
+    snapshot.observed.bursts = 2;
+    snapshot.observed.allocations = 1_842;
+    snapshot.reasons = vec!["Two bursts are too few to tell what stays.".to_owned()];
+    snapshot.overhead.spent = 0.004;
+    snapshot.coverage.pymalloc = Some(0.997);
+    snapshot.losses = crate::snapshot::Losses::default();
+    snapshot.memory.growth_interval = (-200_000.0, 260_000.0);
+    snapshot
+}
+
+/// Nothing is known.
+fn empty() -> Snapshot {
+    let mut snapshot = ended_early();
+    snapshot.target.cmdline.clear();
+    snapshot.target.ended = false;
+    snapshot.sites.clear();
+    snapshot.reasons.clear();
+    snapshot.unseen.clear();
+    snapshot.coverage.pymalloc = None;
+    snapshot.observed.bursts = 0;
+    snapshot.observed.allocations = 0;
+    snapshot.overhead.hits = 0;
+    snapshot.overhead.spent = 0.0;
+    snapshot.memory.rss_bytes = 0;
+    snapshot.memory.pss_bytes = 0;
+    snapshot.memory.split = crate::snapshot::Split::default();
+    snapshot
+}
+
+/// All of them by name.
+pub(crate) fn all() -> Vec<(&'static str, Snapshot)> {
+    vec![
+        ("leak", leak()),
+        ("two_leaks", two_leaks()),
+        ("no_leak", no_leak()),
+        ("inconclusive", inconclusive()),
+        ("ended_early", ended_early()),
+        ("empty", empty()),
+    ]
+}

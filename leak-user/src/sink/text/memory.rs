@@ -1,0 +1,47 @@
+//! Where the process's memory is: parts that add up to its RSS.
+
+use super::{number, title};
+use crate::sink::page::{Line, Page, Paint};
+use crate::snapshot::Memory;
+use crate::units::Bytes;
+
+/// Writes the split, or nothing where RSS is unknown.
+pub(super) fn write(page: &mut Page, memory: &Memory) {
+    if memory.rss_bytes == 0 {
+        return;
+    }
+    title(page, "Where the memory is");
+    let split = &memory.split;
+    let parts = [
+        ("live Python objects", split.python_live),
+        ("free, kept by Python", split.held_free),
+        ("holes between live objects", split.fragmentation),
+        ("mapped files", split.file),
+        ("C heap, stacks, the rest", split.unattributed),
+    ];
+    for (name, bytes) in parts {
+        row(page, memory, Paint::Plain, name, bytes, "");
+    }
+    let sum = parts.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+    // The parts are read one after the other while the process runs.
+    match memory.rss_bytes.checked_sub(sum) {
+        Some(0) => {}
+        Some(missing) => row(page, memory, Paint::Doubt, "not accounted for", missing, ""),
+        None => {
+            row(page, memory, Paint::Doubt, "counted twice", sum - memory.rss_bytes, "-");
+        }
+    }
+    row(page, memory, Paint::Bold, "RSS", memory.rss_bytes, "");
+    if let Some(limit) = memory.limit_bytes {
+        row(page, memory, Paint::Dim, "memory limit", limit, "");
+    }
+    if memory.pss_bytes > 0 && memory.pss_bytes != memory.rss_bytes {
+        row(page, memory, Paint::Dim, "of it without shared (PSS)", memory.pss_bytes, "");
+    }
+}
+
+fn row(page: &mut Page, memory: &Memory, paint: Paint, name: &str, bytes: u64, sign: &str) {
+    let amount = format!("{sign}{}", Bytes(bytes));
+    let share = number::percent((bytes as f64 / memory.rss_bytes as f64 * 100.0).round() / 100.0);
+    page.line(&Line::default().paint(paint, &format!("  {name:<28} {amount:>10} {share:>7}")));
+}

@@ -1,0 +1,65 @@
+//! The report for people: the verdict first, then what to do with it, then what it rests on.
+
+mod cost;
+#[cfg(test)]
+pub(crate) mod examples;
+mod headline;
+mod memory;
+pub(crate) mod number;
+mod others;
+mod site;
+mod stack;
+#[cfg(test)]
+mod tests;
+
+use super::page::{Line, Page, Paint};
+use super::{Sink, SinkError, Terminal};
+use crate::snapshot::Snapshot;
+
+/// Accused lines shown in full; further ones get a row each.
+const IN_FULL: usize = 5;
+
+/// `--format text`.
+#[derive(Debug, Clone, Copy)]
+pub struct Text {
+    terminal: Terminal,
+}
+
+impl Text {
+    /// Text for this terminal.
+    #[must_use]
+    pub fn new(terminal: Terminal) -> Self {
+        Self { terminal }
+    }
+}
+
+impl Sink for Text {
+    fn render(&self, snapshot: &Snapshot) -> Result<Vec<u8>, SinkError> {
+        let mut page = Page::new(self.terminal);
+        headline::write(&mut page, snapshot);
+        let (full, rest) = snapshot.leaks.split_at(snapshot.leaks.len().min(IN_FULL));
+        for leak in full {
+            page.blank();
+            site::write(&mut page, leak);
+        }
+        others::write(&mut page, "Further leaking lines", rest);
+        others::write(&mut page, "Other lines that hold memory, not accused", &snapshot.sites);
+        memory::write(&mut page, &snapshot.memory);
+        cost::write(&mut page, snapshot);
+        Ok(page.finish().into_bytes())
+    }
+}
+
+/// Where the values of labelled lines begin.
+const VALUES: usize = 14;
+
+/// The start of a labelled line.
+fn label(name: &str) -> Line {
+    Line::from("   ").paint(Paint::Dim, name).column(VALUES)
+}
+
+/// The title of a section.
+fn title(page: &mut Page, name: &str) {
+    page.blank();
+    page.line(&Line::default().paint(Paint::Bold, name));
+}

@@ -1,0 +1,145 @@
+//! Stacks: the user's own frames stand out from those of libraries.
+
+use super::{VALUES, label};
+use crate::sink::page::{Line, Page, Paint, location, shorten, width};
+use crate::snapshot::{Frame, FrameKind};
+
+/// Frames of libraries in a row that are still shown one by one.
+const RUN: usize = 3;
+/// Columns of the functions' names.
+const NAMES: std::ops::RangeInclusive<usize> = 8..=28;
+
+/// The frame that is accused: the innermost one, or the innermost Python frame above native ones.
+pub(super) fn accused(stack: &[Frame]) -> Option<&Frame> {
+    stack.iter().find(|frame| frame.kind == FrameKind::Python).or_else(|| stack.first())
+}
+
+/// Writes a stack from its innermost frame outwards.
+pub(super) fn write(page: &mut Page, stack: &[Frame]) {
+    let own = own_frames(stack);
+    let longest = stack.iter().map(|frame| width(&frame.function)).max().unwrap_or(0);
+    let names = longest.clamp(*NAMES.start(), *NAMES.end());
+    let mut start = label("stack");
+    let mut at = 0;
+    while at < stack.len() {
+        let run = own[at..].iter().take_while(|&&own| !own).count();
+        // The innermost frame always shows, and of a run its innermost one.
+        if run > RUN {
+            write_frame(page, start, &stack[at], false, names);
+            let hidden = &stack[at + 1..at + run];
+            let text = format!("… {} frames of {}", hidden.len(), libraries(hidden));
+            page.line(&blank().plain("  ").paint(Paint::Dim, &text));
+            at += run;
+        } else {
+            write_frame(page, start, &stack[at], own[at], names);
+            at += 1;
+        }
+        start = blank();
+    }
+}
+
+fn blank() -> Line {
+    Line::from(" ".repeat(VALUES).as_str())
+}
+
+fn write_frame(page: &mut Page, start: Line, frame: &Frame, own: bool, names: usize) {
+    let (mark, paint) = if own { ("> ", Paint::Own) } else { ("  ", Paint::Dim) };
+    let line = start.paint(paint, mark).paint(paint, &shorten(&frame.function, names));
+    let line = line.column(VALUES + 2 + names + 2);
+    let room = page.width().saturating_sub(line.width());
+    page.line(&line.paint(paint, &location(&frame.file, frame.line, room)));
+}
+
+/// Which frames are the user's. An application that is itself installed as a package has none
+/// outside the packages: then theirs count, and only the standard library's do not.
+fn own_frames(stack: &[Frame]) -> Vec<bool> {
+    let strict: Vec<_> =
+        stack.iter().map(|frame| !is_standard(frame) && package(&frame.file).is_none()).collect();
+    if strict.contains(&true) {
+        return strict;
+    }
+    stack.iter().map(|frame| !is_standard(frame)).collect()
+}
+
+/// Is it the interpreter, its standard library, or compiled code?
+fn is_standard(frame: &Frame) -> bool {
+    let file = frame.file.as_str();
+    let in_library = file
+        .match_indices("/python3")
+        .any(|(at, _)| file[..at].ends_with("/lib") || file[..at].ends_with("/lib64"));
+    frame.kind == FrameKind::Native
+        || file.starts_with('<')
+        || (in_library && package(file).is_none())
+}
+
+/// The package that an installed file belongs to.
+fn package(file: &str) -> Option<&str> {
+    let (_, within) =
+        file.rsplit_once("/site-packages/").or_else(|| file.rsplit_once("/dist-packages/"))?;
+    let first = within.split('/').next().unwrap_or(within);
+    Some(first.strip_suffix(".py").unwrap_or(first))
+}
+
+/// `starlette, anyio and the standard library`.
+fn libraries(frames: &[Frame]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for frame in frames {
+        let name = match (package(&frame.file), frame.kind) {
+            (_, FrameKind::Native) => "compiled code",
+            (Some(package), _) => package,
+            (None, _) => "the standard library",
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(file: &str) -> Frame {
+        Frame {
+            kind: FrameKind::Python,
+            function: "f".to_owned(),
+            file: file.to_owned(),
+            line: 1,
+            source: None,
+        }
+    }
+
+    #[test]
+    fn own_frames_are_those_outside_of_libraries() {
+        let stack = [
+            "/usr/lib/python3.11/json/decoder.py",
+            "/srv/app/views.py",
+            "/srv/venv/lib/python3.12/site-packages/starlette/routing.py",
+            "/usr/lib/python3/dist-packages/six.py",
+            "<frozen runpy>",
+        ]
+        .map(frame);
+        assert_eq!(own_frames(&stack), [false, true, false, false, false]);
+        assert_eq!(libraries(&stack[2..]), "starlette, six, the standard library");
+    }
+
+    #[test]
+    fn an_installed_application_is_the_users() {
+        let stack = [
+            "/usr/local/lib/python3.12/site-packages/shop/cart.py",
+            "/usr/local/lib/python3.12/asyncio/events.py",
+        ]
+        .map(frame);
+        assert_eq!(own_frames(&stack), [true, false]);
+    }
+
+    #[test]
+    fn the_accused_frame_is_a_python_one_if_there_is_any() {
+        let mut native = frame("libfoo.so");
+        native.kind = FrameKind::Native;
+        assert_eq!(accused(&[native.clone(), frame("a.py")]).unwrap().file, "a.py");
+        assert_eq!(accused(&[native]).unwrap().file, "libfoo.so");
+        assert!(accused(&[]).is_none());
+    }
+}
