@@ -3,9 +3,12 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use leaktrace::{cli, commands};
+use leaktrace::{cli, commands, probe::calibrate};
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == calibrate::ARGUMENT) {
+        return calibrate::calibration_loop().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     let invocation = cli::parse();
     cli::logging::start(invocation.verbosity);
     match commands::run(invocation.command) {

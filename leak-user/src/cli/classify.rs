@@ -3,12 +3,20 @@
 use super::error::CliError;
 use super::exit::ExitStatus;
 use super::output::OutputError;
+use crate::probe::error::ProbeError;
+use crate::session::SessionError;
 use crate::sink::SinkError;
 use crate::target::TargetError;
+use crate::target::kernel::KernelError;
 use crate::target::memory::ReadError;
+use crate::target::privileges::Missing;
 
 /// What to do where a privilege is missing.
 pub(super) const PRIVILEGE_HINT: &str = "run it with sudo, or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE; `leaktrace doctor` says what is missing";
+
+/// What to do where the kernel refuses.
+const KERNEL_HINT: &str =
+    "Linux 5.17 or later with BTF is needed; `leaktrace doctor` says what is missing";
 
 impl From<TargetError> for CliError {
     fn from(error: TargetError) -> Self {
@@ -35,6 +43,45 @@ impl From<ReadError> for CliError {
             ReadError::Forbidden => Self::new(ExitStatus::Unavailable, error).hint(PRIVILEGE_HINT),
             ReadError::Gone => Self::new(ExitStatus::EndedEarly, error),
             ReadError::Unmapped(_) => Self::new(ExitStatus::Unsuitable, error),
+        }
+    }
+}
+
+impl From<Missing> for CliError {
+    fn from(error: Missing) -> Self {
+        Self::new(ExitStatus::Unavailable, error).hint(PRIVILEGE_HINT)
+    }
+}
+
+impl From<KernelError> for CliError {
+    fn from(error: KernelError) -> Self {
+        Self::new(ExitStatus::Unavailable, error).hint(KERNEL_HINT)
+    }
+}
+
+impl From<ProbeError> for CliError {
+    fn from(error: ProbeError) -> Self {
+        match error {
+            ProbeError::Load(_)
+            | ProbeError::Program { .. }
+            | ProbeError::NoTracefs(_)
+            | ProbeError::TracepointFormat(_) => {
+                Self::new(ExitStatus::Unavailable, error).hint(KERNEL_HINT)
+            }
+            ProbeError::Map { .. }
+            | ProbeError::Missing(_)
+            | ProbeError::NoBurst
+            | ProbeError::File { .. } => Self::new(ExitStatus::Failure, error),
+        }
+    }
+}
+
+impl From<SessionError> for CliError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Kernel(error) => error.into(),
+            SessionError::Probe(error) => error.into(),
+            SessionError::EndedTooEarly(_) => Self::new(ExitStatus::EndedEarly, error),
         }
     }
 }

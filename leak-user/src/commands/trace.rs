@@ -1,13 +1,149 @@
-//! `leaktrace --pid PID`.
+//! `leaktrace --pid PID`: observe, judge, report.
 
-use crate::cli::{CliError, ExitStatus, TraceOptions};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::limit;
+use crate::{
+    cli::{CliError, ExitStatus, TraceOptions, output::Output},
+    session::{
+        Options, Session, Status,
+        report::Wanted,
+    },
+    sink::live::{LiveLine, Progress, Suspect},
+    target::{self, privileges},
+    units::Nanos,
+    verdict::{self, evidence::End},
+};
+
+/// The suspect in the live line is chosen anew so often.
+const SUSPECT_EVERY: Duration = Duration::from_secs(2);
 
 /// Observes a process and reports.
 ///
 /// # Errors
 /// Whatever ends the observation, with its exit code.
 pub fn run(options: TraceOptions) -> Result<ExitStatus, CliError> {
-    let reason = anyhow::anyhow!("process {} cannot be traced by this build", options.pid);
-    drop(options);
-    Err(CliError::new(ExitStatus::Failure, reason).hint("`leaktrace doctor` works"))
+    let output = Output::open(options.output.as_deref())?;
+    privileges::check()?;
+    let target = target::discover(options.pid)?;
+    let limit = limit::memory_limit(Path::new("/"), options.pid);
+    let session_options = Options {
+        duration: Nanos(u64::try_from(options.duration.as_nanos()).unwrap_or(u64::MAX)),
+        overhead: options.budget,
+        exact: options.exact,
+    };
+    let mut session = Session::open(target, session_options)?;
+    // Not before: the session may have to change what all of the process's threads see.
+    let stop = stop_on_signal();
+    if options.exact {
+        warn_of_cost(&mut session, options.quiet)?;
+    }
+    let mut line = Line { live: LiveLine::new(options.quiet), suspect: None, chosen: None };
+    let ending = session.observe(&stop, |session, status| line.tell(session, status, &options))?;
+    line.live.clear();
+    drop(line);
+
+    let wanted =
+        Wanted { file: &|file| options.lines.allows(file), min_size: options.min_size };
+    let mut snapshot = session.report(ending, &wanted)?;
+    snapshot.memory.limit_bytes = limit.map(|bytes| bytes.0);
+    // The probes go before the report: a reader of a pipe may take its time.
+    drop(session);
+    let sink = output.sink(options.format);
+    output.write(&sink.render(&snapshot)?)?;
+    Ok(ExitStatus::of_report(&snapshot, options.fail_on_leak))
+}
+
+/// The live line and its suspect.
+struct Line {
+    live: LiveLine,
+    suspect: Option<Suspect>,
+    chosen: Option<Instant>,
+}
+
+impl Line {
+    fn tell(&mut self, session: &Session, status: Status, options: &TraceOptions) {
+        if self.chosen.is_none_or(|chosen| chosen.elapsed() > SUSPECT_EVERY) {
+            self.suspect = suspect(session);
+            self.chosen = Some(Instant::now());
+        }
+        self.live.update(&Progress {
+            left: Duration::from_nanos(status.left.0),
+            bursts: status.bursts,
+            spent: status.spent,
+            budget: (!options.exact).then_some(options.budget),
+            rss: status.rss,
+            growth: status.growth,
+            suspect: self.suspect.clone(),
+        });
+    }
+}
+
+fn suspect(session: &Session) -> Option<Suspect> {
+    let evidence = session.evidence().ok()?;
+    let worst = verdict::judge(&evidence).accused.into_iter().next()?;
+    let frames = session.frames(worst.site)?;
+    let leaf = frames.first()?;
+    let site = evidence.sites.iter().find(|site| site.id == worst.site)?;
+    let alive = site.followed.iter().filter(|fate| fate.end == End::Alive).count();
+    Some(Suspect {
+        file: leaf.file.to_string(),
+        line: leaf.line,
+        function: leaf.function.to_string(),
+        alive: alive as u64,
+        followed: site.followed.len() as u64,
+    })
+}
+
+fn warn_of_cost(session: &mut Session, quiet: bool) -> Result<(), CliError> {
+    let cost = session.expected_cost()?;
+    if let (Some(cost), false) = (cost, quiet) {
+        eprintln!(
+            "tracing every allocation: the process makes about {:.0} allocator calls a second and \
+             will run about {:.1} times slower where it allocates",
+            cost.calls_per_s, cost.slowdown
+        );
+    }
+    Ok(())
+}
+
+/// Set by the first SIGINT, SIGTERM or SIGHUP; the second one ends leaktrace at once.
+fn stop_on_signal() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&stop);
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let listen = async {
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut hang_up = signal(SignalKind::hangup())?;
+            for earlier in [false, true] {
+                let number = tokio::select! {
+                    _ = interrupt.recv() => 2,
+                    _ = terminate.recv() => 15,
+                    _ = hang_up.recv() => 1,
+                };
+                set.store(true, Ordering::Relaxed);
+                if earlier {
+                    // The kernel removes the probes of a process that ends.
+                    std::process::exit(128 + number);
+                }
+            }
+            Ok::<(), std::io::Error>(())
+        };
+        if let Err(error) = runtime.and_then(|runtime| runtime.block_on(listen)) {
+            tracing::warn!("signals end leaktrace without a report: {error}");
+        }
+    });
+    stop
 }

@@ -8,7 +8,7 @@ pub mod series;
 pub mod sites;
 pub mod survivors;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use leak_common::{
     keys::{LiveBlock, SiteCounts, SiteKey, domain},
@@ -36,8 +36,6 @@ pub enum Watched {
     Pymalloc,
     /// The C library's heap.
     Malloc,
-    /// Both (tracing everything).
-    Both,
 }
 
 /// The ledger.
@@ -97,7 +95,7 @@ impl Ledger {
     ) {
         self.pymalloc_bursts += u32::from(watched != Watched::Malloc);
         self.malloc_bursts += u32::from(watched != Watched::Pymalloc);
-        let mut seen: HashMap<SiteId, ()> = HashMap::new();
+        let mut seen: HashSet<SiteId> = HashSet::new();
         let mut ids: HashMap<SiteKey, SiteId> = HashMap::new();
         for (key, counts) in counts {
             let Some(id) = self.site(stacks, key) else { continue };
@@ -107,7 +105,7 @@ impl Ledger {
             let weight = sampling::weight(mean, interval);
             let site = self.sites.get_mut(id);
             site.count(key.size_class, counts, weight);
-            if counts.allocs > 0 && seen.insert(id, ()).is_none() {
+            if counts.allocs > 0 && seen.insert(id) {
                 site.bursts += 1;
             }
         }
@@ -116,7 +114,36 @@ impl Ledger {
             Some((id, *addr, block))
         });
         let start = self.start;
-        self.survivors.add(memory, start, &mut self.sites, owned);
+        self.survivors.add(memory, start, &self.sites, owned);
+    }
+
+    /// Books what has been seen since everything is traced (`counts` count from its beginning), and
+    /// follows a sample of the blocks that burst `number` recorded and that still live.
+    pub fn exact(
+        &mut self,
+        stacks: &Stacks,
+        counts: &[(SiteKey, SiteCounts)],
+        blocks: &[(Addr, LiveBlock)],
+        number: u64,
+    ) {
+        self.pymalloc_bursts += 1;
+        self.malloc_bursts += 1;
+        self.allocations = counts.iter().map(|(_, counts)| counts.allocs).sum();
+        self.sites.reset_counts();
+        let mut ids: HashMap<SiteKey, SiteId> = HashMap::new();
+        for (key, counts) in counts {
+            let Some(id) = self.site(stacks, key) else { continue };
+            ids.insert(*key, id);
+            self.sites.get_mut(id).count(key.size_class, counts, 1.0);
+        }
+        let new = blocks.iter().filter(|(_, block)| block.burst == number);
+        let owned = new.filter_map(|(addr, block)| Some((*ids.get(&block.site)?, *addr, block)));
+        let start = self.start;
+        let born_in: HashSet<SiteId> =
+            self.survivors.add_exact(start, owned).into_iter().collect();
+        for id in born_in {
+            self.sites.get_mut(id).bursts += 1;
+        }
     }
 
     fn site(&mut self, stacks: &Stacks, key: &SiteKey) -> Option<SiteId> {
@@ -149,9 +176,10 @@ impl Ledger {
     }
 
     /// Books the process's memory, and what mappings hold that are not pymalloc's arenas.
-    pub fn usage(&mut self, time: Nanos, usage: &Usage, is_arena: impl Fn(Addr) -> bool) {
+    pub fn usage(&mut self, time: Nanos, usage: &Usage) {
         let at = self.seconds(time);
-        self.mappings.disown(is_arena);
+        let survivors = &self.survivors;
+        self.mappings.disown(|addr| survivors.in_arena(addr));
         self.rss.add(at, usage.rss.0 as f64);
         self.anonymous.add(at, usage.anonymous.0 as f64);
         self.mapped.add(at, self.mappings.bytes().0 as f64);

@@ -4,7 +4,7 @@
 //! site, whatever their ids.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -54,7 +54,7 @@ pub struct Sites {
     by_key: HashMap<Key, SiteId>,
     by_stack: HashMap<(Domain, u64, u64), SiteId>,
     /// Stacks that sites refer to and that never arrived.
-    missing: HashMap<u64, ()>,
+    missing: HashSet<u64>,
 }
 
 impl Sites {
@@ -71,7 +71,7 @@ impl Sites {
         }
         let known = stacks.get(stack).cloned();
         if known.is_none() && stack != 0 {
-            self.missing.insert(stack, ());
+            self.missing.insert(stack);
         }
         let arrived = known.is_some() || stack == 0;
         let frames = known.unwrap_or_else(|| Arc::from([]));
@@ -89,6 +89,13 @@ impl Sites {
             self.by_stack.insert((domain, stack, native_leaf), id);
         }
         id
+    }
+
+    /// Forgets all counts, before they are booked anew from the beginning.
+    pub fn reset_counts(&mut self) {
+        for site in &mut self.sites {
+            site.classes.clear();
+        }
     }
 
     /// A site.

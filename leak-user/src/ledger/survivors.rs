@@ -44,6 +44,8 @@ struct Followed {
 enum Look {
     Small(Identity),
     Chunk(ChunkSeen),
+    /// Told by probes; when it was allocated.
+    Probes(u64),
 }
 
 /// The followed blocks.
@@ -95,41 +97,73 @@ impl Survivors {
         &mut self,
         memory: &M,
         start: Nanos,
-        sites: &mut Sites,
+        sites: &Sites,
         blocks: impl Iterator<Item = (SiteId, Addr, &'a LiveBlock)>,
     ) {
-        let mut by_site: HashMap<SiteId, Vec<(Addr, &LiveBlock)>> = HashMap::new();
-        for (site, addr, block) in blocks {
-            by_site.entry(site).or_default().push((addr, block));
-        }
-        for (site, blocks) in by_site {
-            let before = self.by_site.entry(site).or_default();
-            let quota = (PER_BURST * HALVED_AT / (HALVED_AT + *before)).max(4);
-            let thinning = (blocks.len() as f64 / quota as f64).max(1.0);
-            *before += blocks.len().min(quota);
+        for (site, blocks) in group(blocks) {
             let domain = sites.get(site).map(|site| site.domain);
+            let (quota, thinning) = self.quota(site, blocks.len());
             // The map's order is a hash's: the first are a fair sample.
             for (addr, block) in blocks.into_iter().take(quota) {
-                let Some(look) = self.first_look(memory, domain, addr, block) else { continue };
-                let seconds = |ns: u64| Nanos(ns.saturating_sub(start.0)).seconds();
-                let born_s = seconds(block.born_ns);
-                let noted_s = if block.noted_ns == 0 { born_s } else { seconds(block.noted_ns) };
-                self.followed.push(Followed {
-                    site,
-                    addr,
-                    look,
-                    next_look_s: noted_s + FIRST_LOOK_S,
-                    fate: Fate {
-                        born_s,
-                        size: block_bytes(block.size, block.site.size_class),
-                        size_class: block.site.size_class,
-                        weight: thinning * sampling::weight(block.size, block.interval),
-                        alive_until_s: noted_s,
-                        end: End::Alive,
-                    },
-                });
+                if let Some(look) = self.first_look(memory, domain, addr, block) {
+                    self.follow(site, addr, block, look, start, thinning);
+                }
             }
         }
+    }
+
+    /// The same while everything is traced: the probes will tell when a block dies. Returns the sites
+    /// that had blocks.
+    pub fn add_exact<'a>(
+        &mut self,
+        start: Nanos,
+        blocks: impl Iterator<Item = (SiteId, Addr, &'a LiveBlock)>,
+    ) -> Vec<SiteId> {
+        let by_site = group(blocks);
+        let sites = by_site.keys().copied().collect();
+        for (site, blocks) in by_site {
+            let (quota, thinning) = self.quota(site, blocks.len());
+            for (addr, block) in blocks.into_iter().take(quota) {
+                self.follow(site, addr, block, Look::Probes(block.born_ns), start, thinning);
+            }
+        }
+        sites
+    }
+
+    /// How many of a site's `n` new blocks are followed, and how many each of them stands for.
+    fn quota(&mut self, site: SiteId, n: usize) -> (usize, f64) {
+        let before = self.by_site.entry(site).or_default();
+        let quota = (PER_BURST * HALVED_AT / (HALVED_AT + *before)).max(4);
+        *before += n.min(quota);
+        (quota, (n as f64 / quota as f64).max(1.0))
+    }
+
+    fn follow(
+        &mut self,
+        site: SiteId,
+        addr: Addr,
+        block: &LiveBlock,
+        look: Look,
+        start: Nanos,
+        thinning: f64,
+    ) {
+        let seconds = |ns: u64| Nanos(ns.saturating_sub(start.0)).seconds();
+        let born_s = seconds(block.born_ns);
+        let alive_until_s = if block.noted_ns == 0 { born_s } else { seconds(block.noted_ns) };
+        self.followed.push(Followed {
+            site,
+            addr,
+            look,
+            next_look_s: alive_until_s + FIRST_LOOK_S,
+            fate: Fate {
+                born_s,
+                size: block_bytes(block.size, block.site.size_class),
+                size_class: block.site.size_class,
+                weight: thinning * sampling::weight(block.size, block.interval),
+                alive_until_s,
+                end: End::Alive,
+            },
+        });
     }
 
     /// What the block held when the gate closed: noted by the kernel, or read now where the kernel did
@@ -175,6 +209,17 @@ impl Survivors {
         self.look_at_chunks(memory, now_s, &chunks);
     }
 
+    /// Looks at the blocks while everything is traced: `block` gives what the probes have booked at an
+    /// address.
+    pub fn look_exact(&mut self, now_s: f64, block: impl Fn(Addr) -> Option<LiveBlock>) {
+        for followed in self.followed.iter_mut().filter(|f| f.fate.end == End::Alive) {
+            if let Look::Probes(born_ns) = followed.look {
+                let same = block(followed.addr).is_some_and(|block| block.born_ns == born_ns);
+                followed.ended(if same { End::Alive } else { End::Died }, now_s);
+            }
+        }
+    }
+
     fn look_at_small<M: Memory>(&mut self, memory: &M, now_s: f64, due: &[usize]) {
         let Some(blocks) = &mut self.blocks else { return };
         let addrs: Vec<Addr> = due.iter().map(|i| self.followed[*i].addr).collect();
@@ -208,7 +253,7 @@ impl Survivors {
             .iter()
             .filter_map(|i| match &self.followed[*i].look {
                 Look::Chunk(seen) => Some((self.followed[*i].addr, *seen)),
-                Look::Small(_) => None,
+                Look::Small(_) | Look::Probes(_) => None,
             })
             .collect();
         let states = self.chunks.states(memory, &chunks);
@@ -255,6 +300,16 @@ impl Survivors {
         }
         kinds
     }
+}
+
+type BySite<'a> = HashMap<SiteId, Vec<(Addr, &'a LiveBlock)>>;
+
+fn group<'a>(blocks: impl Iterator<Item = (SiteId, Addr, &'a LiveBlock)>) -> BySite<'a> {
+    let mut by_site = BySite::new();
+    for (site, addr, block) in blocks {
+        by_site.entry(site).or_default().push((addr, block));
+    }
+    by_site
 }
 
 impl Followed {

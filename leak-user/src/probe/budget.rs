@@ -22,9 +22,6 @@ const SPACING: Nanos = Nanos(400_000_000);
 /// So much may be spent ahead of time, so that the first bursts need not wait.
 const CREDIT_TIME: Nanos = Nanos(1_000_000_000);
 
-/// Hits that a burst is meant to have at least before sampling is worth while.
-const MANY_HITS: u64 = 2_000;
-
 /// The account.
 #[derive(Debug)]
 pub struct Budget {
@@ -76,23 +73,45 @@ impl Budget {
         let needed = (self.spent.0 + self.expected[kind as usize].0) as f64 / self.share;
         let wait = (needed - elapsed as f64).max(0.0) as u64;
         match wait.max(spacing) {
-            0 => Ok(Terms {
-                limit: BURST_SPEND,
-                longest: LONGEST_GATE,
-                interval: 0,
-                trap: self.trap,
-                return_trap: self.return_trap,
-            }),
+            0 => Ok(self.terms(BURST_SPEND, LONGEST_GATE)),
             wait => Err(Nanos(wait)),
         }
+    }
+
+    fn terms(&self, limit: Nanos, longest: Nanos) -> Terms {
+        Terms {
+            limit,
+            longest,
+            interval: 0,
+            trap: self.trap,
+            return_trap: self.return_trap,
+            note_content: true,
+        }
+    }
+
+    /// One burst to estimate from, whatever the account says.
+    #[must_use]
+    pub fn trial(&self) -> Terms {
+        self.terms(BURST_SPEND, LONGEST_GATE)
+    }
+
+    /// Everything, until it is closed.
+    #[must_use]
+    pub fn unlimited(&self) -> Terms {
+        Terms { note_content: false, ..self.terms(Nanos(u64::MAX), Nanos(u64::MAX)) }
+    }
+
+    /// Books a burst that the account did not have to allow.
+    pub fn book_other(&mut self, outcome: &Outcome) {
+        self.spent.0 += self.cost(outcome).0;
+        self.hits += outcome.counts.get(Counter::Hits);
     }
 
     /// Books a burst.
     pub fn book(&mut self, kind: Kind, begun: Nanos, outcome: &Outcome) {
         let cost = self.cost(outcome);
         self.last_start = Some(begun);
-        self.spent.0 += cost.0;
-        self.hits += outcome.counts.get(Counter::Hits);
+        self.book_other(outcome);
         let expected = &mut self.expected[kind as usize];
         // The dearest of late, forgotten slowly.
         *expected = Nanos(cost.0.max(expected.0 - expected.0 / 4));
@@ -104,7 +123,7 @@ impl Budget {
         Nanos(outcome.spent.0 + outcome.closed_hits() * self.trap.0)
     }
 
-    /// Books what a hit outside any burst costs.
+    /// What was spent of the target's time so far.
     #[must_use]
     pub fn spent(&self) -> Nanos {
         self.spent

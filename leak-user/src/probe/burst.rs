@@ -10,7 +10,7 @@ use leak_common::{config::Gate, counters::Counter};
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
-    attach::{self, Detaching},
+    attach::{self, Attached, Detaching},
     error::ProbeError,
     plan::Probe,
     ring::Ring,
@@ -34,6 +34,8 @@ pub struct Terms {
     pub trap: Nanos,
     /// The same for a return probe.
     pub return_trap: Nanos,
+    /// Have the kernel note what survivors hold when it closes the gate.
+    pub note_content: bool,
 }
 
 /// How a burst went.
@@ -69,7 +71,17 @@ pub struct Bursts {
     gate: Array<MapData, Gate>,
     generation: u64,
     last: u64,
+    current: Option<Current>,
     detaching: Vec<Detaching>,
+}
+
+/// A burst whose probes are attached.
+struct Current {
+    attached: Attached,
+    gate: Gate,
+    opened: Nanos,
+    before: Counts,
+    attach_time: Nanos,
 }
 
 /// `CLOCK_MONOTONIC`, as the programs read it.
@@ -86,7 +98,8 @@ impl Bursts {
     /// # Errors
     /// [`ProbeError`] where the object has none.
     pub fn new(ebpf: &mut Ebpf) -> Result<Self, ProbeError> {
-        Ok(Self { gate: take(ebpf, "GATE")?, generation: 0, last: 0, detaching: Vec::new() })
+        let gate = take(ebpf, "GATE")?;
+        Ok(Self { gate, generation: 0, last: 0, current: None, detaching: Vec::new() })
     }
 
     /// From the next burst on, every stack gets a new id and is sent again.
@@ -94,65 +107,114 @@ impl Bursts {
         self.generation += 1;
     }
 
-    /// Runs one burst. Events that arrive meanwhile are added to `events`.
+    /// Runs one burst from attach to drop. Events that arrive meanwhile are added to `events`.
     ///
     /// # Errors
     /// [`ProbeError`] where a probe can't be attached (the target has ended, say) or a map fails.
-    pub fn run(
+    pub fn run(&mut self, at: &mut Attachment<'_>, terms: Terms) -> Result<Outcome, ProbeError> {
+        self.open(at.ebpf, at.tables, at.pid, at.probes, terms)?;
+        let deadline = now().0.saturating_add(terms.longest.0);
+        let first = at.events.len();
+        let closed = Event::GateClosed { burst: self.last };
+        while now().0 < deadline && !at.events[first..].contains(&closed) {
+            at.ring.wait(Nanos(deadline.saturating_sub(now().0)));
+            at.ring.drain(at.events);
+        }
+        self.close(at.tables)
+    }
+
+    /// Attaches and opens the gate.
+    ///
+    /// # Errors
+    /// As [`Bursts::run`].
+    pub fn open(
         &mut self,
         ebpf: &mut Ebpf,
         tables: &Tables,
-        ring: &mut Ring,
         pid: Pid,
         probes: &[Probe],
         terms: Terms,
-        events: &mut Vec<Event>,
-    ) -> Result<Outcome, ProbeError> {
+    ) -> Result<(), ProbeError> {
         self.detaching.retain(|detaching| !detaching.finished());
         self.last += 1;
-        let burst = self.last;
         let before = tables.counts()?;
         let start = Instant::now();
         let attached = attach::attach(ebpf, pid, probes)?;
         let attach_time = elapsed(start);
-
         let opened = now();
-        let deadline = opened.0.saturating_add(terms.longest.0);
         let gate = Gate {
-            burst,
-            deadline_ns: deadline,
+            burst: self.last,
+            deadline_ns: opened.0.saturating_add(terms.longest.0),
             limit_ns: terms.limit.0,
             spent_ns: 0,
             interval: terms.interval,
             generation: self.generation,
             trap_ns: terms.trap.0,
             return_trap_ns: terms.return_trap.0,
-            note_content: 1,
+            note_content: u64::from(terms.note_content),
         };
-        let outcome = self.set(gate).map(|()| {
-            let first = events.len();
-            while now().0 < deadline {
-                ring.wait(Nanos(deadline.saturating_sub(now().0)));
-                ring.drain(events);
-                if events[first..].contains(&Event::GateClosed { burst }) {
-                    break;
-                }
-            }
-        });
+        self.current = Some(Current { attached, gate, opened, before, attach_time });
+        self.set(gate)
+    }
+
+    /// Gives the burst that is open a new number, so that what is recorded from now on can be told
+    /// from what was before; only while tracing everything.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn renumber(&mut self) -> Result<(), ProbeError> {
+        self.last += 1;
+        let mut gate = self.gate.get(&0, 0).map_err(map_failed)?;
+        gate.burst = self.last;
+        gate.generation = self.generation;
+        self.set(gate)
+    }
+
+    /// The number of the latest burst.
+    #[must_use]
+    pub fn current(&self) -> u64 {
+        self.last
+    }
+
+    /// Removes all breakpoints at once and closes the gate.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`]; the probes are gone all the same.
+    pub fn close(&mut self, tables: &Tables) -> Result<Outcome, ProbeError> {
+        let Some(Current { attached, gate, opened, before, attach_time }) = self.current.take()
+        else {
+            return Err(ProbeError::NoBurst);
+        };
         let closed = now();
         let start = Instant::now();
         self.detaching.push(attached.detach());
-        outcome?;
         let spent = Nanos(self.gate.get(&0, 0).map_err(map_failed)?.spent_ns);
-        self.set(Gate { burst: 0, spent_ns: spent.0, ..gate })?;
+        self.set(Gate { burst: 0, spent_ns: spent.0, generation: self.generation, ..gate })?;
         let detach_time = elapsed(start);
         let counts = tables.counts()?.since(&before);
+        let burst = gate.burst;
         Ok(Outcome { burst, opened, closed, spent, counts, attach_time, detach_time })
     }
 
     fn set(&mut self, gate: Gate) -> Result<(), ProbeError> {
         self.gate.set(0, gate, 0).map_err(map_failed)
     }
+}
+
+/// What a burst works on.
+pub struct Attachment<'a> {
+    /// The object.
+    pub ebpf: &'a mut Ebpf,
+    /// Its maps.
+    pub tables: &'a Tables,
+    /// Its ring.
+    pub ring: &'a mut Ring,
+    /// The target.
+    pub pid: Pid,
+    /// What is attached.
+    pub probes: &'a [Probe],
+    /// Where events go.
+    pub events: &'a mut Vec<Event>,
 }
 
 impl Drop for Bursts {

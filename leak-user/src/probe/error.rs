@@ -33,6 +33,9 @@ pub enum ProbeError {
     /// A tracepoint's format could not be understood.
     #[error("the kernel's tracepoint `{0}` can't be understood")]
     TracepointFormat(&'static str),
+    /// There is no open burst to close.
+    #[error("no burst is open")]
+    NoBurst,
     /// The program's file could not be read.
     #[error("`{path}` can't be read")]
     File {

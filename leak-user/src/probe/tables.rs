@@ -103,6 +103,12 @@ impl Tables {
         self.live.iter().filter_map(Result::ok).map(|(addr, block)| (Addr(addr), block))
     }
 
+    /// The block at an address, if it is still booked.
+    #[must_use]
+    pub fn block(&self, addr: Addr) -> Option<LiveBlock> {
+        self.live.get(&addr.0, 0).ok()
+    }
+
     /// Page faults by stack id.
     pub fn faults(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.faults.iter().filter_map(Result::ok)

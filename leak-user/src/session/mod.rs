@@ -21,11 +21,11 @@ use crate::{
     ledger::{Ledger, Watched},
     probe::{
         budget::{Budget, Kind},
-        burst::{Bursts, now},
+        burst::{Attachment, Bursts, now},
         error::ProbeError,
         plan::Plan,
         ring::Ring,
-        tables::{Counts, Tables},
+        tables::Tables,
     },
     symbolize::{code::CodeCache, stacks::Stacks},
     target::{Target, kernel::KernelError, memory::Memory as _, process},
@@ -119,7 +119,6 @@ pub struct Session {
     census_due: Nanos,
     usage_due: Nanos,
     target_ended: bool,
-    calibrated: bool,
 }
 
 impl Session {
@@ -152,7 +151,7 @@ impl Session {
             if !self.options.exact {
                 wait = wait.min(self.burst_if_due(time, &mut events)?);
             }
-            self.housekeeping(&mut tell, until);
+            self.housekeeping(&mut tell, until)?;
             self.ring.wait(wait);
             self.ring.drain(&mut events);
             self.digest(&mut events);
@@ -185,16 +184,15 @@ impl Session {
             Ok(terms) => terms,
             Err(wait) => return Ok(wait),
         };
-        let outcome = self.bursts.run(
-            &mut self.ebpf,
-            &self.tables,
-            &mut self.ring,
-            self.target.pid,
+        let mut at = Attachment {
+            ebpf: &mut self.ebpf,
+            tables: &self.tables,
+            ring: &mut self.ring,
+            pid: self.target.pid,
             probes,
-            terms,
             events,
-        );
-        let outcome = match outcome {
+        };
+        let outcome = match self.bursts.run(&mut at, terms) {
             Ok(outcome) => outcome,
             Err(_) if !self.is_alive() => {
                 self.target_ended = true;
@@ -266,11 +264,18 @@ impl Session {
         }
     }
 
-    fn housekeeping(&mut self, tell: &mut impl FnMut(&Session, Status), until: Nanos) {
+    fn housekeeping(
+        &mut self,
+        tell: &mut impl FnMut(&Session, Status),
+        until: Nanos,
+    ) -> Result<(), SessionError> {
         let time = now();
         if time >= self.census_due {
             let begun = Instant::now();
             self.count_heap(time);
+            if self.options.exact {
+                self.cut_exact()?;
+            }
             let now_s = self.ledger.seconds(time);
             self.look(now_s, false);
             let took = begun.elapsed().as_nanos() as u64;
@@ -282,6 +287,7 @@ impl Session {
             let status = self.status(time, until);
             tell(self, status);
         }
+        Ok(())
     }
 
     fn status(&self, time: Nanos, until: Nanos) -> Status {
@@ -341,9 +347,6 @@ impl Session {
             && self.target.memory.half(self.target.python.runtime).is_ok()
     }
 
-    fn lost(&self) -> Result<Counts, ProbeError> {
-        self.tables.counts()
-    }
 }
 
 fn other(kind: Kind) -> Kind {

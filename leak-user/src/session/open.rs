@@ -62,7 +62,6 @@ impl Session {
             codes,
             stacks: Stacks::default(),
             budget: Budget::new(options.overhead, start, trap, return_trap),
-            calibrated: measured.is_ok(),
             target,
             options,
             plan,

@@ -15,7 +15,7 @@ pub mod privileges;
 pub mod process;
 
 mod allocators;
-mod files;
+pub mod files;
 mod libc;
 #[cfg(test)]
 mod live;

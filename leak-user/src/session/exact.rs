@@ -1,0 +1,94 @@
+//! Tracing everything: one burst that lasts as long as the observation.
+
+use leak_common::counters::Counter;
+
+use super::{Session, SessionError};
+use crate::{
+    probe::{
+        burst::{Attachment, Outcome, now},
+        plan::Probe,
+    },
+    units::Nanos,
+};
+
+/// What tracing everything will cost the target, estimated from one short burst.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExpectedCost {
+    /// The target will run so many times slower.
+    pub slowdown: f64,
+    /// Allocator calls a second that the target makes when it is not traced.
+    pub calls_per_s: f64,
+}
+
+impl ExpectedCost {
+    fn of(outcome: &Outcome) -> Self {
+        let open = Nanos(outcome.closed.0.saturating_sub(outcome.opened.0)).seconds();
+        let spent = outcome.spent.seconds();
+        // What was not spent on probes went into the target's own work.
+        let own = (open - spent).max(open / 1000.0);
+        let hits = outcome.counts.get(Counter::Hits).saturating_sub(outcome.closed_hits());
+        Self { slowdown: open / own, calls_per_s: hits as f64 / own }
+    }
+}
+
+impl Session {
+    /// Runs one burst of each kind and says what tracing everything would cost. None where nothing
+    /// can be probed.
+    ///
+    /// # Errors
+    /// [`SessionError::Probe`].
+    pub fn expected_cost(&mut self) -> Result<Option<ExpectedCost>, SessionError> {
+        let probes = self.all_probes();
+        if probes.is_empty() {
+            return Ok(None);
+        }
+        let mut events = Vec::new();
+        let terms = self.budget.trial();
+        let mut at = Attachment {
+            ebpf: &mut self.ebpf,
+            tables: &self.tables,
+            ring: &mut self.ring,
+            pid: self.target.pid,
+            probes: &probes,
+            events: &mut events,
+        };
+        let outcome = self.bursts.run(&mut at, terms)?;
+        self.digest(&mut events);
+        self.tables.take_sites();
+        self.tables.take_live();
+        self.budget.book_other(&outcome);
+        Ok(Some(ExpectedCost::of(&outcome)))
+    }
+
+    fn all_probes(&self) -> Vec<Probe> {
+        self.plan.pymalloc.iter().chain(&self.plan.malloc).cloned().collect()
+    }
+
+    pub(super) fn open_exact(&mut self) -> Result<(), SessionError> {
+        let probes = self.all_probes();
+        let terms = self.budget.unlimited();
+        self.bursts.open(&mut self.ebpf, &self.tables, self.target.pid, &probes, terms)?;
+        self.burst_count = 1;
+        Ok(())
+    }
+
+    /// A cut: what has been allocated since the last one and still lives is followed from now on.
+    /// Frees of followed blocks are seen by the probes.
+    pub(super) fn cut_exact(&mut self) -> Result<(), SessionError> {
+        self.bursts.renumber()?;
+        self.burst_count += 1;
+        let counts: Vec<_> = self.tables.sites().collect();
+        let blocks: Vec<_> = self.tables.live().collect();
+        let before = self.bursts.current() - 1;
+        self.ledger.exact(&self.stacks, &counts, &blocks, before);
+        Ok(())
+    }
+
+    pub(super) fn close_exact(&mut self) -> Result<(), SessionError> {
+        let outcome = self.bursts.close(&self.tables)?;
+        let now_s = self.ledger.seconds(now());
+        self.ledger.survivors.look_exact(now_s, |addr| self.tables.block(addr));
+        self.budget.book_other(&outcome);
+        Ok(())
+    }
+}

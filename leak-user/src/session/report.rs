@@ -1,0 +1,318 @@
+//! From an observation to a [`Snapshot`]: names, source lines, types, sums.
+
+use std::sync::Arc;
+
+use leak_common::counters::Counter;
+
+use super::{Ending, Session, SessionError};
+use crate::{
+    heap::names::TypeNames,
+    ledger::sites::Site,
+    probe::tables::Counts,
+    snapshot::{
+        Coverage, Frame, FrameKind, Losses, Memory, Observed, Overhead, SCHEMA, Site as SiteReport,
+        Snapshot, Split, Target, TypeShare, Verdict as VerdictReport,
+    },
+    symbolize::{native::NativeSymbols, source::SourceLines, stacks::PyFrame},
+    target::AllocatorKind,
+    units::{Addr, Bytes},
+    verdict::{
+        Estimate, Finding, Judgement, Trend, Verdict,
+        evidence::{Domain, Evidence, SiteId},
+        judge,
+    },
+};
+
+/// With fewer bursts and less time than this nothing can be said of a process that ended.
+const ENOUGH_BURSTS: u32 = 3;
+
+/// Sites other than the accused that are listed.
+const MAX_OTHERS: usize = 50;
+
+/// Which sites the user wants to see.
+pub struct Wanted<'a> {
+    /// Is this file's line one that may be accused or listed?
+    pub file: &'a dyn Fn(&str) -> bool,
+    /// Sites with fewer live bytes are left out.
+    pub min_size: Bytes,
+}
+
+impl Session {
+    /// The evidence so far.
+    ///
+    /// # Errors
+    /// [`SessionError::Probe`] where the counters can't be read.
+    pub fn evidence(&self) -> Result<Evidence, SessionError> {
+        let counts = self.tables.counts()?;
+        let lost = counts.get(Counter::RingFull) + counts.get(Counter::MapFull);
+        Ok(self.ledger.evidence(self.end, coverage(&counts), lost))
+    }
+
+    /// The Python stack of a site, innermost frame first.
+    #[must_use]
+    pub fn frames(&self, site: SiteId) -> Option<Arc<[PyFrame]>> {
+        self.ledger.sites.get(site).map(|site| Arc::clone(&site.frames))
+    }
+
+    /// Judges and writes it all up.
+    ///
+    /// # Errors
+    /// [`SessionError::EndedTooEarly`]; [`SessionError::Probe`].
+    pub fn report(&mut self, ending: Ending, wanted: &Wanted<'_>) -> Result<Snapshot, SessionError> {
+        if ending == Ending::TargetEnded && self.burst_count < ENOUGH_BURSTS {
+            return Err(SessionError::EndedTooEarly(self.target.pid));
+        }
+        let evidence = self.evidence()?;
+        let judgement = self.filtered(judge(&evidence), wanted);
+        let counts = self.tables.counts()?;
+        let mut writer = Writer {
+            natives: NativeSymbols::new(self.target.pid),
+            sources: SourceLines::new(self.target.pid),
+            names: TypeNames::new(self.target.python.layout, self.target.python.type_type),
+        };
+        let leaks = self.sites(&judgement.accused, &mut writer);
+        let others = &judgement.others[..judgement.others.len().min(MAX_OTHERS)];
+        let sites = self.sites(others, &mut writer);
+        Ok(Snapshot {
+            schema: SCHEMA.to_owned(),
+            leaktrace: env!("CARGO_PKG_VERSION").to_owned(),
+            target: self.target_report(ending),
+            observed: Observed {
+                start_ns: self.start.0,
+                duration_s: evidence.duration_s,
+                bursts: self.burst_count,
+                allocations: self.ledger.allocations,
+            },
+            overhead: Overhead {
+                budget: self.options.overhead,
+                spent: self.budget.spent_share(self.end),
+                hits: self.budget.hits(),
+                ns_per_hit: self.budget.ns_per_hit(),
+            },
+            coverage: Coverage { pymalloc: evidence.coverage },
+            losses: self.losses(&counts),
+            verdict: match judgement.verdict {
+                Verdict::Leak => VerdictReport::Leak,
+                Verdict::NoLeak => VerdictReport::NoLeak,
+                Verdict::Inconclusive => VerdictReport::Inconclusive,
+            },
+            reasons: judgement.reasons,
+            unseen: self.unseen(&counts),
+            leaks,
+            sites,
+            memory: self.memory(judgement.growth),
+        })
+    }
+
+    /// Leaves out what the user does not want to see; a verdict that rested on it alone falls.
+    fn filtered(&self, mut judgement: Judgement, wanted: &Wanted<'_>) -> Judgement {
+        let allowed = |finding: &Finding| {
+            let leaf = self.ledger.sites.get(finding.site).and_then(|s| s.frames.first().cloned());
+            leaf.is_none_or(|leaf| (wanted.file)(&leaf.file))
+                && finding.live_bytes >= wanted.min_size
+        };
+        let before = judgement.accused.len();
+        judgement.accused.retain(allowed);
+        judgement.others.retain(allowed);
+        if judgement.accused.is_empty() && before > 0 {
+            judgement.verdict = Verdict::Inconclusive;
+            judgement.reasons.push(format!(
+                "{before} accused line{} left out, as asked by --include, --exclude or --min-size",
+                if before == 1 { " is" } else { "s are" }
+            ));
+        }
+        judgement
+    }
+
+    fn target_report(&self, ending: Ending) -> Target {
+        let python = &self.target.python;
+        let allocator = match python.allocators.kind {
+            AllocatorKind::Pymalloc => "pymalloc",
+            AllocatorKind::Malloc => "malloc",
+            AllocatorKind::Other => "unknown",
+        };
+        let hooks = python.allocators.hooks.join(", ");
+        Target {
+            pid: self.target.pid.0,
+            python: python.version.clone(),
+            exe: self.target.exe.clone(),
+            cmdline: self.target.cmdline.clone(),
+            allocator: if hooks.is_empty() {
+                allocator.to_owned()
+            } else {
+                format!("{allocator} behind {hooks}")
+            },
+            ended: ending == Ending::TargetEnded,
+        }
+    }
+
+    fn losses(&self, counts: &Counts) -> Losses {
+        Losses {
+            ring_full: counts.get(Counter::RingFull),
+            map_full: counts.get(Counter::MapFull),
+            stacks_truncated: counts.get(Counter::StackTruncated),
+            unreadable: counts.get(Counter::ReadFault),
+            unpredicted: counts.get(Counter::Unpredicted),
+            unmatched_returns: counts.get(Counter::UnmatchedReturn),
+            bad_records: self.ring.bad_records,
+            stacks_missing: self.ledger.sites.missing_stacks(),
+            unresolved_frames: self.stacks.unresolved() + self.stacks.refused(),
+        }
+    }
+
+    fn unseen(&self, counts: &Counts) -> Vec<String> {
+        let mut unseen = self.plan.unseen.clone();
+        let walks = counts.get(Counter::Walks);
+        let without = counts.get(Counter::NoPythonStack);
+        if without > 0 && without * 20 > walks + without {
+            unseen.push(format!(
+                "the lines of {:.0} % of the recorded events: their threads run no Python",
+                100.0 * without as f64 / (walks + without) as f64
+            ));
+        }
+        let hooks = &self.target.python.allocators.hooks;
+        if !hooks.is_empty() {
+            unseen.push(format!("what {} itself allocates is booked like the rest", hooks.join(", ")));
+        }
+        unseen
+    }
+
+    fn memory(&self, growth: Estimate) -> Memory {
+        Memory {
+            rss_bytes: self.usage.rss.0,
+            pss_bytes: self.proportional.0,
+            limit_bytes: None,
+            growth_bytes_per_s: growth.value,
+            growth_interval: (growth.low, growth.high),
+            split: self.split(),
+        }
+    }
+
+    /// The parts of RSS. pymalloc's parts come from its own counts, so they can exceed what is
+    /// resident where the target was swapped out; then they are cut, in order.
+    fn split(&self) -> Split {
+        let mut left = self.usage.rss.0;
+        let mut part = |bytes: u64| {
+            let part = bytes.min(left);
+            left -= part;
+            part
+        };
+        let (live, held, free) = self.census.as_ref().map_or((0, 0, 0), |census| {
+            (census.live_bytes.0, census.held_free.0, census.free_bytes.0 + census.overhead.0)
+        });
+        Split {
+            file: part(self.usage.file.0 + self.usage.shared.0),
+            python_live: part(live),
+            held_free: part(held),
+            fragmentation: part(free),
+            unattributed: left,
+        }
+    }
+
+    fn sites(&self, findings: &[Finding], writer: &mut Writer) -> Vec<SiteReport> {
+        let natives: Vec<Addr> = findings
+            .iter()
+            .filter_map(|finding| self.ledger.sites.get(finding.site))
+            .filter(|site| site.native_leaf != 0)
+            .map(|site| Addr(site.native_leaf))
+            .collect();
+        writer.natives.resolve(&natives);
+        (1..)
+            .zip(findings)
+            .filter_map(|(rank, finding)| {
+                let site = self.ledger.sites.get(finding.site)?;
+                Some(SiteReport {
+                    rank,
+                    confidence: finding.confidence,
+                    trend: trend(finding.trend).to_owned(),
+                    domain: domain(finding.domain).to_owned(),
+                    growth_bytes_per_s: finding.growth.value,
+                    growth_interval: (finding.growth.low, finding.growth.high),
+                    live_bytes: finding.live_bytes.0,
+                    live_count: finding.live_count,
+                    survival: finding.survival,
+                    types: self.types(finding.site, writer),
+                    stack: writer.stack(site),
+                    retained_by: Vec::new(),
+                    reasons: finding.reasons.clone(),
+                })
+            })
+            .collect()
+    }
+
+    /// What a site's survivors are.
+    fn types(&self, site: SiteId, writer: &mut Writer) -> Vec<TypeShare> {
+        const MOST: usize = 5;
+        let kinds = self.ledger.survivors.kinds(site);
+        let total: f64 = kinds.values().sum();
+        let mut types: Vec<TypeShare> = kinds
+            .into_iter()
+            .filter_map(|(kind, weight)| {
+                let name = writer.names.name(&self.target.memory, kind?)?;
+                Some(TypeShare { name: name.to_string(), share: weight / total })
+            })
+            .collect();
+        types.sort_by(|a, b| b.share.total_cmp(&a.share).then_with(|| a.name.cmp(&b.name)));
+        types.truncate(MOST);
+        types
+    }
+}
+
+/// Turns addresses and names into what is shown.
+struct Writer {
+    natives: NativeSymbols,
+    sources: SourceLines,
+    names: TypeNames,
+}
+
+impl Writer {
+    fn stack(&mut self, site: &Site) -> Vec<Frame> {
+        if site.frames.is_empty() && site.native_leaf != 0 {
+            let frames = self.natives.resolve(&[Addr(site.native_leaf)]);
+            return frames
+                .into_iter()
+                .map(|frame| Frame {
+                    kind: FrameKind::Native,
+                    function: frame.function.to_string(),
+                    file: frame.file.to_string(),
+                    line: frame.line,
+                    source: None,
+                })
+                .collect();
+        }
+        site.frames
+            .iter()
+            .map(|frame| Frame {
+                kind: FrameKind::Python,
+                function: frame.function.to_string(),
+                file: frame.file.to_string(),
+                line: frame.line,
+                source: self.sources.line(&frame.file, frame.line).map(|text| text.to_string()),
+            })
+            .collect()
+    }
+}
+
+fn coverage(counts: &Counts) -> Option<f64> {
+    let seen = counts.get(Counter::PoolEventsSeen) as f64;
+    let missed = counts.get(Counter::PoolEventsMissed) as f64;
+    (seen > 0.0).then(|| seen / (seen + missed))
+}
+
+fn trend(trend: Trend) -> &'static str {
+    match trend {
+        Trend::Steep => "steep",
+        Trend::Slow => "slow",
+        Trend::Saturated => "saturated",
+        Trend::Sawtooth => "sawtooth",
+        Trend::Flat => "flat",
+    }
+}
+
+fn domain(domain: Domain) -> &'static str {
+    match domain {
+        Domain::Pymalloc => "pymalloc",
+        Domain::Malloc => "malloc",
+        Domain::Mmap => "mmap",
+    }
+}
