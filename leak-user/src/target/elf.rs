@@ -1,6 +1,6 @@
 //! A mapped ELF file: its segments, symbols, and bytes at an address.
 //!
-//! Only what is asked for is read, and never more than [`MAX_TABLE`] at once: the file may be made
+//! Only what is asked for is read, and never more than 128 MiB at once: the file may be made
 //! by anyone.
 
 use std::cell::OnceCell;
