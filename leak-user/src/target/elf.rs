@@ -1,6 +1,6 @@
 //! A mapped ELF file: its segments, symbols, and bytes at an address.
 //!
-//! Only what is asked for is read, and never more than [`MAX_TABLE`] at once: the file may be made
+//! Only what is asked for is read, and never more than 128 MiB at once: the file may be made
 //! by anyone.
 
 use std::cell::OnceCell;
@@ -55,6 +55,7 @@ pub struct Elf {
     section_names: Vec<u8>,
     exported: OnceCell<SymbolTable>,
     all: OnceCell<SymbolTable>,
+    function_starts: OnceCell<Vec<u64>>,
 }
 
 impl Elf {
@@ -96,8 +97,16 @@ impl Elf {
             .get(usize::from(header.e_shstrndx.get(LE)))
             .and_then(|names| section_bytes(&file, length, names))
             .unwrap_or_default();
-        let (exported, all) = (OnceCell::new(), OnceCell::new());
-        Ok(Self { file, length, segments, sections, section_names, exported, all })
+        Ok(Self {
+            file,
+            length,
+            segments,
+            sections,
+            section_names,
+            exported: OnceCell::new(),
+            all: OnceCell::new(),
+            function_starts: OnceCell::new(),
+        })
     }
 
     /// Its PT_LOAD segments.
@@ -155,11 +164,14 @@ impl Elf {
     /// The nearest function after an ELF address.
     #[must_use]
     pub fn next_function(&self, address: u64) -> Option<u64> {
-        let next = |table: &SymbolTable| {
-            let starts = table.defined().filter(|symbol| is_kind(symbol, STT_FUNC));
-            starts.map(|symbol| symbol.st_value.get(LE)).filter(|&start| start > address).min()
-        };
-        [next(self.dynsym()), next(self.symtab())].into_iter().flatten().min()
+        let starts = self.function_starts.get_or_init(|| {
+            let symbols = self.dynsym().defined().chain(self.symtab().defined());
+            let functions = symbols.filter(|symbol| is_kind(symbol, STT_FUNC));
+            let mut starts: Vec<_> = functions.map(|symbol| symbol.st_value.get(LE)).collect();
+            starts.sort_unstable();
+            starts
+        });
+        starts.get(starts.partition_point(|&start| start <= address)).copied()
     }
 
     /// Where the dynamic linker has put the addresses of an imported (or interposable) function:

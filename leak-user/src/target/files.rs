@@ -131,12 +131,16 @@ impl Files {
         if mapping.deleted {
             return Err(denied);
         }
-        let named = proc_path(self.pid, &format!("root{}", mapping.path));
-        match std::fs::metadata(&named) {
-            Ok(metadata) if metadata.ino() == id.inode => Ok((named.clone(), Elf::open(&named)?)),
-            Ok(_) => Err(ElfError::Malformed("replaced by another file since it was mapped")),
-            Err(e) => Err(e.into()),
+        // Paths are given as this process sees them where it can (a chroot), else from the root of
+        // the target's own mount namespace (a container).
+        let named = [proc_path(self.pid, &format!("root{}", mapping.path)), (&mapping.path).into()];
+        for path in named {
+            if std::fs::metadata(&path).is_ok_and(|metadata| metadata.ino() == id.inode) {
+                let elf = Elf::open(&path)?;
+                return Ok((path, elf));
+            }
         }
+        Err(denied)
     }
 
     /// The function that starts at an address.

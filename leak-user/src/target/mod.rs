@@ -3,25 +3,25 @@
 //! [`discover`] reads `/proc` and the target's memory, and returns a [`Target`] in which every
 //! address has been validated against the live process.
 
+pub mod allocators;
 pub mod btf;
 pub mod decode;
 pub mod elf;
 pub mod error;
+pub mod files;
 pub mod kernel;
 pub mod layout;
+pub mod libc;
 pub mod maps;
 pub mod memory;
 pub mod privileges;
 pub mod process;
+pub mod pymalloc;
+pub mod python;
+pub mod tss;
 
-mod allocators;
-pub mod files;
-mod libc;
 #[cfg(test)]
 mod live;
-mod pymalloc;
-mod python;
-mod tss;
 
 use std::path::PathBuf;
 

@@ -98,11 +98,18 @@ pub fn exe(pid: Pid) -> Result<Option<String>, TargetError> {
             let path = path.to_string_lossy();
             Ok(Some(path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()))
         }
-        Err(e) if e.kind() == io::ErrorKind::NotFound && proc_path(pid, "stat").exists() => {
-            Ok(None)
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound && is_kernel_thread(pid)? => Ok(None),
         Err(e) => Err(TargetError::proc(pid, "exe", e)),
     }
+}
+
+/// kthreadd and its children.
+fn is_kernel_thread(pid: Pid) -> Result<bool, TargetError> {
+    const KTHREADD: u32 = 2;
+    let status = status(pid)?;
+    let parent = status_field(&status, "PPid").and_then(|parent| parent.parse().ok());
+    let no_memory = status_field(&status, "VmSize").is_none();
+    Ok(no_memory && (pid.0 == KTHREADD || parent == Some(KTHREADD)))
 }
 
 /// What it has mapped.

@@ -20,6 +20,8 @@ const MAX_FILES: usize = 256;
 const MAX_LIST: usize = 1 << 16;
 /// Frames followed on the search for one with a code object.
 const MAX_FRAMES: usize = 64;
+/// How `_PyRuntime` begins from 3.13 on (`_Py_Debug_Cookie`).
+const COOKIE: &[u8; 8] = b"xdebugpy";
 /// Reads of structures that the running target may be changing.
 const TRIES: usize = 8;
 
@@ -115,7 +117,7 @@ fn examine(
         let what = what.to_owned();
         move |e| TargetError::read(pid, &what, e)
     };
-    let Some(hex) = hex_version(&file) else {
+    let Some(hex) = hex_version(&file, &memory, runtime) else {
         return Err(unsupported(version_in_name(file.module.path.as_str())));
     };
     let version = version_text(hex);
@@ -126,7 +128,7 @@ fn examine(
         let mut head = [0; 24];
         memory.read(runtime, &mut head).map_err(wrong("_PyRuntime"))?;
         let head_version = head.get(8..16).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
-        if !head.starts_with(b"xdebugpy") || head_version != Some(hex.into()) {
+        if !head.starts_with(COOKIE) || head_version != Some(hex.into()) {
             return Err(TargetError::inconsistent(
                 "_PyRuntime does not begin with its own version",
             ));
@@ -135,11 +137,10 @@ fn examine(
             return Err(TargetError::FreeThreaded { version });
         }
     }
-    let exported = |name: &str| {
-        file.exported(name)
-            .ok_or_else(|| TargetError::inconsistent(format!("{name} is not exported")))
+    let symbol = |name: &str| {
+        file.symbol(name).ok_or_else(|| TargetError::inconsistent(format!("it has no {name}")))
     };
-    let (type_type, code_type) = (exported("PyType_Type")?, exported("PyCode_Type")?);
+    let (type_type, code_type) = (symbol("PyType_Type")?, symbol("PyCode_Type")?);
     if memory.pointer(code_type.offset(object::TYPE)).map_err(wrong("PyCode_Type"))? != type_type {
         return Err(TargetError::inconsistent("PyCode_Type is not a type"));
     }
@@ -155,11 +156,19 @@ fn unsupported(version: String) -> TargetError {
     TargetError::UnsupportedVersion { version, known: known.join(", ") }
 }
 
-/// `PY_VERSION_HEX` from the exported constant `Py_Version` (3.11 and later).
-fn hex_version(file: &Loaded) -> Option<u32> {
-    let address = file.elf.exported("Py_Version")?.address;
-    let bytes = file.elf.bytes(address, 4).try_into().ok()?;
-    Some(u32::from_le_bytes(bytes)).filter(|hex| hex >> 24 == 3)
+/// `PY_VERSION_HEX` from the constant `Py_Version` (3.11 and later) or, where it is hidden, from
+/// `_Py_DebugOffsets` (3.13 and later).
+fn hex_version(file: &Loaded, memory: &impl Memory, runtime: Addr) -> Option<u32> {
+    let in_file = || {
+        let address = file.elf.symbol("Py_Version")?.address;
+        file.elf.bytes(address, 4).try_into().ok().map(u32::from_le_bytes)
+    };
+    let in_runtime = || {
+        let mut cookie = [0; 8];
+        memory.read(runtime, &mut cookie).ok()?;
+        (cookie == *COOKIE).then(|| memory.half(runtime.offset(8)).ok())?
+    };
+    in_file().or_else(in_runtime).filter(|hex| hex >> 24 == 3)
 }
 
 /// `PY_VERSION_HEX` as Python writes it: `3.13.0`, `3.13.0rc1`.
