@@ -271,7 +271,7 @@ fn a_forked_child() {
 
 #[test]
 fn a_deleted_executable_under_another_name() {
-    if privileges::missing(privileges::effective().unwrap_or(0)).contains(&Capability::SysAdmin) {
+    if privileges::effective().unwrap_or(0) >> Capability::SysAdmin.bit() & 1 == 0 {
         println!("skipped: needs CAP_SYS_ADMIN");
         return;
     }

@@ -14,16 +14,14 @@ pub enum Capability {
     Perfmon,
     /// To read the target's memory.
     SysPtrace,
-    /// To open the files that it has mapped, and to see another pid namespace.
+    /// Includes the first two. By itself it is needed only to open mapped files that were deleted, and
+    /// to mount tracefs where it is not.
     SysAdmin,
-    /// To lock memory for maps, on kernels before 5.11.
-    SysResource,
 }
 
 impl Capability {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Bpf, Self::Perfmon, Self::SysPtrace, Self::SysAdmin, Self::SysResource];
+    /// Those without which nothing can be traced.
+    pub const NEEDED: [Self; 3] = [Self::Bpf, Self::Perfmon, Self::SysPtrace];
 
     /// Its number in `linux/capability.h`.
     #[must_use]
@@ -31,7 +29,6 @@ impl Capability {
         match self {
             Self::SysPtrace => 19,
             Self::SysAdmin => 21,
-            Self::SysResource => 24,
             Self::Perfmon => 38,
             Self::Bpf => 39,
         }
@@ -45,7 +42,6 @@ impl fmt::Display for Capability {
             Self::Perfmon => "CAP_PERFMON",
             Self::SysPtrace => "CAP_SYS_PTRACE",
             Self::SysAdmin => "CAP_SYS_ADMIN",
-            Self::SysResource => "CAP_SYS_RESOURCE",
         })
     }
 }
@@ -88,7 +84,7 @@ pub fn missing(effective: u64) -> Vec<Capability> {
     let has = |capability: Capability| effective >> capability.bit() & 1 == 1;
     let admin = has(Capability::SysAdmin);
     let included = |c| admin && matches!(c, Capability::Bpf | Capability::Perfmon);
-    Capability::ALL.into_iter().filter(|&c| !has(c) && !included(c)).collect()
+    Capability::NEEDED.into_iter().filter(|&c| !has(c) && !included(c)).collect()
 }
 
 #[cfg(test)]
@@ -98,14 +94,14 @@ mod tests {
     #[test]
     fn names_what_is_missing() {
         assert_eq!(missing(u64::MAX), []);
-        assert_eq!(missing(0), Capability::ALL);
+        assert_eq!(missing(0), Capability::NEEDED);
         assert_eq!(missing(!(1 << 19)), [Capability::SysPtrace]);
         // An old kernel's root: capabilities up to 37.
         assert_eq!(missing((1 << 38) - 1), []);
-        let message = Missing(missing(1 << 24 | 1 << 19)).to_string();
+        let message = Missing(missing(1 << 19)).to_string();
         assert_eq!(
             message,
-            "needs root, or CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN: run `sudo leaktrace …`"
+            "needs root, or CAP_BPF, CAP_PERFMON: run `sudo leaktrace …`"
         );
     }
 
