@@ -28,13 +28,17 @@ def compute(number, kept):
     return text.encode() + block[:64]
 
 
-def worker(rounds, digest, kept):
-    for number in range(rounds):
-        digest.update(compute(number, kept))
+def compute_elsewhere(number, kept):
+    """One round in a thread of its own."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(compute(number, kept)))
+    thread.start()
+    thread.join()
+    return results[0]
 
 
 def memory():
-    """Resident and mapped bytes and the number of maps, without the page that uprobes add."""
+    """Resident bytes and the number of maps, without the page that uprobes add."""
     with open("/proc/self/smaps_rollup") as file:
         rss = next(int(line.split()[1]) * 1024 for line in file if line.startswith("Rss:"))
     with open("/proc/self/maps") as file:
@@ -48,22 +52,19 @@ def main():
     options = parser.parse_args()
 
     digest, kept = hashlib.sha256(), {}
+    gc.collect()
+    blocks, objects = sys.getallocatedblocks(), len(gc.get_objects())
     print("ready", flush=True)
     number = 0
     while number < options.rounds or not options.rounds:
         asked, _, _ = select.select([sys.stdin], [], [], 0)
         if asked and not options.rounds:
             break
-        digest.update(compute(number, kept))
+        work = compute if number % 50 else compute_elsewhere
+        digest.update(work(number, kept))
         number += 1
-    threads = [threading.Thread(target=worker, args=(20, hashlib.sha256(), {})) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
     gc.collect()
-    blocks = sys.getallocatedblocks()
-    objects = len(gc.get_objects())
+    blocks, objects = sys.getallocatedblocks() - blocks, len(gc.get_objects()) - objects
     rss, maps = memory()
     facts = {"rounds": number, "digest": digest.hexdigest(), "kept": len(kept)}
     facts |= {"blocks": blocks, "objects": objects, "rss": rss, "maps": maps}

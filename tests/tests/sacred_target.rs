@@ -12,10 +12,10 @@ use serde_json::Value;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How much the resident memory of twins may differ: pages that the kernel copied for a probe, and the
-/// two allocators' thread caches.
-const RSS_TOLERANCE: u64 = 2 << 20;
-const MAPS_TOLERANCE: u64 = 4;
+/// How much the memory of two untraced twins may differ: addresses, which differ, decide the order of
+/// some hash tables, and glibc's arenas and the thread stacks that it keeps depend on timing.
+const TOLERANCES: [(&str, u64); 4] =
+    [("blocks", 16), ("objects", 2), ("rss", 2 << 20), ("maps", 4)];
 
 fn start(python: &Interpreter, args: &[&str]) -> Target {
     Target::start(python, &program::directory().join("result_check.py"), args).unwrap()
@@ -32,10 +32,10 @@ fn must_equal_its_twin(python: &Interpreter, mut target: Target) {
     let mut twin = start(python, &["--rounds", &rounds.to_string()]);
     let untraced: Value =
         serde_json::from_str(&twin.line(Duration::from_secs(600)).unwrap()).unwrap();
-    for fact in ["rounds", "digest", "kept", "blocks", "objects"] {
+    for fact in ["rounds", "digest", "kept"] {
         assert_eq!(traced[fact], untraced[fact], "{fact}: {traced} but untraced {untraced}");
     }
-    for (fact, tolerance) in [("rss", RSS_TOLERANCE), ("maps", MAPS_TOLERANCE)] {
+    for (fact, tolerance) in TOLERANCES {
         let (a, b) = (traced[fact].as_u64().unwrap(), untraced[fact].as_u64().unwrap());
         assert!(a.abs_diff(b) <= tolerance, "{fact}: {traced} but untraced {untraced}");
     }
