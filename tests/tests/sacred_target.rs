@@ -91,7 +91,7 @@ fn a_probe_would_be_seen() {
     assert_eq!(altered_code(target.pid()).unwrap(), Vec::<String>::new());
     let pid = target.pid().to_string();
     let mut command = Command::new(leaktrace::binary().unwrap());
-    command.args(["--pid", &pid, "--duration", "20s", "--overhead", "100%"]);
+    command.args(["--pid", &pid, "--duration", "20s", "--overhead", "50%"]);
     let leaktrace = Leaktrace::start(&mut command).unwrap();
     let give_up = Instant::now() + Duration::from_secs(10);
     while altered_code(target.pid()).unwrap().is_empty() {

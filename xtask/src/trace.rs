@@ -17,7 +17,12 @@ pub fn run(mut args: Vec<String>) -> Result<()> {
     setup::run()?;
     let leaktrace = step::build_leaktrace()?;
 
-    let names_process = args.iter().any(|arg| arg == "--pid" || arg.starts_with("--pid="));
+    let given = |long: &str, short: &str| {
+        args.iter()
+            .any(|arg| arg == long || arg.starts_with(&format!("{long}=")) || is_short(arg, short))
+    };
+    let names_process = given("--pid", "-p");
+    let names_duration = given("--duration", "-d");
     let subcommand = args.first().is_some_and(|first| !first.starts_with('-'));
     let asks = args.iter().any(|arg| ["-h", "--help", "-V", "--version"].contains(&arg.as_str()));
     let mut service = None;
@@ -27,7 +32,7 @@ pub fn run(mut args: Vec<String>) -> Result<()> {
         let started = Target::start(&python, &step::root().join(SERVICE), &[])?;
         println!("trace: {SERVICE} runs on {} as process {}", python.name, started.pid());
         args.extend(["--pid".into(), started.pid().to_string()]);
-        if !args.iter().any(|arg| arg.starts_with("--duration")) {
+        if !names_duration {
             args.extend(["--duration".into(), "20s".into()]);
         }
         service = Some(started);
@@ -39,6 +44,11 @@ pub fn run(mut args: Vec<String>) -> Result<()> {
     let status = run_through_interrupt(&mut command)?;
     drop(service);
     std::process::exit(status.code().unwrap_or(1));
+}
+
+/// `-p 7` or `-p7`.
+fn is_short(arg: &str, option: &str) -> bool {
+    arg.strip_prefix(option).is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Ctrl-C reaches leaktrace too, which then prints its report: wait for that.
