@@ -60,7 +60,7 @@ fn by_rustup() {
         match step::run_quietly(&mut way, RUSTUP_LIMIT) {
             Ok(()) if toolchain::find().is_ok() => return,
             Ok(()) => say("eBPF compiler", "which isn't enough"),
-            Err(error) => say("eBPF compiler", last_line(&error.to_string())),
+            Err(error) => say("eBPF compiler", reason(&error.to_string())),
         }
     }
 }
@@ -90,6 +90,12 @@ fn by_apt() -> Result<()> {
     Ok(())
 }
 
-fn last_line(text: &str) -> &str {
-    text.trim().lines().next_back().unwrap_or(text)
+/// The line of a failed command's output that says why.
+fn reason(said: &str) -> &str {
+    let mut lines = said.trim().lines();
+    lines
+        .clone()
+        .find(|line| line.starts_with("error:"))
+        .or_else(|| lines.next_back())
+        .unwrap_or(said)
 }
