@@ -1,2 +1,48 @@
-//! Sets up, builds, tests and measures leaktrace.
-fn main() {}
+//! Sets up, builds, tests and measures leaktrace: `cargo xtask --help`.
+
+mod bench;
+mod setup;
+mod step;
+mod test;
+mod trace;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Sets up, builds, tests and measures leaktrace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find or install what the build and the tests need; may be run again
+    Setup,
+    /// Build leaktrace and run it; without --pid, on a bundled service that leaks
+    Trace {
+        /// Arguments of leaktrace
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run every check and test that can be run here
+    Test {
+        /// Judge only small objects end to end, not numpy arrays, maps and FastAPI
+        #[arg(long)]
+        fast: bool,
+    },
+    /// Measure leaktrace and write the result under docs/
+    #[command(subcommand)]
+    Bench(bench::Bench),
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Setup => setup::run(),
+        Command::Trace { args } => trace::run(args),
+        Command::Test { fast } => test::run(fast),
+        Command::Bench(bench) => bench::run(bench),
+    }
+}

@@ -63,6 +63,11 @@ pub fn has_rustup() -> bool {
     output(Command::new("rustup").arg("--version")).is_some()
 }
 
+/// Does rustup have a toolchain of this name?
+pub fn is_installed(name: &str) -> bool {
+    output(Command::new("rustup").args(["run", name, "rustc", "-vV"])).is_some()
+}
+
 /// What the `bpf-linker` on the path says of its version, or `None` where there is none.
 pub fn bpf_linker_version() -> Option<String> {
     let said = output(Command::new("bpf-linker").arg("--version"))?;

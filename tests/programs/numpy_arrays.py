@@ -1,0 +1,43 @@
+"""Memory from malloc: arrays of 2 KB to 200 KB, about twenty a request, of which one stays."""
+# domain: malloc
+
+import harness
+import numpy
+
+SIZES = [2_000, 4_000, 8_000, 16_000, 3_000, 6_000, 12_000, 24_000, 5_000, 200_000]
+
+features = []
+
+
+def load(number):
+    return numpy.full(SIZES[number % len(SIZES)] // 8, number, dtype=numpy.float64)
+
+
+def churn(number):
+    total = 0.0
+    for step in range(6):
+        column = load(number + step)
+        scaled = column * 2.0
+        total += float((scaled + column)[0])
+    return total
+
+
+def remember(number):
+    features.append(numpy.full(SIZES[number % len(SIZES)] // 8, number, dtype=numpy.float64))  # LEAK
+
+
+def main():
+    options = harness.arguments(__doc__, rate=250)
+
+    def handle(number):
+        churn(number)
+        if options.clean:
+            load(number)
+        else:
+            remember(number)
+
+    harness.serve(handle, options)
+
+
+if __name__ == "__main__":
+    main()

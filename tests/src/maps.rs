@@ -1,0 +1,44 @@
+//! What probes leave behind in a process: breakpoints in its code.
+
+use anyhow::{Context as _, Result};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+
+/// The places where the code in a process's memory differs from the files that it was loaded from. A
+/// uprobe is such a place, since the kernel writes a breakpoint there.
+///
+/// # Errors
+/// If the process has ended or may not be read.
+pub fn altered_code(pid: u32) -> Result<Vec<String>> {
+    let memory = File::open(format!("/proc/{pid}/mem"))?;
+    let mut altered = Vec::new();
+    for line in fs::read_to_string(format!("/proc/{pid}/maps"))?.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [range, "r-xp", offset, _device, _inode, path] = fields[..] else { continue };
+        if !path.starts_with('/') {
+            continue;
+        }
+        let (start, end) = range.split_once('-').context("a range")?;
+        let (start, end) = (u64::from_str_radix(start, 16)?, u64::from_str_radix(end, 16)?);
+        let offset = u64::from_str_radix(offset, 16)?;
+        let length = usize::try_from(end - start)?;
+
+        let mut loaded = vec![0; length];
+        memory.read_exact_at(&mut loaded, start)?;
+        // The last page may reach over the end of the file, where memory holds zeros.
+        let mut original = vec![0; length];
+        let file = File::open(format!("/proc/{pid}/map_files/{start:x}-{end:x}"))?;
+        let mut filled = 0;
+        while filled < length {
+            match file.read_at(&mut original[filled..], offset + filled as u64)? {
+                0 => break,
+                more => filled += more,
+            }
+        }
+        let different = loaded.iter().zip(&original).enumerate().filter(|(_, (a, b))| a != b);
+        altered.extend(different.map(|(at, (now, was))| {
+            format!("{path}+{:#x}: {was:#04x} became {now:#04x}", offset + at as u64)
+        }));
+    }
+    Ok(altered)
+}

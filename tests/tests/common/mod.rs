@@ -1,0 +1,41 @@
+//! What the end-to-end tests share.
+
+/// Makes a test of each function for each interpreter: `for_each_interpreter!(a_test, another);` where
+/// `fn a_test(python: &Interpreter)`. Skipped where the interpreter or root's rights are missing.
+#[macro_export]
+macro_rules! for_each_interpreter {
+    ($($test:ident),+ $(,)?) => {$(
+        mod $test {
+            $crate::for_each_interpreter!(@one $test, py3_11, "py3.11");
+            $crate::for_each_interpreter!(@one $test, py3_12, "py3.12");
+            $crate::for_each_interpreter!(@one $test, py3_13, "py3.13");
+            $crate::for_each_interpreter!(@one $test, debian3_11, "debian3.11");
+        }
+    )+};
+    (@one $test:ident, $name:ident, $interpreter:literal) => {
+        #[test]
+        fn $name() {
+            if !leak_tests::skip::is_root() {
+                leak_tests::skip!("tracing needs root");
+            }
+            let Some(python) = leak_tests::interpreter::find($interpreter) else {
+                leak_tests::skip!("{} isn't here; `cargo xtask setup` finds it", $interpreter);
+            };
+            super::$test(&python);
+        }
+    };
+}
+
+/// Leaves the test unless it can trace; gives any interpreter.
+#[macro_export]
+macro_rules! any_python {
+    () => {{
+        if !leak_tests::skip::is_root() {
+            leak_tests::skip!("tracing needs root");
+        }
+        let Some(python) = leak_tests::interpreter::all().into_iter().next() else {
+            leak_tests::skip!("no interpreter is here; `cargo xtask setup` finds them");
+        };
+        python
+    }};
+}

@@ -1,0 +1,111 @@
+//! The target gets the results and the memory of an untraced twin, whatever happens to leaktrace.
+
+mod common;
+
+use leak_tests::interpreter::Interpreter;
+use leak_tests::leaktrace::{self, Leaktrace};
+use leak_tests::maps::altered_code;
+use leak_tests::program;
+use leak_tests::target::Target;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How much the memory of two untraced twins may differ: addresses, which differ, decide the order of
+/// some hash tables, and glibc's arenas and the thread stacks that it keeps depend on timing.
+const TOLERANCES: [(&str, u64); 4] =
+    [("blocks", 16), ("objects", 2), ("rss", 2 << 20), ("maps", 4)];
+
+fn start(python: &Interpreter, args: &[&str]) -> Target {
+    Target::start(python, &program::directory().join("result_check.py"), args).unwrap()
+}
+
+/// Ends the computation and compares it with one that was never traced.
+fn must_equal_its_twin(python: &Interpreter, mut target: Target) {
+    assert!(target.ended().unwrap().is_none(), "the target ended");
+    target.tell("stop\n").unwrap();
+    let traced: Value =
+        serde_json::from_str(&target.line(Duration::from_secs(60)).unwrap()).unwrap();
+    let rounds = traced["rounds"].as_u64().unwrap();
+    assert!(rounds > 0);
+    let mut twin = start(python, &["--rounds", &rounds.to_string()]);
+    let untraced: Value =
+        serde_json::from_str(&twin.line(Duration::from_secs(600)).unwrap()).unwrap();
+    for fact in ["rounds", "digest", "kept"] {
+        assert_eq!(traced[fact], untraced[fact], "{fact}: {traced} but untraced {untraced}");
+    }
+    for (fact, tolerance) in TOLERANCES {
+        let (a, b) = (traced[fact].as_u64().unwrap(), untraced[fact].as_u64().unwrap());
+        assert!(a.abs_diff(b) <= tolerance, "{fact}: {traced} but untraced {untraced}");
+    }
+}
+
+/// No breakpoint may stay behind. The kernel takes those of a dead tracer out within moments.
+fn must_be_unprobed(target: &Target) {
+    let give_up = Instant::now() + Duration::from_secs(5);
+    loop {
+        let altered = altered_code(target.pid()).unwrap();
+        if altered.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < give_up, "still there:\n{}", altered.join("\n"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn a_killed_leaktrace_leaves_nothing(python: &Interpreter) {
+    let target = start(python, &[]);
+    let pid = target.pid().to_string();
+    // At different moments: while it attaches, between bursts, within one.
+    for milliseconds in [150, 700, 1500, 2350, 3000] {
+        let mut command = Command::new(leaktrace::binary().unwrap());
+        let leaktrace =
+            Leaktrace::start(command.args(["--pid", &pid, "--duration", "60s"])).unwrap();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        leaktrace.signal(Signal::SIGKILL).unwrap();
+        let outcome = leaktrace.wait().unwrap();
+        assert_eq!(outcome.code, None, "it ended by itself: {outcome:?}");
+        must_be_unprobed(&target);
+    }
+    must_equal_its_twin(python, target);
+}
+
+fn many_observations_leave_nothing(python: &Interpreter) {
+    let cycles = std::env::var("LEAKTRACE_CYCLES").map_or(10, |cycles| cycles.parse().unwrap());
+    let target = start(python, &[]);
+    for _ in 0..cycles {
+        let outcome = leaktrace::observe(target.pid(), 1).unwrap();
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        must_be_unprobed(&target);
+    }
+    must_equal_its_twin(python, target);
+}
+
+for_each_interpreter!(a_killed_leaktrace_leaves_nothing, many_observations_leave_nothing);
+
+#[test]
+fn a_probe_would_be_seen() {
+    let python = any_python!();
+    let target = start(&python, &[]);
+    assert_eq!(altered_code(target.pid()).unwrap(), Vec::<String>::new());
+    let pid = target.pid().to_string();
+    let mut command = Command::new(leaktrace::binary().unwrap());
+    command.args(["--pid", &pid, "--duration", "20s", "--overhead", "50%"]);
+    let leaktrace = Leaktrace::start(&mut command).unwrap();
+    let give_up = Instant::now() + Duration::from_secs(10);
+    while altered_code(target.pid()).unwrap().is_empty() {
+        assert!(Instant::now() < give_up, "leaktrace set no probe within ten seconds");
+    }
+    leaktrace.signal(Signal::SIGINT).unwrap();
+    leaktrace.wait().unwrap();
+    must_be_unprobed(&target);
+}
+
+#[test]
+fn twins_are_equal() {
+    let python = any_python!();
+    let target = start(&python, &[]);
+    std::thread::sleep(Duration::from_millis(500));
+    must_equal_its_twin(&python, target);
+}

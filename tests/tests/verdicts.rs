@@ -1,0 +1,160 @@
+//! What leaktrace says of services that leak and of the same services without the leak.
+
+mod common;
+
+use leak_tests::interpreter::Interpreter;
+use leak_tests::leaktrace::{self, Outcome};
+use leak_tests::program::Program;
+use leak_tests::skip;
+use serde_json::Value;
+
+const SECONDS: u32 = 20;
+
+/// Traces a program and returns the report.
+fn report(name: &str, python: &Interpreter, args: &[&str]) -> (Program, Value) {
+    let program = Program::open(name).unwrap();
+    let mut running = program.start(python, args).unwrap();
+    let outcome = leaktrace::observe(running.target.pid(), SECONDS).unwrap();
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(running.target.ended().unwrap().is_none(), "the program ended");
+    (program, outcome.report().unwrap())
+}
+
+/// The report must accuse a line that leaks, first.
+fn must_accuse(name: &str, python: &Interpreter) {
+    let (program, report) = report(name, python, &[]);
+    assert_eq!(report["verdict"], "leak", "{report:#}");
+    let first = &report["leaks"][0];
+    assert_eq!(first["rank"], 1, "{report:#}");
+    assert_eq!(first["domain"], program.domain.as_str(), "{report:#}");
+    assert!(program.is_culprit(&first["stack"]), "{name} leaks at {:?}: {report:#}", program.leaks);
+}
+
+/// The report must accuse no one.
+fn must_acquit(name: &str, python: &Interpreter) {
+    let (_, report) = report(name, python, &["--clean"]);
+    assert_eq!(report["verdict"], "no-leak", "{report:#}");
+    assert_eq!(report["leaks"], Value::Array(Vec::new()), "{report:#}");
+}
+
+fn small_objects_leak(python: &Interpreter) {
+    must_accuse("small", python);
+}
+
+fn small_objects_clean(python: &Interpreter) {
+    must_acquit("small", python);
+}
+
+fn numpy_arrays_leak(python: &Interpreter) {
+    only_whole("numpy_arrays", python, must_accuse);
+}
+
+fn numpy_arrays_clean(python: &Interpreter) {
+    only_whole("numpy_arrays", python, must_acquit);
+}
+
+fn mmap_buffers_leak(python: &Interpreter) {
+    only_whole("mmap_buffers", python, must_accuse);
+}
+
+fn mmap_buffers_clean(python: &Interpreter) {
+    only_whole("mmap_buffers", python, must_acquit);
+}
+
+fn fastapi_visits_leak(python: &Interpreter) {
+    only_whole("fastapi_visits", python, must_accuse);
+}
+
+fn fastapi_visits_clean(python: &Interpreter) {
+    only_whole("fastapi_visits", python, must_acquit);
+}
+
+/// The quick round judges only small objects.
+fn only_whole(name: &str, python: &Interpreter, judge: fn(&str, &Interpreter)) {
+    if skip::is_fast() {
+        skip!("left out by --fast");
+    }
+    judge(name, python);
+}
+
+/// What the report says besides its verdict is there and true.
+fn a_report_keeps_its_contract(python: &Interpreter) {
+    let program = Program::open("small").unwrap();
+    let running = program.start(python, &[]).unwrap();
+    let pid = running.target.pid();
+    let outcome = leaktrace::observe(pid, 5).unwrap();
+    let report = outcome.report().unwrap();
+    assert_eq!(report["schema"], "leaktrace.report/1", "{report:#}");
+    assert_eq!(report["target"]["pid"], pid, "{report:#}");
+    let version = report["target"]["python"].as_str().unwrap();
+    let expected = python.name.trim_start_matches(char::is_alphabetic);
+    assert!(version.starts_with(expected), "{version} is not {expected}");
+    let observed = report["observed"]["duration_s"].as_f64().unwrap();
+    assert!((4.0..7.0).contains(&observed), "{observed} s");
+    let overhead = &report["overhead"];
+    assert_eq!(overhead["budget"].as_f64(), Some(0.01), "{report:#}");
+    assert!(overhead["spent"].as_f64().unwrap() <= 0.02, "{overhead:#}");
+    let coverage = report["coverage"]["pymalloc"].as_f64();
+    if python.name.starts_with("py") {
+        assert!(coverage.unwrap() >= 0.98, "coverage {coverage:?}");
+    }
+    let rss = report["memory"]["rss_bytes"].as_u64().unwrap();
+    assert!((1 << 22..1 << 32).contains(&rss), "{rss} bytes");
+    for site in ["leaks", "sites"] {
+        assert!(report[site].is_array(), "{report:#}");
+    }
+}
+
+for_each_interpreter!(
+    small_objects_leak,
+    small_objects_clean,
+    numpy_arrays_leak,
+    numpy_arrays_clean,
+    mmap_buffers_leak,
+    mmap_buffers_clean,
+    fastapi_visits_leak,
+    fastapi_visits_clean,
+    a_report_keeps_its_contract,
+);
+
+#[test]
+fn a_leak_fails_the_run_when_asked() {
+    let python = any_python!();
+    let run = |args: &[&str]| -> Outcome {
+        let running = Program::open("small").unwrap().start(&python, args).unwrap();
+        let pid = running.target.pid().to_string();
+        leaktrace::run(&["--pid", &pid, "--duration", "20s", "--fail-on-leak"]).unwrap()
+    };
+    assert_eq!(run(&[]).code, Some(10));
+    assert_eq!(run(&["--clean"]).code, Some(0));
+}
+
+#[test]
+fn the_text_names_the_line_for_a_person() {
+    let python = any_python!();
+    let program = Program::open("small").unwrap();
+    let running = program.start(&python, &[]).unwrap();
+    let pid = running.target.pid().to_string();
+    let outcome = leaktrace::run(&["--pid", &pid, "--duration", "20s"]).unwrap();
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let named = |line: &u64| outcome.stdout.contains(&format!("small.py:{line}"));
+    assert!(program.leaks.iter().any(|leak| named(&leak.line)), "{}", outcome.stdout);
+    assert!(!outcome.stdout.contains('\x1b'), "colour, but no terminal");
+}
+
+#[test]
+fn two_at_a_time_are_both_right() {
+    let python = any_python!();
+    let program = Program::open("small").unwrap();
+    let running = program.start(&python, &[]).unwrap();
+    let pid = running.target.pid();
+    let outcomes = std::thread::scope(|scope| {
+        let runs = [(); 2].map(|()| scope.spawn(|| leaktrace::observe(pid, SECONDS).unwrap()));
+        runs.map(|run| run.join().unwrap())
+    });
+    for outcome in outcomes {
+        let report = outcome.report().unwrap();
+        assert_eq!(report["verdict"], "leak", "{report:#}");
+        assert!(program.is_culprit(&report["leaks"][0]["stack"]), "{report:#}");
+    }
+}

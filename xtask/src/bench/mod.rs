@@ -1,0 +1,56 @@
+//! `cargo xtask bench`: what leaktrace costs its target, and how often it is right.
+
+mod machine;
+mod overhead;
+mod page;
+mod statistics;
+mod verdicts;
+
+use anyhow::{Result, bail};
+use clap::Subcommand;
+use leak_tests::interpreter::{self, Interpreter};
+use leak_tests::program;
+
+/// What to measure.
+#[derive(Subcommand)]
+pub enum Bench {
+    /// Request times of services while traced and while not, in turns within one run; writes
+    /// docs/overhead.md
+    Overhead(overhead::Options),
+    /// Verdicts on leaking and clean services; writes docs/accuracy.md
+    Verdicts(verdicts::Options),
+}
+
+/// Runs a benchmark; leaktrace is built first.
+///
+/// # Errors
+/// What couldn't be built, started or written.
+pub fn run(bench: Bench) -> Result<()> {
+    if !leak_tests::skip::is_root() {
+        bail!("tracing needs root; run `sudo -E cargo xtask bench …`");
+    }
+    crate::setup::run()?;
+    // SAFETY: no other thread runs yet.
+    unsafe { std::env::set_var("LEAKTRACE", crate::step::build_leaktrace()?) };
+    match bench {
+        Bench::Overhead(options) => overhead::run(&options),
+        Bench::Verdicts(options) => verdicts::run(&options),
+    }
+}
+
+/// The named programs, or all.
+fn programs(named: &[String]) -> Vec<String> {
+    if named.is_empty() { program::NAMES.map(str::to_owned).to_vec() } else { named.to_vec() }
+}
+
+/// The named interpreters, or all that are here.
+fn interpreters(named: &[String]) -> Result<Vec<Interpreter>> {
+    if named.is_empty() {
+        return Ok(interpreter::all());
+    }
+    let find = |name: &String| {
+        let found = interpreter::find(name);
+        found.ok_or_else(|| anyhow::anyhow!("{name} isn't one of {:?}", interpreter::NAMES))
+    };
+    named.iter().map(find).collect()
+}
