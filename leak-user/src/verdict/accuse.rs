@@ -1,11 +1,11 @@
 //! Is it this site? A site is accused if what it allocates stays, goes on to come, and makes up a
 //! material part of a growth that was counted. Everything that speaks against it is an objection.
 
-use super::evidence::{Evidence, SiteEvidence};
+use super::evidence::{End, Evidence, SiteEvidence};
 use super::share::{self, Pot, Share};
 use super::survival::{self, Tail};
 use super::words::{bytes, number, percent, plural, rate, seconds};
-use super::{Estimate, Finding, Trend};
+use super::{Estimate, Finding, Trend, stats};
 use crate::units::Bytes;
 
 /// Survivors must come from so many bursts: one or two lucky blocks accuse nobody, and a leak of
@@ -21,7 +21,12 @@ const MIN_SURVIVAL_LOW: f64 = 0.4;
 
 /// Where a site that goes on would show its youngest survivor so early with less than this
 /// probability, it has stopped: a cache that is full.
-const STOPPED_P: f64 = 0.05;
+const STOPPED_P: f64 = 0.01;
+
+/// So many of the blocks that die may be taken for alive, because their like took their place;
+/// survivors that these explain with more than [`MISTAKEN_P`] prove nothing.
+const MISTAKEN: f64 = 1.0 / 250.0;
+const MISTAKEN_P: f64 = 0.01;
 
 /// Smallest part of the whole growth that is worth a name …
 const MIN_SHARE: f64 = 0.05;
@@ -75,7 +80,8 @@ impl Court<'_> {
         let tails: Vec<Tail> =
             sites.iter().map(|site| survival::tail(site, base, self.duration_s)).collect();
         let shares = share::shares(sites, &tails, self.pots);
-        let domains = sites.iter().map(|site| site.domain).collect::<std::collections::HashSet<_>>();
+        let domains =
+            sites.iter().map(|site| site.domain).collect::<std::collections::HashSet<_>>();
         let bursts: std::collections::HashMap<_, _> = domains
             .into_iter()
             .map(|domain| (domain, survival::bursts_of(self.evidence, domain)))
@@ -113,7 +119,7 @@ impl Court<'_> {
             confidence,
             trend: self.trend(&growth, &shares, stays),
             growth,
-            blocks_per_s: shares.iter().map(|share| self.blocks_per_s(share)).sum(),
+            blocks_per_s: shares.iter().fold(0.0, |sum, share| sum + self.blocks_per_s(share)),
             live_bytes: Bytes(live_bytes as u64),
             live_count: live_count as u64,
             survival: tail.survival.value,
@@ -131,14 +137,14 @@ impl Court<'_> {
                 break;
             }
             let tail = survival::tail(site, age, self.duration_s);
-            if self.tail_objections(&tail, bursts).is_empty() {
+            if self.tail_objections(site, &tail, bursts).is_empty() {
                 return (tail, Vec::new());
             }
         }
-        (base, self.tail_objections(&base, bursts))
+        (base, self.tail_objections(site, &base, bursts))
     }
 
-    fn tail_objections(&self, tail: &Tail, bursts: &[f64]) -> Vec<String> {
+    fn tail_objections(&self, site: &SiteEvidence, tail: &Tail, bursts: &[f64]) -> Vec<String> {
         let mut objections = Vec::new();
         if tail.births < MIN_BIRTHS {
             objections.push(format!(
@@ -151,6 +157,13 @@ impl Court<'_> {
                 "what it allocates does not stay for sure: {} of the old live on (at least {})",
                 percent(tail.survival.value),
                 percent(tail.survival.low),
+            ));
+        } else if stats::poisson_tail(MISTAKEN * gone(site) as f64, tail.births) > MISTAKEN_P {
+            objections.push(format!(
+                "{} of its followed blocks are gone; the {} that seem to have stayed may be their \
+                 like in their places",
+                number(gone(site) as f64),
+                number(tail.alive as f64),
             ));
         } else if survival::still_born(tail, bursts, self.duration_s) < STOPPED_P {
             objections.push(format!(
@@ -210,7 +223,7 @@ impl Court<'_> {
             live_count += self.blocks_per_s(share) * span;
         }
         let alive = survival::followed(site)
-            .filter(|block| block.fate.end == super::evidence::End::Alive)
+            .filter(|block| block.fate.end == End::Alive)
             .map(|block| (block.fate.weight * block.fate.size.0 as f64, block.fate.weight));
         let (seen_bytes, seen_count) =
             alive.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
@@ -273,6 +286,11 @@ impl Court<'_> {
         }
         reasons
     }
+}
+
+/// Followed blocks that died or were lost sight of.
+fn gone(site: &SiteEvidence) -> usize {
+    survival::followed(site).filter(|block| block.fate.end != End::Alive).count()
 }
 
 /// How sure a leak is:

@@ -4,7 +4,7 @@ use super::accuse::{Case, Court};
 use super::evidence::{Domain, Evidence};
 use super::share::{self, Pot};
 use super::words::{bytes, number, percent, plural, rate, seconds};
-use super::{Estimate, Finding, Judgement, Verdict, stats, trend};
+use super::{Estimate, Finding, Judgement, Trend, Verdict, stats, trend};
 
 /// A shorter observation accuses nobody: blocks have no time to grow old.
 const MIN_DURATION_S: f64 = 5.0;
@@ -39,7 +39,8 @@ const MAX_OTHERS: usize = 50;
 /// Judges an observation.
 #[must_use]
 pub fn judge(evidence: &Evidence) -> Judgement {
-    let duration_s = if evidence.duration_s.is_finite() { evidence.duration_s.max(0.0) } else { 0.0 };
+    let duration_s =
+        if evidence.duration_s.is_finite() { evidence.duration_s.max(0.0) } else { 0.0 };
     let steep_from = steep_from(evidence);
     let pots = share::pots(evidence, steep_from);
     let growing = pots.iter().filter(|pot| pot.grows);
@@ -52,8 +53,10 @@ pub fn judge(evidence: &Evidence) -> Judgement {
         seen: seen(evidence),
     };
     let too_little = too_little_to_accuse(&court);
-    let (accused, others): (Vec<Case>, Vec<Case>) =
-        court.cases().into_iter().partition(|case| case.objections.is_empty() && too_little.is_none());
+    let (accused, others): (Vec<Case>, Vec<Case>) = court
+        .cases()
+        .into_iter()
+        .partition(|case| case.objections.is_empty() && too_little.is_none());
 
     let whole = Whole::of(&court, &accused);
     let (verdict, reasons) = whole.verdict(&court, &accused, too_little);
@@ -95,7 +98,10 @@ fn too_little_to_accuse(court: &Court<'_>) -> Option<String> {
         ));
     }
     (court.seen < MIN_SEEN).then(|| {
-        format!("only {} of the allocations could be seen, too few to blame a line", percent(court.seen))
+        format!(
+            "only {} of the allocations could be seen, too few to blame a line",
+            percent(court.seen)
+        )
     })
 }
 
@@ -123,6 +129,8 @@ struct Whole {
     small_blocks: Option<Estimate>,
     small_bytes: Option<Estimate>,
     small_grows: bool,
+    /// One of them grew, and stopped.
+    stopped: bool,
     /// Growth of the pots that no accused site accounts for, bytes a second.
     unexplained: f64,
 }
@@ -133,21 +141,27 @@ impl Whole {
         let resident = course(&court.evidence.rss.points);
         let small = course(&share::small_live_bytes(court.evidence).points);
         let blocks = course(&share::small_live_blocks(court.evidence).points);
-        let small_grows = small.is_some_and(|small| share::matters(&small, share::PYMALLOC_FLOOR));
+        let grows = |course: Option<trend::Course>, floor| {
+            course.is_some_and(|course| {
+                course.slope.z >= UNEXPLAINED_Z && share::matters(&course, floor)
+            })
+        };
         let unexplained = court
             .pots
             .iter()
             .enumerate()
-            .filter(|(_, pot)| pot.grows && (small_grows || pot.course.slope.z >= UNEXPLAINED_Z))
+            .filter(|(_, pot)| pot.grows && pot.course.slope.z >= UNEXPLAINED_Z)
             .map(|(i, pot)| pot.growth().value * (1.0 - explained(i, accused)))
             .sum();
         Self {
             resident: resident.map(|resident| resident.slope.per_s).unwrap_or_default(),
-            resident_grows: resident
-                .is_some_and(|resident| share::matters(&resident, share::RESIDENT_FLOOR)),
+            resident_grows: grows(resident, share::RESIDENT_FLOOR),
             small_blocks: blocks.map(|blocks| blocks.slope.per_s),
             small_bytes: small.map(|small| small.slope.per_s),
-            small_grows,
+            small_grows: grows(small, share::PYMALLOC_FLOOR),
+            stopped: [small, resident]
+                .iter()
+                .any(|course| course.is_some_and(|course| course.trend == Trend::Saturated)),
             unexplained,
         }
     }
@@ -188,8 +202,9 @@ impl Whole {
         let verdict = if reasons.is_empty() { Verdict::NoLeak } else { Verdict::Inconclusive };
         if verdict == Verdict::NoLeak {
             reasons.push(format!(
-                "nothing grows, and no site of {} keeps what it allocates while memory grows",
-                number(court.evidence.sites.len() as f64),
+                "memory {}, and none of {} keeps what it allocates while memory grows",
+                if self.stopped { "grew and stopped" } else { "does not grow" },
+                plural(court.evidence.sites.len(), "site"),
             ));
         }
         reasons.extend(self.measured(court));

@@ -1,7 +1,7 @@
 //! From evidence to a verdict: pure functions of numbers.
 
-pub mod evidence;
 mod accuse;
+pub mod evidence;
 mod judge;
 mod share;
 pub mod stats;

@@ -161,7 +161,8 @@ fn at(points: &[(f64, f64)], t: f64) -> f64 {
     let before = next.checked_sub(1).and_then(|i| points.get(i)).or(after);
     match (before, after) {
         (Some(before), Some(after)) if after.0 > before.0 => {
-            before.1 + (after.1 - before.1) * ((t - before.0) / (after.0 - before.0)).clamp(0.0, 1.0)
+            before.1
+                + (after.1 - before.1) * ((t - before.0) / (after.0 - before.0)).clamp(0.0, 1.0)
         }
         (_, Some(after)) => after.1,
         _ => 0.0,
@@ -247,13 +248,7 @@ fn share(index: usize, pot: &Pot, total: &Staying, own: &Staying) -> Share {
     let independent = total.stake * total.stake / total.stake_squares;
     let fraction = stats::wilson(own.stake / total.stake * independent, independent);
     let growth = if pot.grows { product(fraction, pot.growth()) } else { Estimate::default() };
-    Share {
-        pot: index,
-        staying: own.blocks,
-        mean_size: own.bytes / own.blocks,
-        fraction,
-        growth,
-    }
+    Share { pot: index, staying: own.blocks, mean_size: own.bytes / own.blocks, fraction, growth }
 }
 
 /// The product of two independent estimates: relative half widths add in quadrature.

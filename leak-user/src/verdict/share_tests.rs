@@ -16,7 +16,13 @@ fn site(id: u32, domain: Domain, births: u32, size: u64) -> SiteEvidence {
         alive_until_s: 20.0,
         end: End::Alive,
     });
-    SiteEvidence { id: SiteId(id), domain, classes: vec![], bursts: 10, followed: followed.collect() }
+    SiteEvidence {
+        id: SiteId(id),
+        domain,
+        classes: vec![],
+        bursts: 10,
+        followed: followed.collect(),
+    }
 }
 
 fn divide(evidence: &Evidence) -> (Vec<Pot>, Vec<Vec<Share>>) {
@@ -47,7 +53,9 @@ fn parts_add_up_to_the_growth() {
     assert!((growth[0] + growth[1] - 300.0 * 64.0).abs() < 1e-6, "{growth:?}");
     assert!((growth[0] - 2.0 * growth[1]).abs() < 1e-6, "{growth:?}");
     assert_eq!(growth[2], 0.0);
-    assert!(shares[0].iter().all(|s| s.growth.low < s.growth.value && s.growth.value < s.growth.high));
+    assert!(
+        shares[0].iter().all(|s| s.growth.low < s.growth.value && s.growth.value < s.growth.high)
+    );
     assert_eq!(out_of_step(&shares[0], &pots), 0.0);
 }
 

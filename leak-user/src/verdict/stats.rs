@@ -7,9 +7,9 @@ use super::Estimate;
 /// The standard normal's 97.5 % point: the half width of a two-sided 95 % interval.
 pub const Z95: f64 = 1.959_964;
 
-/// Series longer than this are thinned by medians first, so that no series costs more than some
+/// Series longer than this are thinned by medians first, so that no series costs more than a
 /// thousand pairs.
-const MAX_POINTS: usize = 64;
+const MAX_POINTS: usize = 48;
 
 /// Shortest series for which the autocorrelation of the noise is worth estimating.
 const MIN_FOR_CORRELATION: usize = 8;
@@ -17,6 +17,10 @@ const MIN_FOR_CORRELATION: usize = 8;
 /// The most that neighbouring points are believed to repeat each other; above it the correction
 /// would need more points than any observation has.
 const MAX_CORRELATION: f64 = 0.9;
+
+/// A line that rises by this many times the whole range of what is left beside it is no work of
+/// noise, however much that repeats itself: a random walk of 20 steps comes to one.
+const CLEAR_RISE: f64 = 6.0;
 
 /// A robust straight line through a series.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,7 +81,7 @@ fn median_point(points: &[(f64, f64)]) -> Option<(f64, f64)> {
 #[must_use]
 pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut sorted: Vec<f64> = values.into_iter().filter(|v| v.is_finite()).collect();
-    sorted.sort_by(f64::total_cmp);
+    sorted.sort_unstable_by(f64::total_cmp);
     median_of_sorted(&sorted)
 }
 
@@ -110,8 +114,9 @@ pub fn mann_kendall(values: &[f64]) -> MannKendall {
     }
     let pairs_moment = |n: f64| n * (n - 1.0) * (2.0 * n + 5.0);
     let mut sorted = values.clone();
-    sorted.sort_by(f64::total_cmp);
-    let ties: f64 = sorted.chunk_by(|a, b| a == b).map(|tied| pairs_moment(tied.len() as f64)).sum();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let ties: f64 =
+        sorted.chunk_by(|a, b| a == b).map(|tied| pairs_moment(tied.len() as f64)).sum();
     let variance = ((pairs_moment(values.len() as f64) - ties) / 18.0).max(0.0);
     let z = if variance > 0.0 && s != 0.0 { (s - s.signum()) / variance.sqrt() } else { 0.0 };
     MannKendall { s, variance, z }
@@ -121,7 +126,8 @@ pub fn mann_kendall(values: &[f64]) -> MannKendall {
 /// are no trend.
 ///
 /// The variance of Kendall's S is multiplied by `(1 + r) / (1 − r)` where neighbouring residuals
-/// correlate by `r`: memory comes in waves, and a wave's points are not independent.
+/// correlate by `r`: memory comes in waves, and a wave's points are not independent. Not so where
+/// the line leaves next to nothing.
 #[must_use]
 pub fn slope(points: &[(f64, f64)]) -> Option<Slope> {
     let points = thin(&clean(points), MAX_POINTS);
@@ -132,7 +138,7 @@ pub fn slope(points: &[(f64, f64)]) -> Option<Slope> {
     let value = median_of_sorted(&slopes)?;
     let values: Vec<f64> = points.iter().map(|p| p.1).collect();
     let kendall = mann_kendall(&values);
-    let inflation = inflation(&points);
+    let inflation = if is_clear(&points, value) { 1.0 } else { inflation(&points) };
     let width = Z95 * (kendall.variance * inflation).sqrt();
     let pairs = slopes.len() as f64;
     // Sen's ranks count from 1: the lower is (N − C) / 2, the upper (N + C) / 2 + 1.
@@ -155,14 +161,26 @@ fn pair_slopes(points: &[(f64, f64)]) -> Vec<f64> {
             }
         }
     }
-    slopes.sort_by(f64::total_cmp);
+    slopes.sort_unstable_by(f64::total_cmp);
     slopes
 }
 
 /// Distances of the points from their own robust line.
 #[must_use]
 pub fn residuals(points: &[(f64, f64)]) -> Vec<f64> {
-    let slope = median_of_sorted(&pair_slopes(points)).unwrap_or(0.0);
+    beside(points, median_of_sorted(&pair_slopes(points)).unwrap_or(0.0))
+}
+
+fn is_clear(points: &[(f64, f64)], slope: f64) -> bool {
+    let (Some(first), Some(last)) = (points.first(), points.last()) else { return false };
+    let noise = beside(points, slope);
+    let high = noise.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let low = noise.iter().copied().fold(f64::INFINITY, f64::min);
+    slope != 0.0 && (slope * (last.0 - first.0)).abs() >= CLEAR_RISE * (high - low)
+}
+
+/// Distances of the points from the line of this slope through their middle.
+fn beside(points: &[(f64, f64)], slope: f64) -> Vec<f64> {
     let level = median(points.iter().map(|(t, v)| v - slope * t)).unwrap_or(0.0);
     points.iter().map(|(t, v)| v - slope * t - level).collect()
 }
@@ -206,6 +224,17 @@ pub fn wilson(successes: f64, trials: f64) -> Estimate {
     }
 }
 
+/// The probability that a Poisson count of this mean is at least `least`.
+#[must_use]
+pub fn poisson_tail(mean: f64, least: usize) -> f64 {
+    let (mut term, mut below) = ((-mean.max(0.0)).exp(), 0.0);
+    for k in 0..least {
+        below += term;
+        term *= mean / (k + 1) as f64;
+    }
+    (1.0 - below).clamp(0.0, 1.0)
+}
+
 /// The standard normal distribution. (Abramowitz & Stegun 7.1.26; error below 2e-7.)
 #[must_use]
 pub fn normal_cdf(z: f64) -> f64 {
@@ -216,7 +245,8 @@ pub fn normal_cdf(z: f64) -> f64 {
     let t = 1.0 / (1.0 + 0.327_591_1 * x);
     let poly = t
         * (0.254_829_592
-            + t * (-0.284_496_736 + t * (1.421_413_741 + t * (-1.453_152_027 + t * 1.061_405_429))));
+            + t * (-0.284_496_736
+                + t * (1.421_413_741 + t * (-1.453_152_027 + t * 1.061_405_429))));
     let upper = poly * (-x * x).exp() / 2.0;
     if z > 0.0 { 1.0 - upper } else { upper }
 }

@@ -35,7 +35,12 @@ fn constants_do_not_move() {
 #[test]
 fn what_is_not_finite_is_dropped() {
     let mut points = line(20, 3.0);
-    points.extend([(f64::NAN, 1.0), (4.5, f64::INFINITY), (5.5, f64::NAN), (f64::NEG_INFINITY, 0.)]);
+    points.extend([
+        (f64::NAN, 1.0),
+        (4.5, f64::INFINITY),
+        (5.5, f64::NAN),
+        (f64::NEG_INFINITY, 0.),
+    ]);
     assert_eq!(slope(&points), slope(&line(20, 3.0)));
     assert_eq!(median([f64::NAN, 1.0, 3.0]), Some(2.0));
     assert_eq!(wilson(f64::NAN, 3.0), Estimate { value: 0.0, low: 0.0, high: 1.0 });
@@ -62,6 +67,15 @@ fn wilson_agrees_with_the_textbook() {
     assert!((three_of_three.low - 0.4385).abs() < 1e-3);
     assert_eq!(three_of_three.high, 1.0);
     assert!(wilson(30.0, 30.0).low > three_of_three.low);
+}
+
+#[test]
+fn poisson_counts_are_known() {
+    assert_eq!(poisson_tail(2.0, 0), 1.0);
+    assert!((poisson_tail(2.0, 1) - (1.0 - (-2f64).exp())).abs() < 1e-9);
+    assert!((poisson_tail(3.2, 9) - 0.00565).abs() < 1e-3);
+    assert_eq!(poisson_tail(0.0, 1), 0.0);
+    assert_eq!(poisson_tail(1e6, 3), 1.0);
 }
 
 #[test]

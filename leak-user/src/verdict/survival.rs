@@ -42,6 +42,8 @@ pub struct Tail {
     pub unknown: usize,
     /// Bursts from which the alive ones come.
     pub births: usize,
+    /// How many independent blocks the old ones are worth.
+    pub independent: f64,
     /// When the youngest of the alive ones was born, seconds since the start.
     pub last_birth_s: f64,
     /// Share of the old that lives to the end of the observation (Kaplan–Meier), with Wilson's
@@ -113,6 +115,7 @@ pub fn tail(site: &SiteEvidence, age_s: f64, end_s: f64) -> Tail {
         died: count(End::Died),
         unknown,
         births: births.len(),
+        independent,
         last_birth_s: alive.map(|block| block.fate.born_s).fold(0.0, f64::max),
         survival: Estimate {
             value: survival,
@@ -155,7 +158,11 @@ fn independent_blocks(old: &[Followed<'_>], age_s: f64, end_s: f64) -> f64 {
             End::Alive | End::Died => 1.0,
             End::Unknown => {
                 let possible = end_s - block.fate.born_s - age_s;
-                if possible > 0.0 { ((block.age_s - age_s) / possible).clamp(0.0, 1.0) } else { 0.0 }
+                if possible > 0.0 {
+                    ((block.age_s - age_s) / possible).clamp(0.0, 1.0)
+                } else {
+                    0.0
+                }
             }
         })
         .sum();
@@ -173,7 +180,7 @@ fn independent_blocks(old: &[Followed<'_>], age_s: f64, end_s: f64) -> f64 {
 
 /// How likely it is that a site that still allocates what stays shows its youngest old survivor
 /// as early as `tail` does: `((last birth − first burst) / (last burst that could grow old −
-/// first burst)) ^ births`. Small: it has stopped. `bursts` are all bursts of the domain.
+/// first burst)) ^ n`, n independent blocks, births at least. Small: it has stopped. `bursts` are all bursts of the domain.
 #[must_use]
 pub fn still_born(tail: &Tail, bursts: &[f64], end_s: f64) -> f64 {
     let could_grow_old = bursts.partition_point(|t| t + tail.age_s <= end_s);
@@ -189,7 +196,7 @@ pub fn still_born(tail: &Tail, bursts: &[f64], end_s: f64) -> f64 {
     }
     // The youngest may be born within the last burst, after its first birth.
     let reached = ((tail.last_birth_s - first) / span).clamp(0.0, 1.0);
-    reached.powi(i32::try_from(tail.births).unwrap_or(i32::MAX))
+    reached.powf(tail.independent.max(tail.births as f64))
 }
 
 #[cfg(test)]
@@ -203,7 +210,13 @@ mod tests {
     }
 
     fn site(followed: Vec<Fate>) -> SiteEvidence {
-        SiteEvidence { id: SiteId(1), domain: Domain::Pymalloc, classes: vec![], bursts: 10, followed }
+        SiteEvidence {
+            id: SiteId(1),
+            domain: Domain::Pymalloc,
+            classes: vec![],
+            bursts: 10,
+            followed,
+        }
     }
 
     #[test]
@@ -247,11 +260,8 @@ mod tests {
     #[test]
     fn one_burst_is_no_proof() {
         let together = tail(&site(vec![block(3.0, 20.0, End::Alive); 50]), 2.0, 20.0);
-        let spread = tail(
-            &site((0..5).map(|i| block(f64::from(i), 20.0, End::Alive)).collect()),
-            2.0,
-            20.0,
-        );
+        let spread =
+            tail(&site((0..5).map(|i| block(f64::from(i), 20.0, End::Alive)).collect()), 2.0, 20.0);
         assert_eq!(together.births, 1);
         assert!(together.survival.low < spread.survival.low);
     }

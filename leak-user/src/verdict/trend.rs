@@ -7,8 +7,8 @@ use super::stats::{self, Slope};
 /// the 32 size classes of one observation can still afford (a site must keep its blocks as well).
 pub const SIGNIFICANT_Z: f64 = 3.0;
 
-/// Fewer instants say nothing of a shape: Kendall's z cannot reach [`SIGNIFICANT_Z`] with under 8.
-pub const MIN_POINTS: usize = 8;
+/// Fewer instants say nothing of a shape: Kendall's z cannot reach 3.5 with fewer.
+pub const MIN_POINTS: usize = 9;
 
 /// Share of the observation that is left out at its start, and the least of it in seconds: imports,
 /// first requests and our own attaching are no leak.

@@ -66,14 +66,16 @@ mod tests {
         assert_eq!(shown, ["0", "0", "0.3", "10", "12", "1,000", "1,240", "-1,234,567"]);
         assert_eq!(number(f64::NAN), "an unknown number");
         assert_eq!(bytes(-2048.0), "-2.00 KiB");
-        assert_eq!((percent(0.83), percent(0.001), percent(0.0)), (
-            "83 %".into(),
-            "under 1 %".into(),
-            "0 %".into()
-        ));
+        assert_eq!(
+            (percent(0.83), percent(0.001), percent(0.0)),
+            ("83 %".into(), "under 1 %".into(), "0 %".into())
+        );
         assert_eq!((seconds(2.0), seconds(17.31)), ("2 s".into(), "17.3 s".into()));
         let growth = Estimate { value: 1240.0, low: 1190.0, high: 1300.0 };
         assert_eq!(rate(growth, number), "1,240 a second (95 %: 1,190 to 1,300)");
-        assert_eq!((plural(1, "burst"), plural(12, "burst")), ("1 burst".into(), "12 bursts".into()));
+        assert_eq!(
+            (plural(1, "burst"), plural(12, "burst")),
+            ("1 burst".into(), "12 bursts".into())
+        );
     }
 }
