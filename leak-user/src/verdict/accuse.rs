@@ -1,7 +1,9 @@
 //! Is it this site? A site is accused if what it allocates stays, goes on to come, and makes up a
 //! material part of a growth that was counted. Everything that speaks against it is an objection.
 
-use super::evidence::{End, Evidence, SiteEvidence};
+use std::collections::BTreeMap;
+
+use super::evidence::{Domain, End, Evidence, SiteEvidence};
 use super::share::{self, Pot, Share};
 use super::survival::{self, Tail};
 use super::words::{bytes, number, percent, plural, rate, seconds};
@@ -21,7 +23,7 @@ const MIN_SURVIVAL_LOW: f64 = 0.4;
 
 /// Where a site that goes on would show its youngest survivor so early with less than this
 /// probability, it has stopped: a cache that is full.
-const STOPPED_P: f64 = 0.01;
+const STOPPED_P: f64 = 0.003;
 
 /// So many of the blocks that die may be taken for alive, because their like took their place;
 /// survivors that these explain with more than [`MISTAKEN_P`] prove nothing.
@@ -40,9 +42,9 @@ const MAX_OUT_OF_STEP: f64 = 0.5;
 /// A site that is not accused has at most this confidence.
 const UNACCUSED_CONFIDENCE: f64 = 0.3;
 
-/// Blocks become old at the base age, or twice or four times that: what lives for some seconds
-/// and then dies must not hide what stays behind.
-const AGES: [f64; 3] = [1.0, 2.0, 4.0];
+/// Where blocks that are old by the base age die, those of twice and four times that age are
+/// asked: what lives for some seconds and then dies must not hide what stays behind.
+const LATER_AGES: [f64; 2] = [2.0, 4.0];
 
 /// A site examined.
 #[derive(Debug, Clone)]
@@ -80,9 +82,7 @@ impl Court<'_> {
         let tails: Vec<Tail> =
             sites.iter().map(|site| survival::tail(site, base, self.duration_s)).collect();
         let shares = share::shares(sites, &tails, self.pots);
-        let domains =
-            sites.iter().map(|site| site.domain).collect::<std::collections::HashSet<_>>();
-        let bursts: std::collections::HashMap<_, _> = domains
+        let bursts: BTreeMap<Domain, Vec<f64>> = [Domain::Pymalloc, Domain::Malloc, Domain::Mmap]
             .into_iter()
             .map(|domain| (domain, survival::bursts_of(self.evidence, domain)))
             .collect();
@@ -100,9 +100,9 @@ impl Court<'_> {
     fn examine(&self, site: &SiteEvidence, base: Tail, shares: Vec<Share>, bursts: &[f64]) -> Case {
         let (tail, leaves) = self.telling_tail(site, base, bursts);
         let growth = share::sum(shares.iter().map(|share| share.growth));
-        let stays = leaves.is_empty();
-        let mut objections = leaves;
-        objections.extend(self.growth_objections(&growth, &shares));
+        let stays = leaves.is_none();
+        let objections: Vec<String> =
+            leaves.into_iter().chain(self.growth_objection(&growth, &shares)).collect();
         let accused = objections.is_empty();
 
         let rising = self.probability_rising(&shares);
@@ -128,54 +128,68 @@ impl Court<'_> {
         Case { finding, shares, objections }
     }
 
-    /// The tail at the first age after which nothing dies, and no objections; or the tail at the
-    /// base age with what speaks against it.
-    fn telling_tail(&self, site: &SiteEvidence, base: Tail, bursts: &[f64]) -> (Tail, Vec<String>) {
-        for times in AGES {
-            let age = base.age_s * times;
-            if age > self.duration_s / 2.0 {
-                break;
-            }
-            let tail = survival::tail(site, age, self.duration_s);
-            if self.tail_objections(site, &tail, bursts).is_empty() {
-                return (tail, Vec::new());
+    /// The tail that says most, and what speaks against it: at the base age, unless blocks of that
+    /// age die and later ones stay.
+    fn telling_tail(
+        &self,
+        site: &SiteEvidence,
+        base: Tail,
+        bursts: &[f64],
+    ) -> (Tail, Option<String>) {
+        if base.survival.value < MIN_SURVIVAL {
+            for times in LATER_AGES {
+                let age = base.age_s * times;
+                if age > self.duration_s / 2.0 {
+                    break;
+                }
+                let tail = survival::tail(site, age, self.duration_s);
+                if self.tail_objection(site, &tail, bursts).is_none() {
+                    return (tail, None);
+                }
             }
         }
-        (base, self.tail_objections(site, &base, bursts))
+        (base, self.tail_objection(site, &base, bursts))
     }
 
-    fn tail_objections(&self, site: &SiteEvidence, tail: &Tail, bursts: &[f64]) -> Vec<String> {
-        let mut objections = Vec::new();
+    fn tail_objection(&self, site: &SiteEvidence, tail: &Tail, bursts: &[f64]) -> Option<String> {
         if tail.births < MIN_BIRTHS {
-            objections.push(format!(
+            return Some(format!(
                 "its old blocks that are still alive come from {} only; fewer than {MIN_BIRTHS} \
                  may be chance",
                 plural(tail.births, "burst"),
             ));
-        } else if tail.survival.value < MIN_SURVIVAL || tail.survival.low < MIN_SURVIVAL_LOW {
-            objections.push(format!(
-                "what it allocates does not stay for sure: {} of the old live on (at least {})",
+        }
+        if tail.survival.value < MIN_SURVIVAL {
+            return Some(format!(
+                "what it allocates does not stay: {} of the old live to the end",
                 percent(tail.survival.value),
+            ));
+        }
+        if tail.survival.low < MIN_SURVIVAL_LOW {
+            return Some(format!(
+                "too few of its old blocks could be followed: it is sure for {} of them only that \
+                 they stay",
                 percent(tail.survival.low),
             ));
-        } else if stats::poisson_tail(MISTAKEN * gone(site) as f64, tail.births) > MISTAKEN_P {
-            objections.push(format!(
+        }
+        if stats::poisson_tail(MISTAKEN * gone(site) as f64, tail.births) > MISTAKEN_P {
+            return Some(format!(
                 "{} of its followed blocks are gone; the {} that seem to have stayed may be their \
                  like in their places",
                 number(gone(site) as f64),
                 number(tail.alive as f64),
             ));
-        } else if survival::still_born(tail, bursts, self.duration_s) < STOPPED_P {
-            objections.push(format!(
+        }
+        (survival::still_born(tail, bursts, self.duration_s) < STOPPED_P).then(|| {
+            format!(
                 "nothing new of it stayed after {} of {}: it has stopped",
                 seconds(tail.last_birth_s),
                 seconds(self.duration_s),
-            ));
-        }
-        objections
+            )
+        })
     }
 
-    fn growth_objections(&self, growth: &Estimate, shares: &[Share]) -> Option<String> {
+    fn growth_objection(&self, growth: &Estimate, shares: &[Share]) -> Option<String> {
         if growth.value <= 0.0 {
             return Some("the memory that it allocates from does not grow".to_owned());
         }

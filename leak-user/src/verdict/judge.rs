@@ -23,6 +23,9 @@ const CLEAR_SEEN: f64 = 0.5;
 /// explains: one in 4,000 by chance.
 const UNEXPLAINED_Z: f64 = 3.5;
 
+/// Resident memory that surely rose by this many times what it wiggles has grown.
+const FAR: f64 = 4.0;
+
 /// With this part of the growth unexplained, a leak's report says so.
 const UNEXPLAINED_SHARE: f64 = 0.25;
 
@@ -155,7 +158,8 @@ impl Whole {
             .sum();
         Self {
             resident: resident.map(|resident| resident.slope.per_s).unwrap_or_default(),
-            resident_grows: grows(resident, share::RESIDENT_FLOOR),
+            resident_grows: grows(resident, share::RESIDENT_FLOOR)
+                || resident.is_some_and(|resident| grows_by_far(&resident)),
             small_blocks: blocks.map(|blocks| blocks.slope.per_s),
             small_bytes: small.map(|small| small.slope.per_s),
             small_grows: grows(small, share::PYMALLOC_FLOOR),
@@ -242,6 +246,12 @@ impl Whole {
         }
         reasons
     }
+}
+
+/// Whatever the ranks say: the lower bound alone is more than resident memory ever wiggles.
+fn grows_by_far(resident: &trend::Course) -> bool {
+    let least = resident.slope.per_s.low * (resident.to_s - resident.from_s);
+    resident.trend == Trend::Flat && least >= FAR * share::RESIDENT_FLOOR
 }
 
 fn name(pot: &Pot) -> &'static str {

@@ -156,7 +156,7 @@ fn leaks_are_named() {
                 part(&[100_000], always(0.5)),
                 part(&[100_000], Habit::Churn { in_flight: 2.0 }),
             ]),
-            CLEAR,
+            Demand { first: 194, ..CLEAR },
         ),
         (
             "such, two seen in all",
@@ -380,36 +380,18 @@ fn nonsense_is_survived() {
         assert!(judgement.accused.iter().all(|finding| finding.confidence.is_finite()));
     }
 }
+
 #[test]
-fn dbg_wild() {
-    let w = around(vec![part(&[2048], always(1.0))]);
-    for s in 0..200 {
-        let e = w.observe(s);
-        let j = judge(&e);
-        if j.verdict == Verdict::NoLeak {
-            println!(
-                "{s} {:#?} {:?} {:?}",
-                j.reasons,
-                e.anonymous,
-                trend::course(&e.anonymous.points, 1e5)
-            );
-        }
-    }
-    let midway = Habit::Keep { per_request: 5.0, from: 10.0, to: f64::INFINITY };
-    let w = around(vec![part(&[64], midway)]);
-    for s in 0..200 {
-        let e = w.observe(s);
-        let j = judge(&e);
-        if j.verdict != Verdict::Leak {
-            println!(
-                "{s} {:#?} {:?} {:?}",
-                j.reasons,
-                e.pymalloc_classes
-                    .iter()
-                    .map(|c| trend::course(&c.live.points, 1e5))
-                    .collect::<Vec<_>>(),
-                &j.others
-            );
-        }
-    }
+fn what_lives_for_seconds_does_not_hide_what_stays() {
+    let mut world = around(vec![part(&[64], always(1.0))]);
+    world.parts.push(part(&[64], Habit::Hold { per_request: 1.0, lifetime: 3.0 }));
+    let mut evidence = world.observe(5);
+    // One line: some of its blocks are sessions of three seconds, some stay.
+    let sessions = evidence.sites.pop().unwrap();
+    evidence.sites[0].followed.extend(sessions.followed);
+    let judgement = judge(&evidence);
+    let accused: Vec<u32> = judgement.accused.iter().map(|finding| finding.site.0).collect();
+    assert_eq!(accused, [0], "{:?}", judgement.reasons);
+    let first = &judgement.accused[0].reasons[0];
+    assert!(first.contains("blocks older than 4 s"), "{first}");
 }

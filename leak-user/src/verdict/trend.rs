@@ -81,11 +81,13 @@ pub fn course(points: &[(f64, f64)], steep_from: f64) -> Option<Course> {
     let (first, last) = points.split_at(points.partition_point(|p| p.0 < middle));
     let halves = Part::of(first).zip(Part::of(last));
 
-    // Two halves that clearly differ are not one line: what counts is how it grows now.
+    // Two halves that clearly differ are not one line, nor is a bent whole where the last half is
+    // straight: what counts is how it grows now.
+    let rises = |part: &Part| part.slope.z >= SIGNIFICANT_Z && part.slope.per_s.value > 0.0;
     let now = halves
         .filter(|(first, last)| {
-            let (first, last) = (first.slope.per_s, last.slope.per_s);
-            last.low > first.high || last.high < first.low
+            let (early, late) = (first.slope.per_s, last.slope.per_s);
+            late.low > early.high || late.high < early.low || (rises(last) && !rises(&whole))
         })
         .map_or(whole, |(_, last)| last);
 
@@ -93,7 +95,7 @@ pub fn course(points: &[(f64, f64)], steep_from: f64) -> Option<Course> {
         if is_wavy(&points) { Trend::Sawtooth } else { Trend::Flat }
     } else if halves.is_some_and(|(first, last)| stopped(&points, &whole, &first, &last)) {
         Trend::Saturated
-    } else if now.slope.z < SIGNIFICANT_Z || now.slope.per_s.value <= 0.0 {
+    } else if !rises(&now) {
         Trend::Flat
     } else if now.slope.per_s.value >= steep_from {
         Trend::Steep
