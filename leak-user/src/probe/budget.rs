@@ -19,15 +19,26 @@ const LONGEST_GATE: Nanos = Nanos(250_000_000);
 /// Bursts begin at least so far apart: each makes the kernel patch the target's code twice.
 const SPACING: Nanos = Nanos(400_000_000);
 
-/// So much may be spent ahead of time, so that the first bursts need not wait.
-const CREDIT_TIME: Nanos = Nanos(1_000_000_000);
+/// The share of this much time may be spent ahead, so that the first bursts need not wait; at the
+/// observation's end the account is even again.
+const AHEAD: Nanos = Nanos(2_000_000_000);
+
+/// How spending is divided between the kinds while nothing tells which matters more: pymalloc has
+/// many more sites to see.
+const WEIGHTS: [f64; 2] = [2.0, 1.0];
+
+/// What a burst that cost next to nothing counts for in that division: it took a turn.
+const TURN: Nanos = Nanos(1_000_000);
 
 /// The account.
 #[derive(Debug)]
 pub struct Budget {
     share: f64,
     start: Nanos,
+    duration: Nanos,
     spent: Nanos,
+    /// What each kind has spent, and its turns.
+    by_kind: [Nanos; 2],
     hits: u64,
     last_start: Option<Nanos>,
     /// What the latest burst of each kind cost.
@@ -46,19 +57,34 @@ pub enum Kind {
 }
 
 impl Budget {
-    /// `share` of the target's time; `trap` and `return_trap` as calibrated.
+    /// `share` of the target's time over `duration`; `trap` and `return_trap` as calibrated.
     #[must_use]
-    pub fn new(share: f64, start: Nanos, trap: Nanos, return_trap: Nanos) -> Self {
+    pub fn new(
+        share: f64,
+        start: Nanos,
+        duration: Nanos,
+        trap: Nanos,
+        return_trap: Nanos,
+    ) -> Self {
         Self {
             share,
             start,
+            duration,
             spent: Nanos(0),
+            by_kind: [Nanos(0); 2],
             hits: 0,
             last_start: None,
             expected: [BURST_SPEND; 2],
             trap,
             return_trap,
         }
+    }
+
+    /// Whose turn it is among the kinds that can be watched: the one that has had least of its part.
+    #[must_use]
+    pub fn turn(&self, kinds: &[Kind]) -> Option<Kind> {
+        let had = |kind: &Kind| self.by_kind[*kind as usize].0 as f64 / WEIGHTS[*kind as usize];
+        kinds.iter().copied().min_by(|a, b| had(a).total_cmp(&had(b)))
     }
 
     /// The terms of the next burst, or how long to wait for one.
@@ -69,7 +95,7 @@ impl Budget {
         let spacing = self.last_start.map_or(0, |last| {
             (last.0 + SPACING.0).saturating_sub(now.0)
         });
-        let elapsed = now.0.saturating_sub(self.start.0) + CREDIT_TIME.0;
+        let elapsed = (now.0.saturating_sub(self.start.0) + AHEAD.0).min(self.duration.0);
         let needed = (self.spent.0 + self.expected[kind as usize].0) as f64 / self.share;
         let wait = (needed - elapsed as f64).max(0.0) as u64;
         match wait.max(spacing) {
@@ -112,6 +138,7 @@ impl Budget {
         let cost = self.cost(outcome);
         self.last_start = Some(begun);
         self.book_other(outcome);
+        self.by_kind[kind as usize].0 += cost.0 + TURN.0;
         let expected = &mut self.expected[kind as usize];
         // The dearest of late, forgotten slowly.
         *expected = Nanos(cost.0.max(expected.0 - expected.0 / 4));

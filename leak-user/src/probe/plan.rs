@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    budget::Kind,
     error::ProbeError,
     prologue::{self, Point},
 };
@@ -38,6 +39,25 @@ pub struct Plan {
     pub realloc_inlines_free: bool,
     /// What could not be planned for, in sentences.
     pub unseen: Vec<String>,
+}
+
+impl Plan {
+    /// What can be watched.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<Kind> {
+        let mut kinds = vec![Kind::Pymalloc, Kind::Malloc];
+        kinds.retain(|kind| !self.probes(*kind).is_empty());
+        kinds
+    }
+
+    /// The probes of one kind of burst.
+    #[must_use]
+    pub fn probes(&self, kind: Kind) -> &[Probe] {
+        match kind {
+            Kind::Pymalloc => &self.pymalloc,
+            Kind::Malloc => &self.malloc,
+        }
+    }
 }
 
 /// Bytes of a function looked at to see what it calls.

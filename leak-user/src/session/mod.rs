@@ -112,7 +112,6 @@ pub struct Session {
     start: Nanos,
     end: Nanos,
     burst_count: u32,
-    next_kind: Kind,
     usage: Usage,
     proportional: Bytes,
     census: Option<Census>,
@@ -170,16 +169,8 @@ impl Session {
 
     /// Runs a burst if the budget allows one; else says how long to wait.
     fn burst_if_due(&mut self, time: Nanos, events: &mut Vec<Event>) -> Result<Nanos, SessionError> {
-        let kind = self.next_kind;
-        let probes = match kind {
-            Kind::Pymalloc => &self.plan.pymalloc,
-            Kind::Malloc => &self.plan.malloc,
-        };
-        if probes.is_empty() {
-            self.next_kind = other(kind);
-            let both_empty = self.plan.pymalloc.is_empty() && self.plan.malloc.is_empty();
-            return Ok(if both_empty { DRAIN_EVERY } else { Nanos(0) });
-        }
+        let Some(kind) = self.budget.turn(&self.plan.kinds()) else { return Ok(DRAIN_EVERY) };
+        let probes = self.plan.probes(kind);
         let terms = match self.budget.next(kind, time) {
             Ok(terms) => terms,
             Err(wait) => return Ok(wait),
@@ -223,7 +214,6 @@ impl Session {
         let memory = &self.target.memory;
         self.ledger.burst(memory, &self.stacks, watched, terms.interval, &counts, &blocks);
         self.check_codes();
-        self.next_kind = other(kind);
         Ok(Nanos(0))
     }
 
@@ -347,11 +337,4 @@ impl Session {
             && self.target.memory.half(self.target.python.runtime).is_ok()
     }
 
-}
-
-fn other(kind: Kind) -> Kind {
-    match kind {
-        Kind::Pymalloc => Kind::Malloc,
-        Kind::Malloc => Kind::Pymalloc,
-    }
 }
