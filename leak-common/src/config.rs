@@ -84,6 +84,8 @@ pub struct Gate {
     pub trap_ns: u64,
     /// The same for a return probe.
     pub return_trap_ns: u64,
+    /// The same for a hardware breakpoint.
+    pub breakpoint_trap_ns: u64,
     /// 1: when the kernel closes the gate, it notes what the surviving blocks hold
     /// ([`crate::keys::LiveBlock::content`]).
     pub note_content: u64,

@@ -5,8 +5,7 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use leak_common::{config::Gate, counters::Counter};
 
 use crate::{
-    atomic, emit,
-    live,
+    atomic, emit, live,
     maps::{self, GATE, config},
 };
 
@@ -57,6 +56,13 @@ impl Open {
     pub fn leave_return(&self) {
         // SAFETY: the verifier checked the pointer.
         self.book(unsafe { (*self.gate).return_trap_ns });
+    }
+
+    /// The same for a hardware breakpoint.
+    #[inline(always)]
+    pub fn leave_breakpoint(&self) {
+        // SAFETY: the verifier checked the pointer.
+        self.book(unsafe { (*self.gate).breakpoint_trap_ns });
     }
 
     #[inline(always)]

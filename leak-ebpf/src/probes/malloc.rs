@@ -78,10 +78,7 @@ pub fn malloc_exit(ctx: RetProbeContext) -> u32 {
 
 /// `arguments` gives size, out pointer and released block.
 #[inline(always)]
-fn enter(
-    ctx: &ProbeContext,
-    arguments: impl Fn(&ProbeContext) -> Option<(u64, u64, u64)>,
-) -> u32 {
+fn enter(ctx: &ProbeContext, arguments: impl Fn(&ProbeContext) -> Option<(u64, u64, u64)>) -> u32 {
     let Some(open) = gate::enter() else { return 0 };
     if let Some((size, out_pointer, released)) = arguments(ctx) {
         let thread = bpf_get_current_pid_tgid();

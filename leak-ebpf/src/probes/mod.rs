@@ -2,5 +2,6 @@
 
 mod malloc;
 mod process;
+mod pyclass;
 mod pymem;
 mod vm;

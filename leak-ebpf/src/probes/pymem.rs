@@ -5,11 +5,7 @@
 //! entry from the size class's pool. Blocks over 512 bytes are the C library's and are seen there.
 //! Layouts: `struct pool_header` and `struct arena_object` of `pycore_obmalloc.h`, same in 3.8–3.15.
 
-use aya_ebpf::{
-    bindings::BPF_ANY,
-    macros::uprobe,
-    programs::ProbeContext,
-};
+use aya_ebpf::{bindings::BPF_ANY, macros::uprobe, programs::ProbeContext};
 use leak_common::{
     counters::Counter,
     keys::{PoolSeen, SiteKey, domain, size_class},
@@ -23,13 +19,15 @@ use crate::{
 };
 
 /// Largest block that pymalloc serves.
-const SMALL: u64 = 512;
+pub const SMALL: u64 = 512;
 /// `sizeof(struct pool_header)`.
 const POOL_OVERHEAD: u64 = 48;
 
 /// A block about to be handed out.
-struct Next {
-    block: u64,
+pub struct Next {
+    /// The block.
+    pub block: u64,
+    /// Its pool.
     pool: u64,
     /// Live blocks of the pool before.
     count: u64,
@@ -99,13 +97,19 @@ fn allocate(open: &Open, size: u64) {
         live::freed(next.block);
         return;
     }
+    book(open, next.block, size);
+}
+
+/// Walks the stack and books the block.
+#[inline(always)]
+pub fn book(open: &Open, block: u64, size: u64) {
     let site = SiteKey {
         stack: python::stack_id(),
         native_leaf: 0,
         domain: domain::PYMALLOC,
         size_class: size_class(size),
     };
-    live::allocated(open, &site, next.block, size);
+    live::allocated(open, &site, block, size);
 }
 
 #[inline(always)]
@@ -163,13 +167,22 @@ fn predict(size: u64) -> Option<Next> {
         return None;
     };
     // The head of an empty class pretends to be a pool whose `nextpool` is the slot itself.
-    if pool != slot - 16 {
-        let Some([count, block]) = user::read::<[u64; 2]>(pool) else {
-            maps::count(Counter::ReadFault);
-            return None;
-        };
-        return Some(Next { block, pool, count: count & 0xffff_ffff });
-    }
+    if pool == slot - 16 { fresh_block(class) } else { block_of(pool) }
+}
+
+/// The first free block of a pool that has one.
+#[inline(always)]
+pub fn block_of(pool: u64) -> Option<Next> {
+    let Some([count, block]) = user::read::<[u64; 2]>(pool) else {
+        maps::count(Counter::ReadFault);
+        return None;
+    };
+    Some(Next { block, pool, count: count & 0xffff_ffff })
+}
+
+/// The first block of the next pool that an empty class gets.
+#[inline(always)]
+pub fn fresh_block(class: u64) -> Option<Next> {
     let next = fresh_pool(class);
     if next.is_none() {
         maps::count(Counter::Unpredicted);

@@ -124,7 +124,8 @@ fn parse(kind: u32, record: &[u8]) -> Option<Event> {
     let origin = |stack| Origin { stack, tid, time };
     Some(match kind {
         kind::STACK => {
-            let len = usize::try_from(word(1)?).ok().filter(|len| (1..=MAX_FRAMES).contains(len))?;
+            let len =
+                usize::try_from(word(1)?).ok().filter(|len| (1..=MAX_FRAMES).contains(len))?;
             let frames = (0..len).map(|i| word(2 + i)).collect::<Option<_>>()?;
             Event::Stack { id: word(0)?, frames }
         }

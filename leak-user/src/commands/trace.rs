@@ -15,10 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::limit;
 use crate::{
     cli::{CliError, ExitStatus, TraceOptions, output::Output},
-    session::{
-        Options, Session, Status,
-        report::Wanted,
-    },
+    session::{Options, Session, Status, report::Wanted},
     sink::live::{LiveLine, Progress, Suspect},
     target::{self, privileges},
     units::Nanos,
@@ -53,8 +50,7 @@ pub fn run(options: TraceOptions) -> Result<ExitStatus, CliError> {
     line.live.clear();
     drop(line);
 
-    let wanted =
-        Wanted { file: &|file| options.lines.allows(file), min_size: options.min_size };
+    let wanted = Wanted { file: &|file| options.lines.allows(file), min_size: options.min_size };
     let mut snapshot = session.report(ending, &wanted)?;
     snapshot.memory.limit_bytes = limit.map(|bytes| bytes.0);
     // The probes go before the report: a reader of a pipe may take its time.

@@ -38,10 +38,7 @@ impl Mappings {
     pub fn map(&mut self, region: Region, site: SiteId, time: Nanos) {
         self.unmap(region, time);
         if region.length.0 > 0 {
-            self.live.insert(
-                region.start.0,
-                Mapping { length: region.length.0, site, born: time },
-            );
+            self.live.insert(region.start.0, Mapping { length: region.length.0, site, born: time });
         }
     }
 

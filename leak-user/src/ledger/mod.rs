@@ -139,8 +139,7 @@ impl Ledger {
         let new = blocks.iter().filter(|(_, block)| block.burst == number);
         let owned = new.filter_map(|(addr, block)| Some((*ids.get(&block.site)?, *addr, block)));
         let start = self.start;
-        let born_in: HashSet<SiteId> =
-            self.survivors.add_exact(start, owned).into_iter().collect();
+        let born_in: HashSet<SiteId> = self.survivors.add_exact(start, owned).into_iter().collect();
         for id in born_in {
             self.sites.get_mut(id).bursts += 1;
         }
@@ -170,8 +169,7 @@ impl Ledger {
     pub fn remapped(&mut self, stacks: &Stacks, old: Region, new: Region, origin: Origin) {
         let site = self.mappings.site_at(old.start);
         self.mappings.unmap(old, origin.time);
-        let site =
-            site.unwrap_or_else(|| self.sites.intern(Domain::Mmap, origin.stack, 0, stacks));
+        let site = site.unwrap_or_else(|| self.sites.intern(Domain::Mmap, origin.stack, 0, stacks));
         self.mappings.map(new, site, origin.time);
     }
 
@@ -192,6 +190,20 @@ impl Ledger {
             class.add(at, live as f64);
         }
         self.arenas.add(at, (census.arenas * arena_size) as f64);
+    }
+
+    /// The size classes that hold blocks, and by how many bytes each has grown so far.
+    #[must_use]
+    pub fn class_growth(&self) -> Vec<(u32, f64)> {
+        let grown = |class: &Recorder| Some(class.last()? - class.first()?);
+        (0..)
+            .zip(&self.classes)
+            .skip(1)
+            .filter(|(_, class)| class.is_ever_positive())
+            .map(|(size_class, class)| {
+                (size_class, grown(class).unwrap_or(0.0) * 16.0 * f64::from(size_class))
+            })
+            .collect()
     }
 
     /// The latest value of RSS and its first.

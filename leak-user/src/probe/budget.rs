@@ -7,7 +7,10 @@
 
 use leak_common::counters::Counter;
 
-use super::burst::{Outcome, Terms};
+use super::{
+    burst::{Outcome, Terms},
+    calibrate::Calibration,
+};
 use crate::units::Nanos;
 
 /// A burst's gate is open for at most so much of the target's time: what one request can feel.
@@ -43,8 +46,7 @@ pub struct Budget {
     last_start: Option<Nanos>,
     /// What the latest burst of each kind cost.
     expected: [Nanos; 2],
-    trap: Nanos,
-    return_trap: Nanos,
+    costs: Calibration,
 }
 
 /// The kinds of bursts that are accounted for apart.
@@ -57,15 +59,9 @@ pub enum Kind {
 }
 
 impl Budget {
-    /// `share` of the target's time over `duration`; `trap` and `return_trap` as calibrated.
+    /// `share` of the target's time over `duration`, with costs as calibrated.
     #[must_use]
-    pub fn new(
-        share: f64,
-        start: Nanos,
-        duration: Nanos,
-        trap: Nanos,
-        return_trap: Nanos,
-    ) -> Self {
+    pub fn new(share: f64, start: Nanos, duration: Nanos, costs: Calibration) -> Self {
         Self {
             share,
             start,
@@ -75,8 +71,7 @@ impl Budget {
             hits: 0,
             last_start: None,
             expected: [BURST_SPEND; 2],
-            trap,
-            return_trap,
+            costs,
         }
     }
 
@@ -92,9 +87,7 @@ impl Budget {
     /// # Errors
     /// The time to wait.
     pub fn next(&self, kind: Kind, now: Nanos) -> Result<Terms, Nanos> {
-        let spacing = self.last_start.map_or(0, |last| {
-            (last.0 + SPACING.0).saturating_sub(now.0)
-        });
+        let spacing = self.last_start.map_or(0, |last| (last.0 + SPACING.0).saturating_sub(now.0));
         let elapsed = (now.0.saturating_sub(self.start.0) + AHEAD.0).min(self.duration.0);
         let needed = (self.spent.0 + self.expected[kind as usize].0) as f64 / self.share;
         let wait = (needed - elapsed as f64).max(0.0) as u64;
@@ -105,14 +98,7 @@ impl Budget {
     }
 
     fn terms(&self, limit: Nanos, longest: Nanos) -> Terms {
-        Terms {
-            limit,
-            longest,
-            interval: 0,
-            trap: self.trap,
-            return_trap: self.return_trap,
-            note_content: true,
-        }
+        Terms { limit, longest, interval: 0, costs: self.costs, note_content: true }
     }
 
     /// One burst to estimate from, whatever the account says.
@@ -147,7 +133,7 @@ impl Budget {
     /// What a burst cost the target.
     #[must_use]
     pub fn cost(&self, outcome: &Outcome) -> Nanos {
-        Nanos(outcome.spent.0 + outcome.closed_hits() * self.trap.0)
+        Nanos(outcome.spent.0 + outcome.closed_hits() * self.costs.trap.0)
     }
 
     /// What was spent of the target's time so far.

@@ -11,6 +11,8 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::{
     attach::{self, Attached, Detaching},
+    calibrate::Calibration,
+    classes::{self, Breakpoints},
     error::ProbeError,
     plan::Probe,
     ring::Ring,
@@ -18,7 +20,7 @@ use super::{
 };
 use crate::{
     collect::decode::Event,
-    units::{Nanos, Pid},
+    units::{Addr, Nanos, Pid, Tid},
 };
 
 /// What a burst may do.
@@ -31,9 +33,7 @@ pub struct Terms {
     /// Mean distance of samples in bytes; 0: every allocation.
     pub interval: u64,
     /// What a hit costs the target beside the program's own time.
-    pub trap: Nanos,
-    /// The same for a return probe.
-    pub return_trap: Nanos,
+    pub costs: Calibration,
     /// Have the kernel note what survivors hold when it closes the gate.
     pub note_content: bool,
 }
@@ -75,9 +75,23 @@ pub struct Bursts {
     detaching: Vec<Detaching>,
 }
 
+/// What a burst attaches.
+#[derive(Debug, Clone, Copy)]
+pub enum Points<'a> {
+    /// Probes on functions.
+    Functions(&'a [Probe]),
+    /// Breakpoints on words, in these threads.
+    Words(&'a [Addr], &'a [Tid]),
+}
+
+enum Held {
+    Functions(Attached),
+    Words(Breakpoints),
+}
+
 /// A burst whose probes are attached.
 struct Current {
-    attached: Attached,
+    attached: Held,
     gate: Gate,
     opened: Nanos,
     before: Counts,
@@ -88,7 +102,8 @@ struct Current {
 #[must_use]
 pub fn now() -> Nanos {
     // The clock always exists.
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or(nix::sys::time::TimeSpec::new(0, 0));
+    let time =
+        clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or(nix::sys::time::TimeSpec::new(0, 0));
     Nanos(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
@@ -112,7 +127,7 @@ impl Bursts {
     /// # Errors
     /// [`ProbeError`] where a probe can't be attached (the target has ended, say) or a map fails.
     pub fn run(&mut self, at: &mut Attachment<'_>, terms: Terms) -> Result<Outcome, ProbeError> {
-        self.open(at.ebpf, at.tables, at.pid, at.probes, terms)?;
+        self.open(at.ebpf, at.tables, at.pid, at.points, terms)?;
         let deadline = now().0.saturating_add(terms.longest.0);
         let first = at.events.len();
         let closed = Event::GateClosed { burst: self.last };
@@ -132,14 +147,17 @@ impl Bursts {
         ebpf: &mut Ebpf,
         tables: &Tables,
         pid: Pid,
-        probes: &[Probe],
+        points: Points<'_>,
         terms: Terms,
     ) -> Result<(), ProbeError> {
         self.detaching.retain(|detaching| !detaching.finished());
         self.last += 1;
         let before = tables.counts()?;
         let start = Instant::now();
-        let attached = attach::attach(ebpf, pid, probes)?;
+        let attached = match points {
+            Points::Functions(probes) => Held::Functions(attach::attach(ebpf, pid, probes)?),
+            Points::Words(words, threads) => Held::Words(classes::set(ebpf, words, threads)?),
+        };
         let attach_time = elapsed(start);
         let opened = now();
         let gate = Gate {
@@ -149,8 +167,9 @@ impl Bursts {
             spent_ns: 0,
             interval: terms.interval,
             generation: self.generation,
-            trap_ns: terms.trap.0,
-            return_trap_ns: terms.return_trap.0,
+            trap_ns: terms.costs.trap.0,
+            return_trap_ns: terms.costs.return_trap.0,
+            breakpoint_trap_ns: terms.costs.breakpoint_trap.0,
             note_content: u64::from(terms.note_content),
         };
         self.current = Some(Current { attached, gate, opened, before, attach_time });
@@ -187,7 +206,10 @@ impl Bursts {
         };
         let closed = now();
         let start = Instant::now();
-        self.detaching.push(attached.detach());
+        match attached {
+            Held::Functions(attached) => self.detaching.push(attached.detach()),
+            Held::Words(breakpoints) => drop(breakpoints),
+        }
         let spent = Nanos(self.gate.get(&0, 0).map_err(map_failed)?.spent_ns);
         self.set(Gate { burst: 0, spent_ns: spent.0, generation: self.generation, ..gate })?;
         let detach_time = elapsed(start);
@@ -212,7 +234,7 @@ pub struct Attachment<'a> {
     /// The target.
     pub pid: Pid,
     /// What is attached.
-    pub probes: &'a [Probe],
+    pub points: Points<'a>,
     /// Where events go.
     pub events: &'a mut Vec<Event>,
 }

@@ -1,24 +1,25 @@
 //! What a probe hit costs on this machine, measured on a throw-away process.
 //!
-//! That process is leaktrace itself, started again to call `free(NULL)` in a loop and to report how
+//! That process is leaktrace itself, started again to call `free(NULL)` and read a word in a loop and to report how
 //! long it took; probes are attached to it as they will be to the target, with the gate closed.
 
 use std::{
     io::{self, BufRead, BufReader, Write as _},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     ptr,
+    sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
 
 use aya::Ebpf;
 
 use super::{
-    attach,
+    attach, classes,
     plan::{self, Probe},
 };
 use crate::{
     target::{files::Files, process},
-    units::{Addr, Nanos, Pid},
+    units::{Addr, Nanos, Pid, Tid},
 };
 
 /// The hidden argument that makes leaktrace the throw-away process.
@@ -37,11 +38,14 @@ pub struct Calibration {
     pub trap: Nanos,
     /// A return probe, on top.
     pub return_trap: Nanos,
+    /// A hardware breakpoint on a word of memory; what is usual where none can be set.
+    pub breakpoint_trap: Nanos,
 }
 
 impl Calibration {
     /// Where it could not be measured: what is usual on a virtual machine, rounded up.
-    pub const USUAL: Self = Self { trap: Nanos(1_000), return_trap: Nanos(1_000) };
+    pub const USUAL: Self =
+        Self { trap: Nanos(1_000), return_trap: Nanos(1_000), breakpoint_trap: Nanos(5_000) };
 
     /// Measures, in about a tenth of a second.
     ///
@@ -62,8 +66,18 @@ impl Calibration {
         let bare = fastest(&[])?;
         let entered = fastest(std::slice::from_ref(&entry))?;
         let returned = fastest(&[entry, exit])?;
+        let word = dummy.word;
+        let watched = classes::set(ebpf, &[word], &[Tid(dummy.pid().0)]).ok().and_then(|set| {
+            let times: io::Result<Vec<f64>> = (0..ROUNDS).map(|_| dummy.time()).collect();
+            drop(set);
+            times.ok().map(|times| times.into_iter().fold(f64::INFINITY, f64::min))
+        });
         let cost = |more: f64, less: f64| Nanos((more - less).max(1.0) as u64);
-        Ok(Self { trap: cost(entered, bare), return_trap: cost(returned, entered) })
+        Ok(Self {
+            trap: cost(entered, bare),
+            return_trap: cost(returned, entered),
+            breakpoint_trap: watched.map_or(Self::USUAL.breakpoint_trap, |w| cost(w, bare)),
+        })
     }
 }
 
@@ -73,6 +87,7 @@ struct Dummy {
     ask: ChildStdin,
     answer: BufReader<ChildStdout>,
     free: Addr,
+    word: Addr,
 }
 
 impl Dummy {
@@ -86,8 +101,10 @@ impl Dummy {
         let (Some(ask), Some(answer)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
-        let mut dummy = Self { child, ask, answer: BufReader::new(answer), free: Addr(0) };
+        let answer = BufReader::new(answer);
+        let mut dummy = Self { child, ask, answer, free: Addr(0), word: Addr(0) };
         dummy.free = Addr(dummy.read()?);
+        dummy.word = Addr(dummy.read()?);
         Ok(dummy)
     }
 
@@ -121,7 +138,10 @@ impl Drop for Dummy {
     }
 }
 
-/// The throw-away process itself: says where `free` is, then times [`CALLS`] calls for every line of
+/// What the loop reads.
+static WORD: AtomicU64 = AtomicU64::new(0);
+
+/// The throw-away process itself: says where `free` and [`WORD`] are, then times [`CALLS`] calls for every line of
 /// its input.
 ///
 /// # Errors
@@ -129,12 +149,14 @@ impl Drop for Dummy {
 pub fn calibration_loop() -> io::Result<()> {
     let free: unsafe extern "C" fn(*mut libc::c_void) = libc::free;
     println!("{}", free as usize);
+    println!("{}", (&raw const WORD).addr());
     for line in io::stdin().lock().lines() {
         line?;
         let start = Instant::now();
         for _ in 0..CALLS {
             // SAFETY: freeing NULL does nothing.
             unsafe { std::hint::black_box(free)(ptr::null_mut()) };
+            std::hint::black_box(WORD.load(Ordering::Relaxed));
         }
         println!("{}", start.elapsed().as_nanos() as f64 / f64::from(CALLS));
     }

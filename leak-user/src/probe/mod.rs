@@ -7,6 +7,7 @@ pub mod attach;
 pub mod budget;
 pub mod burst;
 pub mod calibrate;
+pub mod classes;
 pub mod error;
 pub mod object;
 pub mod plan;

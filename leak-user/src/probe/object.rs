@@ -41,10 +41,8 @@ pub fn load(config: &Config, capacity: Capacity) -> Result<Ebpf, ProbeError> {
             Program::PerfEvent(p) => p.load(),
             _ => continue,
         };
-        loaded.map_err(|e| ProbeError::Program {
-            program: name.to_owned(),
-            source: Box::new(e),
-        })?;
+        loaded
+            .map_err(|e| ProbeError::Program { program: name.to_owned(), source: Box::new(e) })?;
     }
     Ok(ebpf)
 }

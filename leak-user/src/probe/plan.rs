@@ -91,8 +91,11 @@ pub fn plan(target: &Target, return_probes: bool) -> Result<Plan, ProbeError> {
                 one("free_enter", &libc.free),
             ];
             for (name, function) in &libc.aligned {
-                let program =
-                    if *name == "posix_memalign" { "posix_memalign_enter" } else { "memalign_enter" };
+                let program = if *name == "posix_memalign" {
+                    "posix_memalign_enter"
+                } else {
+                    "memalign_enter"
+                };
                 plan.malloc.push(one(program, function));
             }
             let returning: Vec<_> = plan
@@ -111,7 +114,8 @@ pub fn plan(target: &Target, return_probes: bool) -> Result<Plan, ProbeError> {
         None => plan.unseen.push("the C library's heap: its functions were not found".to_owned()),
     }
     if allocators.kind == AllocatorKind::Other {
-        plan.unseen.push("small Python objects: an allocator that leaktrace does not know".to_owned());
+        plan.unseen
+            .push("small Python objects: an allocator that leaktrace does not know".to_owned());
     }
     Ok(plan)
 }

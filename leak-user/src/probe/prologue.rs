@@ -33,7 +33,8 @@ pub struct Point {
 pub fn choose(code: &[u8]) -> Point {
     let entry = Point { offset: 0, emulated: false };
     let mut info = InstructionInfoFactory::new();
-    for instruction in Decoder::with_ip(64, code, 0, DecoderOptions::NONE).iter().take(MAX_INSTRUCTIONS)
+    for instruction in
+        Decoder::with_ip(64, code, 0, DecoderOptions::NONE).iter().take(MAX_INSTRUCTIONS)
     {
         if instruction.is_invalid() {
             return entry;
@@ -67,9 +68,11 @@ fn emulated(instruction: &Instruction, code: &[u8]) -> bool {
         Code::Jmp_rel8_64 | Code::Jmp_rel32_64 | Code::Call_rel32_64 => {
             matches!(first, 0xeb | 0xe9 | 0xe8)
         }
-        _ => instruction.mnemonic() != Mnemonic::Jrcxz
-            && instruction.flow_control() == FlowControl::ConditionalBranch
-            && matches!(first, 0x70..=0x7f | 0x0f),
+        _ => {
+            instruction.mnemonic() != Mnemonic::Jrcxz
+                && instruction.flow_control() == FlowControl::ConditionalBranch
+                && matches!(first, 0x70..=0x7f | 0x0f)
+        }
     }
 }
 

@@ -38,7 +38,8 @@ pub fn ensure() -> Result<(), ProbeError> {
 /// # Errors
 /// [`ProbeError::TracepointFormat`] where the format does not say.
 pub fn fork_child_offset() -> Result<u64, ProbeError> {
-    let read = |root: &str| fs::read_to_string(format!("{root}/events/sched/sched_process_fork/format"));
+    let read =
+        |root: &str| fs::read_to_string(format!("{root}/events/sched/sched_process_fork/format"));
     read(MOUNT_POINT)
         .or_else(|_| read("/sys/kernel/debug/tracing"))
         .ok()

@@ -5,7 +5,7 @@ use leak_common::counters::Counter;
 use super::{Session, SessionError};
 use crate::{
     probe::{
-        burst::{Attachment, Outcome, now},
+        burst::{Attachment, Outcome, Points, now},
         plan::Probe,
     },
     units::Nanos,
@@ -49,7 +49,7 @@ impl Session {
             tables: &self.tables,
             ring: &mut self.ring,
             pid: self.target.pid,
-            probes: &probes,
+            points: Points::Functions(&probes),
             events: &mut events,
         };
         let outcome = self.bursts.run(&mut at, terms)?;
@@ -67,7 +67,13 @@ impl Session {
     pub(super) fn open_exact(&mut self) -> Result<(), SessionError> {
         let probes = self.all_probes();
         let terms = self.budget.unlimited();
-        self.bursts.open(&mut self.ebpf, &self.tables, self.target.pid, &probes, terms)?;
+        self.bursts.open(
+            &mut self.ebpf,
+            &self.tables,
+            self.target.pid,
+            Points::Functions(&probes),
+            terms,
+        )?;
         self.burst_count = 1;
         Ok(())
     }

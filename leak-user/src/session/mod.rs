@@ -3,6 +3,7 @@
 //! One thread does it all in turn: bursts, reading what the kernel sent, looking at the heap from
 //! outside. Nothing is shared, so nothing can be seen half done.
 
+mod by_class;
 pub mod exact;
 pub mod open;
 pub mod report;
@@ -15,13 +16,15 @@ use std::{
 use aya::Ebpf;
 use leak_common::counters::Counter;
 
+use by_class::ByClass;
+
 use crate::{
     collect::decode::Event,
     heap::pymalloc::{Census, census},
     ledger::{Ledger, Watched},
     probe::{
         budget::{Budget, Kind},
-        burst::{Attachment, Bursts, now},
+        burst::{Attachment, Bursts, Points, now},
         error::ProbeError,
         plan::Plan,
         ring::Ring,
@@ -118,6 +121,8 @@ pub struct Session {
     census_due: Nanos,
     usage_due: Nanos,
     target_ended: bool,
+    /// Set where pymalloc is watched by size class.
+    by_class: Option<ByClass>,
 }
 
 impl Session {
@@ -168,19 +173,31 @@ impl Session {
     }
 
     /// Runs a burst if the budget allows one; else says how long to wait.
-    fn burst_if_due(&mut self, time: Nanos, events: &mut Vec<Event>) -> Result<Nanos, SessionError> {
+    fn burst_if_due(
+        &mut self,
+        time: Nanos,
+        events: &mut Vec<Event>,
+    ) -> Result<Nanos, SessionError> {
         let Some(kind) = self.budget.turn(&self.plan.kinds()) else { return Ok(DRAIN_EVERY) };
-        let probes = self.plan.probes(kind);
         let terms = match self.budget.next(kind, time) {
             Ok(terms) => terms,
             Err(wait) => return Ok(wait),
         };
+        let words = match (&self.by_class, kind) {
+            (Some(by_class), Kind::Pymalloc) => by_class.next(&self.ledger),
+            _ => Vec::new(),
+        };
+        let threads = if words.is_empty() { Vec::new() } else { open::threads(self.target.pid) };
         let mut at = Attachment {
             ebpf: &mut self.ebpf,
             tables: &self.tables,
             ring: &mut self.ring,
             pid: self.target.pid,
-            probes,
+            points: if words.is_empty() {
+                Points::Functions(self.plan.probes(kind))
+            } else {
+                Points::Words(&words, &threads)
+            },
             events,
         };
         let outcome = match self.bursts.run(&mut at, terms) {
@@ -203,6 +220,9 @@ impl Session {
             attach_ms = outcome.attach_time.seconds() * 1e3,
             "burst"
         );
+        if kind == Kind::Pymalloc {
+            self.note_way(&outcome, &words);
+        }
         let counts = self.tables.take_sites();
         let blocks = self.tables.take_live();
         self.ring.drain(events);
@@ -336,5 +356,4 @@ impl Session {
         process::start_ticks(self.target.pid).is_ok_and(|t| t == self.target.start_ticks)
             && self.target.memory.half(self.target.python.runtime).is_ok()
     }
-
 }

@@ -45,11 +45,12 @@ impl Session {
         let bursts = Bursts::new(&mut ebpf)?;
         let measured = Calibration::measure(&mut ebpf);
         if let Err(reason) = &measured {
-            tracing::warn!("the cost of a probe hit could not be measured ({reason}); assuming 1 µs");
+            tracing::warn!(
+                "the cost of a probe hit could not be measured ({reason}); assuming 1 µs"
+            );
         }
-        let Calibration { trap, return_trap } =
-            *measured.as_ref().unwrap_or(&Calibration::USUAL);
-        tracing::debug!(trap_ns = trap.0, return_trap_ns = return_trap.0, "calibrated");
+        let costs = measured.unwrap_or(Calibration::USUAL);
+        tracing::debug!(?costs, "calibrated");
         watch::attach(&mut ebpf, target.pid, &threads(target.pid))?;
 
         let python = &target.python;
@@ -61,7 +62,7 @@ impl Session {
             ledger: Ledger::new(start, survivors),
             codes,
             stacks: Stacks::default(),
-            budget: Budget::new(options.overhead, start, options.duration, trap, return_trap),
+            budget: Budget::new(options.overhead, start, options.duration, costs),
             target,
             options,
             plan,
@@ -78,6 +79,7 @@ impl Session {
             census_due: Nanos(0),
             usage_due: Nanos(0),
             target_ended: false,
+            by_class: None,
         })
     }
 }
@@ -88,7 +90,8 @@ fn return_probes_are_safe(pid: Pid) -> bool {
     KernelRelease::running().is_ok_and(|kernel| !kernel::uretprobe_hazard(kernel, &status))
 }
 
-fn threads(pid: Pid) -> Vec<Tid> {
+/// The process's threads, the main one last.
+pub(super) fn threads(pid: Pid) -> Vec<Tid> {
     let tasks = process::proc_path(pid, "task");
     let listed = fs::read_dir(Path::new(&tasks)).into_iter().flatten().flatten();
     let mut threads: Vec<Tid> = listed

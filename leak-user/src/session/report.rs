@@ -45,7 +45,9 @@ impl Session {
     pub fn evidence(&self) -> Result<Evidence, SessionError> {
         let counts = self.tables.counts()?;
         let lost = counts.get(Counter::RingFull) + counts.get(Counter::MapFull);
-        Ok(self.ledger.evidence(self.end, coverage(&counts), lost))
+        // Breakpoints on a class's list see all of its allocations: nothing is left to measure.
+        let coverage = if self.by_class.is_some() { None } else { coverage(&counts) };
+        Ok(self.ledger.evidence(self.end, coverage, lost))
     }
 
     /// The Python stack of a site, innermost frame first.
@@ -58,11 +60,18 @@ impl Session {
     ///
     /// # Errors
     /// [`SessionError::EndedTooEarly`]; [`SessionError::Probe`].
-    pub fn report(&mut self, ending: Ending, wanted: &Wanted<'_>) -> Result<Snapshot, SessionError> {
+    pub fn report(
+        &mut self,
+        ending: Ending,
+        wanted: &Wanted<'_>,
+    ) -> Result<Snapshot, SessionError> {
         if ending == Ending::TargetEnded && self.burst_count < ENOUGH_BURSTS {
             return Err(SessionError::EndedTooEarly(self.target.pid));
         }
         let evidence = self.evidence()?;
+        for site in &evidence.sites {
+            tracing::trace!(?site, frames = ?self.frames(site.id), "evidence");
+        }
         let judgement = self.filtered(judge(&evidence), wanted);
         let counts = self.tables.counts()?;
         let mut writer = Writer {
@@ -170,9 +179,20 @@ impl Session {
                 100.0 * without as f64 / (walks + without) as f64
             ));
         }
+        if let (Some(_), Some(coverage)) = (&self.by_class, coverage(counts)) {
+            unseen.push(format!(
+                "the size classes that do not grow: this build of Python carries copies of its \
+                 allocator in many places (probes on its functions saw {:.0} % of the events), so \
+                 the growing size classes were watched by hardware breakpoints",
+                100.0 * coverage
+            ));
+        }
         let hooks = &self.target.python.allocators.hooks;
         if !hooks.is_empty() {
-            unseen.push(format!("what {} itself allocates is booked like the rest", hooks.join(", ")));
+            unseen.push(format!(
+                "what {} itself allocates is booked like the rest",
+                hooks.join(", ")
+            ));
         }
         unseen
     }

@@ -99,10 +99,7 @@ mod tests {
         // An old kernel's root: capabilities up to 37.
         assert_eq!(missing((1 << 38) - 1), []);
         let message = Missing(missing(1 << 19)).to_string();
-        assert_eq!(
-            message,
-            "needs root, or CAP_BPF, CAP_PERFMON: run `sudo leaktrace …`"
-        );
+        assert_eq!(message, "needs root, or CAP_BPF, CAP_PERFMON: run `sudo leaktrace …`");
     }
 
     #[test]

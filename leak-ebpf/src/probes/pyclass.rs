@@ -1,0 +1,73 @@
+//! pymalloc by size class: a hardware breakpoint on `usedpools[2 * class]`, for interpreters that carry
+//! copies of the allocator all over their code.
+//!
+//! Every allocation of the class loads that word, and the breakpoint fires right after, before the
+//! block is taken. The program must not read the word itself, for the kernel's reads hit the breakpoint
+//! too: the pool that was loaded is in one of the registers. Putting a pool into the list or out of it
+//! touches the word as well: then the block that is next is booked too early, and booked again when it
+//! is taken.
+
+use aya_ebpf::{bindings::pt_regs, macros::perf_event, programs::PerfEventContext};
+use leak_common::counters::Counter;
+
+use super::pymem::{self, Next, SMALL};
+use crate::{
+    gate::{self, Open},
+    live,
+    maps::{self, config},
+    user,
+};
+
+/// A thread used the head of a watched size class's list of pools.
+#[perf_event]
+pub fn class_access(ctx: PerfEventContext) -> u32 {
+    let Some(open) = gate::enter() else { return 0 };
+    // SAFETY: the kernel hands a valid context to the program.
+    let (address, regs) = unsafe { ((*ctx.ctx).addr, &(*ctx.ctx).regs) };
+    let slot = address & !15;
+    let class = slot.wrapping_sub(config!(pymalloc.usedpools)) >> 4;
+    if class < SMALL / 16 {
+        take(&open, regs, slot, class);
+    }
+    open.leave_breakpoint();
+    0
+}
+
+/// Books the block that is about to be taken. Frees are not seen, but a block that is handed out again
+/// has been freed.
+#[inline(always)]
+fn take(open: &Open, regs: &pt_regs, slot: u64, class: u64) {
+    let size = 16 * (class + 1);
+    if let Some(next) = next_block(regs, slot, class) {
+        live::freed(next.block);
+        if live::sampled(open, size) {
+            pymem::book(open, next.block, size);
+        }
+    }
+}
+
+#[inline(always)]
+fn next_block(regs: &pt_regs, slot: u64, class: u64) -> Option<Next> {
+    // A sequence of registers, not of addresses: the context can't be indexed.
+    let registers = [
+        regs.rax, regs.rdx, regs.rcx, regs.rsi, regs.rdi, regs.rbx, regs.rbp, regs.r8, regs.r9,
+        regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
+    ];
+    let mask = config!(pymalloc.pool_size) - 1;
+    for register in registers {
+        // The head of an empty class pretends to be a pool.
+        if register == slot - 16 {
+            return pymem::fresh_block(class);
+        }
+        if register != 0 && register & mask == 0 {
+            // Its class, in the upper half of the word at 32.
+            if let Some(word) = user::read::<u64>(register + 32) {
+                if word >> 32 == class {
+                    return pymem::block_of(register);
+                }
+            }
+        }
+    }
+    maps::count(Counter::Unpredicted);
+    None
+}
