@@ -4,7 +4,10 @@ pub mod doctor;
 pub mod limit;
 pub mod trace;
 
+use leak_common::config::Config;
+
 use crate::cli::{CliError, Command, ExitStatus};
+use crate::probe::{calibrate::Calibration, object, tracefs};
 use crate::target;
 
 /// Does what was asked.
@@ -21,6 +24,18 @@ pub fn run(command: Command) -> Result<ExitStatus, CliError> {
 fn instruments() -> doctor::Instruments {
     doctor::Instruments {
         discover: Some(|pid| target::discover(pid).map_err(CliError::from)),
-        calibrate: None,
+        calibrate: Some(calibrate),
     }
+}
+
+/// Has the kernel take the programs, and times probes on a throw-away process.
+fn calibrate() -> Result<doctor::Calibration, CliError> {
+    tracefs::ensure()?;
+    let mut ebpf = object::load(&Config::default(), object::Capacity::BURSTS)?;
+    let costs = Calibration::measure(&mut ebpf)
+        .map_err(|reason| CliError::new(ExitStatus::Unavailable, anyhow::anyhow!(reason)))?;
+    Ok(doctor::Calibration {
+        ns_per_hit: costs.trap.0 as f64,
+        ns_per_return: Some(costs.return_trap.0 as f64),
+    })
 }

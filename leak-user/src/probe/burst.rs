@@ -17,6 +17,7 @@ use super::{
     plan::Probe,
     ring::Ring,
     tables::{Counts, Tables, take},
+    turn::Turn,
 };
 use crate::{
     collect::decode::Event,
@@ -49,7 +50,8 @@ pub struct Outcome {
     pub closed: Nanos,
     /// What the programs say they spent, trap and run, while the gate was open.
     pub spent: Nanos,
-    /// What was counted from before the attach to after the drop.
+    /// What was counted since the burst before this one was closed: its late hits are in here, this
+    /// one's will be in the next.
     pub counts: Counts,
     /// Time from the first attach to the gate's opening, and from its closing to the drop.
     pub attach_time: Nanos,
@@ -73,6 +75,9 @@ pub struct Bursts {
     last: u64,
     current: Option<Current>,
     detaching: Vec<Detaching>,
+    /// What had been counted when the latest burst was closed.
+    booked: Counts,
+    turn: Option<Turn>,
 }
 
 /// What a burst attaches.
@@ -94,7 +99,6 @@ struct Current {
     attached: Held,
     gate: Gate,
     opened: Nanos,
-    before: Counts,
     attach_time: Nanos,
 }
 
@@ -114,7 +118,24 @@ impl Bursts {
     /// [`ProbeError`] where the object has none.
     pub fn new(ebpf: &mut Ebpf) -> Result<Self, ProbeError> {
         let gate = take(ebpf, "GATE")?;
-        Ok(Self { gate, generation: 0, last: 0, current: None, detaching: Vec::new() })
+        Ok(Self {
+            gate,
+            generation: 0,
+            last: 0,
+            current: None,
+            detaching: Vec::new(),
+            booked: Counts::default(),
+            turn: None,
+        })
+    }
+
+    /// What has been counted so far (while calibrating) is nobody's.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn forget_counts(&mut self, tables: &Tables) -> Result<(), ProbeError> {
+        self.booked = tables.counts()?;
+        Ok(())
     }
 
     /// From the next burst on, every stack gets a new id and is sent again.
@@ -122,12 +143,34 @@ impl Bursts {
         self.generation += 1;
     }
 
+    /// Has the kernel let go of all earlier probes? As long as it has not, new ones would be attached
+    /// one by one while it cleans up, and be hit for nothing until the last of them is there.
+    /// The same goes for those of another leaktrace.
+    pub fn is_ready(&mut self) -> bool {
+        self.detaching.retain(|detaching| !detaching.finished());
+        if !self.detaching.is_empty() {
+            return false;
+        }
+        if self.turn.is_none() {
+            self.turn = Turn::take();
+        }
+        self.turn.is_some()
+    }
+
+    /// Lets another leaktrace attach, once the kernel has let go of all probes.
+    pub fn rest(&mut self) {
+        self.detaching.retain(|detaching| !detaching.finished());
+        if self.detaching.is_empty() && self.current.is_none() {
+            self.turn = None;
+        }
+    }
+
     /// Runs one burst from attach to drop. Events that arrive meanwhile are added to `events`.
     ///
     /// # Errors
     /// [`ProbeError`] where a probe can't be attached (the target has ended, say) or a map fails.
     pub fn run(&mut self, at: &mut Attachment<'_>, terms: Terms) -> Result<Outcome, ProbeError> {
-        self.open(at.ebpf, at.tables, at.pid, at.points, terms)?;
+        self.open(at.ebpf, at.pid, at.points, terms)?;
         let deadline = now().0.saturating_add(terms.longest.0);
         let first = at.events.len();
         let closed = Event::GateClosed { burst: self.last };
@@ -145,14 +188,11 @@ impl Bursts {
     pub fn open(
         &mut self,
         ebpf: &mut Ebpf,
-        tables: &Tables,
         pid: Pid,
         points: Points<'_>,
         terms: Terms,
     ) -> Result<(), ProbeError> {
-        self.detaching.retain(|detaching| !detaching.finished());
         self.last += 1;
-        let before = tables.counts()?;
         let start = Instant::now();
         let attached = match points {
             Points::Functions(probes) => Held::Functions(attach::attach(ebpf, pid, probes)?),
@@ -172,7 +212,7 @@ impl Bursts {
             breakpoint_trap_ns: terms.costs.breakpoint_trap.0,
             note_content: u64::from(terms.note_content),
         };
-        self.current = Some(Current { attached, gate, opened, before, attach_time });
+        self.current = Some(Current { attached, gate, opened, attach_time });
         self.set(gate)
     }
 
@@ -200,8 +240,7 @@ impl Bursts {
     /// # Errors
     /// [`ProbeError::Map`]; the probes are gone all the same.
     pub fn close(&mut self, tables: &Tables) -> Result<Outcome, ProbeError> {
-        let Some(Current { attached, gate, opened, before, attach_time }) = self.current.take()
-        else {
+        let Some(Current { attached, gate, opened, attach_time }) = self.current.take() else {
             return Err(ProbeError::NoBurst);
         };
         let closed = now();
@@ -213,7 +252,9 @@ impl Bursts {
         let spent = Nanos(self.gate.get(&0, 0).map_err(map_failed)?.spent_ns);
         self.set(Gate { burst: 0, spent_ns: spent.0, generation: self.generation, ..gate })?;
         let detach_time = elapsed(start);
-        let counts = tables.counts()?.since(&before);
+        let total = tables.counts()?;
+        let counts = total.since(&self.booked);
+        self.booked = total;
         let burst = gate.burst;
         Ok(Outcome { burst, opened, closed, spent, counts, attach_time, detach_time })
     }

@@ -15,4 +15,5 @@ pub mod prologue;
 pub mod ring;
 pub mod tables;
 pub mod tracefs;
+pub mod turn;
 pub mod watch;

@@ -67,13 +67,7 @@ impl Session {
     pub(super) fn open_exact(&mut self) -> Result<(), SessionError> {
         let probes = self.all_probes();
         let terms = self.budget.unlimited();
-        self.bursts.open(
-            &mut self.ebpf,
-            &self.tables,
-            self.target.pid,
-            Points::Functions(&probes),
-            terms,
-        )?;
+        self.bursts.open(&mut self.ebpf, self.target.pid, Points::Functions(&probes), terms)?;
         self.burst_count = 1;
         Ok(())
     }

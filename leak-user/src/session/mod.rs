@@ -48,6 +48,9 @@ const CENSUS_SHARE: u64 = 100;
 /// The kernel's records are read at least so often.
 const DRAIN_EVERY: Nanos = Nanos(50_000_000);
 
+/// While the kernel still cleans up after the last burst, it is asked so often whether it is done.
+const READY_EVERY: Nanos = Nanos(10_000_000);
+
 /// What the user asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -155,6 +158,7 @@ impl Session {
             if !self.options.exact {
                 wait = wait.min(self.burst_if_due(time, &mut events)?);
             }
+            self.bursts.rest();
             self.housekeeping(&mut tell, until)?;
             self.ring.wait(wait);
             self.ring.drain(&mut events);
@@ -183,6 +187,9 @@ impl Session {
             Ok(terms) => terms,
             Err(wait) => return Ok(wait),
         };
+        if !self.bursts.is_ready() {
+            return Ok(READY_EVERY);
+        }
         let words = match (&self.by_class, kind) {
             (Some(by_class), Kind::Pymalloc) => by_class.next(&self.ledger),
             _ => Vec::new(),

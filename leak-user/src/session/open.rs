@@ -42,7 +42,7 @@ impl Session {
         let mut ebpf = object::load(&config, capacity)?;
         let tables = Tables::new(&mut ebpf)?;
         let ring = Ring::new(&mut ebpf)?;
-        let bursts = Bursts::new(&mut ebpf)?;
+        let mut bursts = Bursts::new(&mut ebpf)?;
         let measured = Calibration::measure(&mut ebpf);
         if let Err(reason) = &measured {
             tracing::warn!(
@@ -51,6 +51,7 @@ impl Session {
         }
         let costs = measured.unwrap_or(Calibration::USUAL);
         tracing::debug!(?costs, "calibrated");
+        bursts.forget_counts(&tables)?;
         watch::attach(&mut ebpf, target.pid, &threads(target.pid))?;
 
         let python = &target.python;

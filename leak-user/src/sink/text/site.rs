@@ -47,7 +47,7 @@ pub(super) fn write(page: &mut Page, site: &Site) {
         page.wrapped(label("kept by"), Paint::Plain, &site.retained_by.join(" → "));
     }
     if !site.reasons.is_empty() {
-        page.wrapped(label("why"), Paint::Plain, &site.reasons.join(" "));
+        page.wrapped(label("why"), Paint::Plain, &site.reasons.join("; "));
     }
     stack::write(page, &site.stack);
 }
