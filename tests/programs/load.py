@@ -17,7 +17,7 @@ def send(port, period, end, said):
             connection.request("GET", path)
             answer = connection.getresponse()
             answer.read()
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return
         if answer.status != 200:
             raise SystemExit(f"{path}: status {answer.status}")
