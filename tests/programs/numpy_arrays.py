@@ -10,7 +10,7 @@ features = []
 
 
 def load(number):
-    return numpy.full(SIZES[number % len(SIZES)] // 8, number, dtype=numpy.float64)
+    return numpy.arange(SIZES[number % len(SIZES)] // 8, dtype=numpy.float64)
 
 
 def churn(number):
@@ -18,12 +18,12 @@ def churn(number):
     for step in range(6):
         column = load(number + step)
         scaled = column * 2.0
-        total += float((scaled + column)[0])
+        total += float((scaled + column)[-1])
     return total
 
 
 def remember(number):
-    features.append(numpy.full(SIZES[number % len(SIZES)] // 8, number, dtype=numpy.float64))  # LEAK
+    features.append(numpy.arange(SIZES[number % len(SIZES)] // 8, dtype=numpy.float64))  # LEAK
 
 
 def main():

@@ -55,18 +55,31 @@ impl Program {
         Ok(Self { path, domain, leaks })
     }
 
-    /// Starts it, with the load that it needs, and waits until it is warm.
+    /// Starts it, with the steady load that it needs, and waits until it is warm.
     ///
     /// # Errors
     /// If it or its load doesn't come up.
     pub fn start(&self, python: &Interpreter, args: &[&str]) -> Result<Running> {
+        self.start_under(python, args, &[])
+    }
+
+    /// The same, with arguments for `load.py` where it is needed.
+    ///
+    /// # Errors
+    /// If it or its load doesn't come up.
+    pub fn start_under(
+        &self,
+        python: &Interpreter,
+        args: &[&str],
+        load: &[&str],
+    ) -> Result<Running> {
         let target = Target::start(python, &self.path, args)?;
         let port = target.ready().to_owned();
         let load = if port.is_empty() {
             None
         } else {
             let mut command = Command::new(&python.path);
-            Some(Target::spawn(command.arg(directory().join("load.py")).arg(port))?)
+            Some(Target::spawn(command.arg(directory().join("load.py")).arg(port).args(load))?)
         };
         Ok(Running { target, _load: load })
     }

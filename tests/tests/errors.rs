@@ -50,7 +50,7 @@ fn no_such_process() {
         let process = Bystander::start(Command::new("sleep").arg("60")).unwrap();
         process.pid()
     };
-    says(&leaktrace::observe(gone, 20).unwrap(), 4, &["no such process", &gone.to_string()]);
+    says(&leaktrace::observe(gone, 20).unwrap(), 4, &[&format!("no process {gone}")]);
 }
 
 #[test]

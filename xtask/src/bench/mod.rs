@@ -21,7 +21,7 @@ pub enum Bench {
     Verdicts(verdicts::Options),
 }
 
-/// Runs a benchmark; leaktrace is built first.
+/// Runs a benchmark on `$LEAKTRACE`, or else on what is built here first.
 ///
 /// # Errors
 /// What couldn't be built, started or written.
@@ -30,8 +30,10 @@ pub fn run(bench: Bench) -> Result<()> {
         bail!("tracing needs root; run `sudo -E cargo xtask bench …`");
     }
     crate::setup::run()?;
-    // SAFETY: no other thread runs yet.
-    unsafe { std::env::set_var("LEAKTRACE", crate::step::build_leaktrace()?) };
+    if std::env::var_os("LEAKTRACE").is_none() {
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("LEAKTRACE", crate::step::build_leaktrace()?) };
+    }
     match bench {
         Bench::Overhead(options) => overhead::run(&options),
         Bench::Verdicts(options) => verdicts::run(&options),

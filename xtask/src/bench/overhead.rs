@@ -40,7 +40,9 @@ Written by `cargo xtask bench overhead`. A service runs once; leaktrace is attac
 seconds, ended, and attached again. A ratio compares the requests of one traced period, from the start of
 leaktrace's process to its end, with those of the untraced periods just before and after. The table shows
 the median of the ratios of the median request time, an interval that holds it with 95 % probability, and
-the median of the ratios of the 99th percentile.
+the median of the ratios of the 99th percentile. The service is kept busy throughout, since a processor that
+falls asleep between requests makes the first microseconds of the next one slow, and leaktrace's own work
+would keep it awake.
 ";
 
 const COLUMNS: [&str; 9] = [
@@ -78,7 +80,7 @@ pub fn run(options: &Options) -> Result<()> {
 fn measure(program: &Program, python: &Interpreter, options: &Options) -> Result<Vec<String>> {
     let times = std::env::temp_dir().join(format!("leaktrace-times-{}", std::process::id()));
     let path = times.to_str().context("the temporary directory isn't UTF-8")?;
-    let running = program.start(python, &["--times", path])?;
+    let running = program.start_under(python, &["--spin", "--times", path], &["--rate", "0"])?;
     let pid = running.target.pid().to_string();
     let duration = format!("{}s", options.seconds);
 
