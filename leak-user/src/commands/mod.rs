@@ -16,7 +16,7 @@ use crate::target;
 /// Whatever ends the command, with its exit code.
 pub fn run(command: Command) -> Result<ExitStatus, CliError> {
     match command {
-        Command::Trace(options) => trace::run(options),
+        Command::Trace(options) => trace::run(&options),
         Command::Doctor(options) => doctor::run(&options, instruments()),
     }
 }

@@ -29,7 +29,7 @@ const SUSPECT_EVERY: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Whatever ends the observation, with its exit code.
-pub fn run(options: TraceOptions) -> Result<ExitStatus, CliError> {
+pub fn run(options: &TraceOptions) -> Result<ExitStatus, CliError> {
     let output = Output::open(options.output.as_deref())?;
     privileges::check()?;
     let target = target::discover(options.pid)?;
@@ -46,7 +46,7 @@ pub fn run(options: TraceOptions) -> Result<ExitStatus, CliError> {
         warn_of_cost(&mut session, options.quiet)?;
     }
     let mut line = Line { live: LiveLine::new(options.quiet), suspect: None, chosen: None };
-    let ending = session.observe(&stop, |session, status| line.tell(session, status, &options))?;
+    let ending = session.observe(&stop, |session, status| line.tell(session, status, options))?;
     line.live.clear();
     drop(line);
 

@@ -162,7 +162,7 @@ mod tests {
         fn garbage_is_survived(code: Vec<u8>) {
             let point = choose(&code);
             proptest::prop_assert!(point.offset == 0 || point.offset < code.len() as u64);
-            calls(&code, 0x1000, 0x1003);
+            let _ = calls(&code, 0x1000, 0x1003);
         }
     }
 }

@@ -47,7 +47,7 @@ pub fn fork_child_offset() -> Result<u64, ProbeError> {
         .ok_or(ProbeError::TracepointFormat("sched_process_fork"))
 }
 
-/// `field:pid_t child_pid;	offset:20;	size:4;	signed:1;`
+/// Lines read `field:pid_t child_pid; offset:20; size:4; signed:1;`, with tabs between.
 fn field_offset(format: &str, field: &str) -> Option<u64> {
     format.lines().find_map(|line| {
         let (declaration, rest) = line.trim().strip_prefix("field:")?.split_once(';')?;
