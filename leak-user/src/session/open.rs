@@ -12,6 +12,7 @@ use crate::{
         budget::Budget,
         burst::{Bursts, now},
         calibrate::Calibration,
+        log::ProgramLog,
         object::{self, Capacity},
         plan::{self, Plan},
         ring::Ring,
@@ -42,6 +43,7 @@ impl Session {
         let mut ebpf = object::load(&config, capacity)?;
         let tables = Tables::new(&mut ebpf)?;
         let ring = Ring::new(&mut ebpf)?;
+        let log = ProgramLog::new(&mut ebpf);
         let mut bursts = Bursts::new(&mut ebpf)?;
         let measured = Calibration::measure(&mut ebpf);
         if let Err(reason) = &measured {
@@ -70,6 +72,7 @@ impl Session {
             ebpf,
             tables,
             ring,
+            log,
             bursts,
             start,
             end: start,
