@@ -13,7 +13,6 @@ use std::{
     time::Instant,
 };
 
-use aya::Ebpf;
 use leak_common::counters::Counter;
 
 use by_class::ByClass;
@@ -26,6 +25,7 @@ use crate::{
         budget::{Budget, Kind},
         burst::{Attachment, Bursts, Points, now},
         error::ProbeError,
+        object::Object,
         plan::Plan,
         ring::Ring,
         tables::Tables,
@@ -107,7 +107,7 @@ pub struct Session {
     target: Target,
     options: Options,
     plan: Plan,
-    ebpf: Ebpf,
+    ebpf: Object,
     tables: Tables,
     ring: Ring,
     bursts: Bursts,
