@@ -3,11 +3,19 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use leaktrace::{cli, commands, probe::calibrate};
+use leaktrace::{cli, commands, probe::calibrate, probe::keeper};
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == calibrate::ARGUMENT) {
-        return calibrate::calibration_loop().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    // leaktrace as one of its own helpers.
+    let argument = std::env::args_os().nth(1);
+    let helper: Option<fn() -> std::io::Result<()>> =
+        match argument.as_ref().and_then(|a| a.to_str()) {
+            Some(calibrate::ARGUMENT) => Some(calibrate::calibration_loop),
+            Some(keeper::ARGUMENT) => Some(keeper::keep),
+            _ => None,
+        };
+    if let Some(helper) = helper {
+        return helper().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
     let invocation = cli::parse();
     cli::logging::start(invocation.verbosity);

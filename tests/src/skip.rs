@@ -27,6 +27,11 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// Was every test asked for on every interpreter (`cargo xtask test --all`)?
+pub fn is_all() -> bool {
+    std::env::var_os("LEAKTRACE_TESTS_ALL").is_some()
+}
+
 /// Were only the quick tests asked for (`cargo xtask test --fast`)?
 pub fn is_fast() -> bool {
     std::env::var_os("LEAKTRACE_TESTS_FAST").is_some()

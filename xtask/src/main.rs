@@ -32,6 +32,9 @@ enum Command {
         /// Judge only small objects end to end, not numpy arrays, maps and FastAPI
         #[arg(long)]
         fast: bool,
+        /// Judge every program on every interpreter, not each on one
+        #[arg(long, conflicts_with = "fast")]
+        all: bool,
     },
     /// Measure leaktrace and write the result under docs/
     #[command(subcommand)]
@@ -42,7 +45,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Setup => setup::run(),
         Command::Trace { args } => trace::run(args),
-        Command::Test { fast } => test::run(fast),
+        Command::Test { fast, all } => test::run(fast, all),
         Command::Bench(bench) => bench::run(bench),
     }
 }

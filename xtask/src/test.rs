@@ -28,7 +28,7 @@ impl Counts {
 ///
 /// # Errors
 /// If anything failed.
-pub fn run(fast: bool) -> Result<()> {
+pub fn run(fast: bool, all: bool) -> Result<()> {
     setup::run()?;
     let leaktrace = step::build_leaktrace()?;
     let mut sum = Counts::default();
@@ -48,6 +48,9 @@ pub fn run(fast: bool) -> Result<()> {
     whole.args(["--", "--test-threads", "1"]).env("LEAKTRACE", &leaktrace);
     if fast {
         whole.env("LEAKTRACE_TESTS_FAST", "1");
+    }
+    if all {
+        whole.env("LEAKTRACE_TESTS_ALL", "1");
     }
     sum.add(&tests("end-to-end tests", &mut whole)?);
 

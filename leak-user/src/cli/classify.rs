@@ -70,6 +70,7 @@ impl From<ProbeError> for CliError {
             }
             ProbeError::Map { .. }
             | ProbeError::Missing(_)
+            | ProbeError::Keeper(_)
             | ProbeError::NoBurst
             | ProbeError::File { .. } => Self::new(ExitStatus::Failure, error),
         }

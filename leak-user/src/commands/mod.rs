@@ -4,10 +4,12 @@ pub mod doctor;
 pub mod limit;
 pub mod trace;
 
+use std::rc::Rc;
+
 use leak_common::config::Config;
 
 use crate::cli::{CliError, Command, ExitStatus};
-use crate::probe::{calibrate::Calibration, object, tracefs};
+use crate::probe::{calibrate::Calibration, error::ProbeError, keeper::Keeper, object, tracefs};
 use crate::target;
 
 /// Does what was asked.
@@ -32,7 +34,8 @@ fn instruments() -> doctor::Instruments {
 fn calibrate() -> Result<doctor::Calibration, CliError> {
     tracefs::ensure()?;
     let mut ebpf = object::load(&Config::default(), object::Capacity::BURSTS)?;
-    let costs = Calibration::measure(&mut ebpf)
+    let keeper = Rc::new(Keeper::start().map_err(ProbeError::Keeper)?);
+    let costs = Calibration::measure(&mut ebpf, &keeper)
         .map_err(|reason| CliError::new(ExitStatus::Unavailable, anyhow::anyhow!(reason)))?;
     Ok(doctor::Calibration {
         ns_per_hit: costs.trap.0 as f64,

@@ -36,7 +36,8 @@ pub fn run(options: &TraceOptions) -> Result<ExitStatus, CliError> {
     let limit = limit::memory_limit(Path::new("/"), options.pid);
     let session_options = Options {
         duration: Nanos(u64::try_from(options.duration.as_nanos()).unwrap_or(u64::MAX)),
-        overhead: options.budget,
+        // Tracing everything may cost all of it.
+        overhead: if options.exact { 1.0 } else { options.budget },
         exact: options.exact,
     };
     let mut session = Session::open(target, session_options)?;

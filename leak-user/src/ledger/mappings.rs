@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 
 use leak_common::keys::size_class;
 
+use super::thinning::Thinning;
 use crate::{
     collect::decode::Region,
     units::{Addr, Bytes, Nanos},
     verdict::evidence::{End, Fate, SiteId},
 };
 
-/// Mappings that ended are remembered by number, to keep memory bounded; so many.
+/// Mappings that ended: so many are remembered at most, a fair sample of all; see [`Thinning`].
 const MAX_DEAD: usize = 1 << 16;
+
+/// Mappings that live: so many at most. More is no process's; records of their ends were lost.
+const MAX_LIVE: usize = 1 << 20;
 
 #[derive(Debug, Clone, Copy)]
 struct Mapping {
@@ -24,6 +28,8 @@ struct Mapping {
 struct Dead {
     mapping: Mapping,
     died: Nanos,
+    /// How many it stands for.
+    weight: f64,
 }
 
 /// The mappings, by address.
@@ -31,13 +37,17 @@ struct Dead {
 pub struct Mappings {
     live: BTreeMap<u64, Mapping>,
     dead: Vec<Dead>,
+    thinning: Thinning,
+    refused: u64,
 }
 
 impl Mappings {
     /// A mapping was made; what lay there before is gone.
     pub fn map(&mut self, region: Region, site: SiteId, time: Nanos) {
         self.unmap(region, time);
-        if region.length.0 > 0 {
+        if self.live.len() >= MAX_LIVE {
+            self.refused += 1;
+        } else if region.length.0 > 0 {
             self.live.insert(region.start.0, Mapping { length: region.length.0, site, born: time });
         }
     }
@@ -61,10 +71,29 @@ impl Mappings {
             let end = start.saturating_add(mapping.length);
             if end > to {
                 self.live.insert(to, Mapping { length: end - to, ..mapping });
-            } else if self.dead.len() < MAX_DEAD {
-                self.dead.push(Dead { mapping, died: time });
+            } else {
+                self.bury(mapping, time);
             }
         }
+    }
+
+    fn bury(&mut self, mapping: Mapping, died: Nanos) {
+        if self.thinning.admits() {
+            self.dead.push(Dead { mapping, died, weight: self.thinning.weight() });
+        }
+        if self.dead.len() > MAX_DEAD {
+            self.thinning.halve();
+            self.dead.retain_mut(|dead| {
+                dead.weight *= 2.0;
+                self.thinning.stays()
+            });
+        }
+    }
+
+    /// Mappings that there was no room for.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// The site that made the mapping at an address.
@@ -91,19 +120,19 @@ impl Mappings {
         seconds: impl Fn(Nanos) -> f64 + 'a,
         now_s: f64,
     ) -> Vec<(SiteId, Fate)> {
-        let fate = |mapping: &Mapping, alive_until_s, end| Fate {
+        let fate = |mapping: &Mapping, weight, alive_until_s, end| Fate {
             born_s: seconds(mapping.born),
             size: Bytes(mapping.length),
             size_class: size_class(mapping.length),
-            weight: 1.0,
+            weight,
             alive_until_s,
             end,
         };
-        let dead = self
-            .dead
-            .iter()
-            .map(|dead| (dead.mapping.site, fate(&dead.mapping, seconds(dead.died), End::Died)));
-        let live = self.live.values().map(|m| (m.site, fate(m, now_s, End::Alive)));
+        let dead = self.dead.iter().map(|dead| {
+            let died_s = seconds(dead.died);
+            (dead.mapping.site, fate(&dead.mapping, dead.weight, died_s, End::Died))
+        });
+        let live = self.live.values().map(|m| (m.site, fate(m, 1.0, now_s, End::Alive)));
         dead.chain(live).collect()
     }
 }
@@ -140,6 +169,29 @@ mod tests {
         assert_eq!(fates.len(), 2);
         assert_eq!((fates[0].0, fates[0].1.end), (SiteId(1), End::Died));
         assert_eq!((fates[1].0, fates[1].1.end), (SiteId(2), End::Alive));
+    }
+
+    #[test]
+    fn the_dead_are_many_and_count_all_the_same() {
+        let mut mappings = Mappings::default();
+        for i in 0..400_000 {
+            mappings.map(region(0x1000, 0x1000), SiteId(1), Nanos(i));
+        }
+        let fates = mappings.fates(Nanos::seconds, 9.0);
+        assert!(fates.len() <= MAX_DEAD + 1, "{}", fates.len());
+        let dead: f64 = fates.iter().filter(|f| f.1.end == End::Died).map(|f| f.1.weight).sum();
+        assert!((dead / 400_000.0 - 1.0).abs() < 0.05, "{dead}");
+        let late = fates.iter().filter(|f| f.1.born_s > Nanos(300_000).seconds()).count();
+        assert!(late * 5 > fates.len(), "{late} of the last quarter");
+    }
+
+    #[test]
+    fn the_living_are_bounded_and_the_rest_counted() {
+        let mut mappings = Mappings::default();
+        for i in 0..MAX_LIVE as u64 + 5 {
+            mappings.map(region(i * 0x1000, 0x1000), SiteId(1), Nanos(1));
+        }
+        assert_eq!((mappings.live.len(), mappings.refused()), (MAX_LIVE, 5));
     }
 
     proptest::proptest! {

@@ -7,6 +7,7 @@ pub mod mappings;
 pub mod series;
 pub mod sites;
 pub mod survivors;
+pub mod thinning;
 
 use std::collections::{HashMap, HashSet};
 
@@ -192,6 +193,12 @@ impl Ledger {
         self.arenas.add(at, (census.arenas * arena_size) as f64);
     }
 
+    /// Mappings that there was no room for.
+    #[must_use]
+    pub fn refused_mappings(&self) -> u64 {
+        self.mappings.refused()
+    }
+
     /// The size classes that hold blocks, and by how many bytes each has grown so far.
     #[must_use]
     pub fn class_growth(&self) -> Vec<(u32, f64)> {
@@ -245,7 +252,7 @@ impl Ledger {
             mapped: self.mapped.series(),
             sites,
             coverage,
-            lost,
+            lost: lost + self.mappings.refused(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use leak_common::{keys::LiveBlock, sampling};
 
-use super::{block_bytes, sites::Sites};
+use super::{block_bytes, sites::Sites, thinning::Thinning};
 use crate::{
     heap::{
         glibc::{ChunkSeen, ChunkState, Chunks},
@@ -23,6 +23,12 @@ const PER_BURST: usize = 64;
 
 /// With so many blocks followed already, a site gets half as many new ones from a burst.
 const HALVED_AT: usize = 256;
+
+/// Followed blocks of one site at most, dead ones included; see [`Thinning`].
+const MAX_OF_SITE: usize = 1024;
+
+/// Followed blocks of all sites at most: some 50 MB. Twice as many while a burst is taken in.
+const MAX_FOLLOWED: usize = 1 << 18;
 
 /// First look after so many seconds; then after half the block's age.
 const FIRST_LOOK_S: f64 = 0.4;
@@ -48,10 +54,19 @@ enum Look {
     Probes(u64),
 }
 
+/// How much of a site is followed.
+#[derive(Debug)]
+struct Sample {
+    held: usize,
+    thinning: Thinning,
+}
+
 /// The followed blocks.
 pub struct Survivors {
     followed: Vec<Followed>,
-    by_site: HashMap<SiteId, usize>,
+    by_site: HashMap<SiteId, Sample>,
+    /// [`MAX_OF_SITE`], or less where there are too many sites for that.
+    max_of_site: usize,
     blocks: Option<Blocks>,
     identifier: Identifier,
     chunks: Chunks,
@@ -64,6 +79,7 @@ impl Survivors {
         Self {
             followed: Vec::new(),
             by_site: HashMap::new(),
+            max_of_site: MAX_OF_SITE,
             blocks,
             identifier,
             chunks: Chunks::new(),
@@ -102,14 +118,16 @@ impl Survivors {
     ) {
         for (site, blocks) in group(blocks) {
             let domain = sites.get(site).map(|site| site.domain);
-            let (quota, thinning) = self.quota(site, blocks.len());
+            let (quota, stands_for) = self.quota(site, blocks.len());
             // The map's order is a hash's: the first are a fair sample.
             for (addr, block) in blocks.into_iter().take(quota) {
                 if let Some(look) = self.first_look(memory, domain, addr, block) {
-                    self.follow(site, addr, block, look, start, thinning);
+                    self.follow(site, addr, block, look, start, stands_for);
                 }
             }
+            self.make_room_if_doubled();
         }
+        self.make_room();
     }
 
     /// The same while everything is traced: the probes will tell when a block dies. Returns the sites
@@ -122,20 +140,56 @@ impl Survivors {
         let by_site = group(blocks);
         let sites = by_site.keys().copied().collect();
         for (site, blocks) in by_site {
-            let (quota, thinning) = self.quota(site, blocks.len());
+            let (quota, stands_for) = self.quota(site, blocks.len());
             for (addr, block) in blocks.into_iter().take(quota) {
-                self.follow(site, addr, block, Look::Probes(block.born_ns), start, thinning);
+                self.follow(site, addr, block, Look::Probes(block.born_ns), start, stands_for);
             }
+            self.make_room_if_doubled();
         }
+        self.make_room();
         sites
     }
 
-    /// How many of a site's `n` new blocks are followed, and how many each of them stands for.
+    fn sample(&mut self, site: SiteId) -> &mut Sample {
+        let new = || Sample { held: 0, thinning: Thinning::seeded(site.0.into()) };
+        self.by_site.entry(site).or_insert_with(new)
+    }
+
+    /// How many of a site's `n` new blocks are looked at, and how many each of them stands for.
     fn quota(&mut self, site: SiteId, n: usize) -> (usize, f64) {
-        let before = self.by_site.entry(site).or_default();
-        let quota = (PER_BURST * HALVED_AT / (HALVED_AT + *before)).max(4);
-        *before += n.min(quota);
+        let quota = PER_BURST * HALVED_AT / (HALVED_AT + self.sample(site).held);
         (quota, (n as f64 / quota as f64).max(1.0))
+    }
+
+    fn make_room_if_doubled(&mut self) {
+        if self.followed.len() > 2 * MAX_FOLLOWED {
+            self.make_room();
+        }
+    }
+
+    /// Thins out what is followed of sites that have too much, and of the largest where all have too
+    /// much together.
+    fn make_room(&mut self) {
+        if self.by_site.values().any(|sample| sample.held > self.max_of_site) {
+            self.halve_over(self.max_of_site);
+        }
+        while self.followed.len() > MAX_FOLLOWED && self.max_of_site > 1 {
+            self.max_of_site /= 2;
+            self.halve_over(self.max_of_site);
+        }
+    }
+
+    fn halve_over(&mut self, most: usize) {
+        let chosen = self.by_site.iter_mut().filter(|(_, sample)| sample.held > most);
+        let mut chosen: HashMap<SiteId, &mut Sample> = chosen.map(|(site, s)| (*site, s)).collect();
+        chosen.values_mut().for_each(|sample| sample.thinning.halve());
+        self.followed.retain_mut(|followed| {
+            let Some(sample) = chosen.get_mut(&followed.site) else { return true };
+            followed.fate.weight *= 2.0;
+            let stays = sample.thinning.stays();
+            sample.held -= usize::from(!stays);
+            stays
+        });
     }
 
     fn follow(
@@ -145,8 +199,15 @@ impl Survivors {
         block: &LiveBlock,
         look: Look,
         start: Nanos,
-        thinning: f64,
+        stands_for: f64,
     ) {
+        let sample = self.sample(site);
+        if !sample.thinning.admits() {
+            return;
+        }
+        sample.held += 1;
+        let weight =
+            stands_for * sample.thinning.weight() * sampling::weight(block.size, block.interval);
         let seconds = |ns: u64| Nanos(ns.saturating_sub(start.0)).seconds();
         let born_s = seconds(block.born_ns);
         let alive_until_s = if block.noted_ns == 0 { born_s } else { seconds(block.noted_ns) };
@@ -159,7 +220,7 @@ impl Survivors {
                 born_s,
                 size: block_bytes(block.size, block.site.size_class),
                 size_class: block.site.size_class,
-                weight: thinning * sampling::weight(block.size, block.interval),
+                weight,
                 alive_until_s,
                 end: End::Alive,
             },
@@ -321,3 +382,7 @@ impl Followed {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "survivors_tests.rs"]
+mod tests;

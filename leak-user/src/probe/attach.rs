@@ -3,13 +3,9 @@
 //! A breakpoint costs the target on every hit, gate open or not, so the time between the first
 //! attach and the last drop matters. The kernel takes some 10 ms for each attach and over 100 ms for
 //! each detach, but does the detach's visible part (removing the breakpoint) first: so probes are
-//! attached side by side, and each link is dropped on a thread of its own that nobody waits for.
+//! attached side by side, and each is let go by a process of its own ([`super::keeper`]).
 
-use std::{
-    collections::HashMap,
-    num::NonZeroU32,
-    thread::{self, JoinHandle},
-};
+use std::{collections::HashMap, num::NonZeroU32, rc::Rc, thread, time::Duration};
 
 use aya::{
     Ebpf,
@@ -19,26 +15,36 @@ use aya::{
     },
 };
 
-use super::{error::ProbeError, plan::Probe};
+use super::{
+    error::ProbeError,
+    keeper::{self, Keeper},
+    plan::Probe,
+};
 use crate::units::Pid;
 
-/// Attached probes. Dropping them detaches one after the other: call [`Attached::detach`].
+/// Attached probes, held by the keeper. Go when the keeper is told, or with it.
 #[must_use]
 pub struct Attached {
-    links: Vec<UProbeLink>,
+    keeper: Rc<Keeper>,
 }
 
 /// A detach under way.
 #[must_use]
 pub struct Detaching {
-    threads: Vec<JoinHandle<()>>,
+    keeper: Rc<Keeper>,
 }
 
 /// Attaches all `probes` to the process; all or none.
 ///
 /// # Errors
 /// [`ProbeError::Program`] of the first that failed; those attached before are detached.
-pub fn attach(ebpf: &mut Ebpf, pid: Pid, probes: &[Probe]) -> Result<Attached, ProbeError> {
+pub fn attach(
+    ebpf: &mut Ebpf,
+    keeper: &Rc<Keeper>,
+    pid: Pid,
+    probes: &[Probe],
+) -> Result<Attached, ProbeError> {
+    let before = keeper::open_links().map_err(ProbeError::Keeper)?;
     let mut by_program: HashMap<&str, Vec<&Probe>> = HashMap::new();
     for probe in probes {
         by_program.entry(probe.program).or_default().push(probe);
@@ -59,14 +65,21 @@ pub fn attach(ebpf: &mut Ebpf, pid: Pid, probes: &[Probe]) -> Result<Attached, P
     if let Some(missing) = by_program.keys().next() {
         return Err(ProbeError::Missing((*missing).to_owned()));
     }
-    let mut attached = Attached { links: Vec::new() };
+    let mut links = Vec::new();
     let mut failure = None;
-    for (program, (links, result)) in results {
-        attached.links.extend(links);
+    for (program, (attached, result)) in results {
+        links.extend(attached);
         if let Err(source) = result {
             failure.get_or_insert(ProbeError::Program { program, source: Box::new(source) });
         }
     }
+    // aya does not tell a link's descriptor: they are those that were not there before.
+    let mut new = keeper::open_links().map_err(ProbeError::Keeper)?;
+    new.retain(|fd| !before.contains(fd));
+    keeper.hold(&new).map_err(ProbeError::Keeper)?;
+    // The keeper has them: closing this process's own descriptors detaches nothing.
+    drop(links);
+    let attached = Attached { keeper: Rc::clone(keeper) };
     match failure {
         None => Ok(attached),
         Some(error) => {
@@ -94,24 +107,20 @@ fn attach_program(program: &mut UProbe, pid: Pid, points: &[&Probe]) -> AttachRe
 impl Attached {
     /// Removes every breakpoint at once; the kernel's own cleaning-up goes on in the background.
     pub fn detach(self) -> Detaching {
-        let threads =
-            self.links.into_iter().map(|link| thread::spawn(move || drop(link))).collect();
-        Detaching { threads }
+        self.keeper.release();
+        Detaching { keeper: self.keeper }
     }
 }
 
 impl Detaching {
     /// Waits until the kernel has let go of all of them.
     pub fn wait(self) {
-        for thread in self.threads {
-            // The threads only drop; one that panicked has nothing left to wait for.
-            drop(thread.join());
-        }
+        while !self.keeper.is_released(Duration::from_secs(1)) {}
     }
 
     /// Has it ended?
     #[must_use]
     pub fn finished(&self) -> bool {
-        self.threads.iter().all(JoinHandle::is_finished)
+        self.keeper.is_released(Duration::ZERO)
     }
 }

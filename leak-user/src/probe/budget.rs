@@ -26,12 +26,8 @@ const SPACING: Nanos = Nanos(400_000_000);
 /// observation's end the account is even again.
 const AHEAD: Nanos = Nanos(2_000_000_000);
 
-/// How spending is divided between the kinds while nothing tells which matters more: pymalloc has
-/// many more sites to see.
-const WEIGHTS: [f64; 2] = [2.0, 1.0];
-
-/// What a burst that cost next to nothing counts for in that division: it took a turn.
-const TURN: Nanos = Nanos(1_000_000);
+/// Of three bursts, two watch pymalloc: it has many more sites to see.
+const TURNS: [u32; 2] = [2, 1];
 
 /// The account.
 #[derive(Debug)]
@@ -40,8 +36,8 @@ pub struct Budget {
     start: Nanos,
     duration: Nanos,
     spent: Nanos,
-    /// What each kind has spent, and its turns.
-    by_kind: [Nanos; 2],
+    /// How many bursts each kind has had.
+    turns: [u32; 2],
     hits: u64,
     last_start: Option<Nanos>,
     /// What the latest burst of each kind cost.
@@ -67,7 +63,7 @@ impl Budget {
             start,
             duration,
             spent: Nanos(0),
-            by_kind: [Nanos(0); 2],
+            turns: [0; 2],
             hits: 0,
             last_start: None,
             expected: [BURST_SPEND; 2],
@@ -75,10 +71,11 @@ impl Budget {
         }
     }
 
-    /// Whose turn it is among the kinds that can be watched: the one that has had least of its part.
+    /// Whose turn it is among the kinds that can be watched.
     #[must_use]
     pub fn turn(&self, kinds: &[Kind]) -> Option<Kind> {
-        let had = |kind: &Kind| self.by_kind[*kind as usize].0 as f64 / WEIGHTS[*kind as usize];
+        let had =
+            |kind: &Kind| f64::from(self.turns[*kind as usize]) / f64::from(TURNS[*kind as usize]);
         kinds.iter().copied().min_by(|a, b| had(a).total_cmp(&had(b)))
     }
 
@@ -124,7 +121,7 @@ impl Budget {
         let cost = self.cost(outcome);
         self.last_start = Some(begun);
         self.book_other(outcome);
-        self.by_kind[kind as usize].0 += cost.0 + TURN.0;
+        self.turns[kind as usize] += 1;
         let expected = &mut self.expected[kind as usize];
         // The dearest of late, forgotten slowly.
         *expected = Nanos(cost.0.max(expected.0 - expected.0 / 4));

@@ -1,6 +1,6 @@
 //! One burst: attach, open the gate, wait for its end, drop everything at once.
 
-use std::time::Instant;
+use std::{rc::Rc, time::Instant};
 
 use aya::{
     Ebpf,
@@ -14,6 +14,7 @@ use super::{
     calibrate::Calibration,
     classes::{self, Breakpoints},
     error::ProbeError,
+    keeper::Keeper,
     plan::Probe,
     ring::Ring,
     tables::{Counts, Tables, take},
@@ -78,6 +79,7 @@ pub struct Bursts {
     /// What had been counted when the latest burst was closed.
     booked: Counts,
     turn: Option<Turn>,
+    keeper: Rc<Keeper>,
 }
 
 /// What a burst attaches.
@@ -116,7 +118,7 @@ impl Bursts {
     ///
     /// # Errors
     /// [`ProbeError`] where the object has none.
-    pub fn new(ebpf: &mut Ebpf) -> Result<Self, ProbeError> {
+    pub fn new(ebpf: &mut Ebpf, keeper: Rc<Keeper>) -> Result<Self, ProbeError> {
         let gate = take(ebpf, "GATE")?;
         Ok(Self {
             gate,
@@ -126,6 +128,7 @@ impl Bursts {
             detaching: Vec::new(),
             booked: Counts::default(),
             turn: None,
+            keeper,
         })
     }
 
@@ -195,7 +198,9 @@ impl Bursts {
         self.last += 1;
         let start = Instant::now();
         let attached = match points {
-            Points::Functions(probes) => Held::Functions(attach::attach(ebpf, pid, probes)?),
+            Points::Functions(probes) => {
+                Held::Functions(attach::attach(ebpf, &self.keeper, pid, probes)?)
+            }
             Points::Words(words, threads) => Held::Words(classes::set(ebpf, words, threads)?),
         };
         let attach_time = elapsed(start);

@@ -7,6 +7,7 @@ use std::{
     io::{self, BufRead, BufReader, Write as _},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     ptr,
+    rc::Rc,
     sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
@@ -15,6 +16,7 @@ use aya::Ebpf;
 
 use super::{
     attach, classes,
+    keeper::Keeper,
     plan::{self, Probe},
 };
 use crate::{
@@ -51,13 +53,14 @@ impl Calibration {
     ///
     /// # Errors
     /// In words, where the process could not be started or probed.
-    pub fn measure(ebpf: &mut Ebpf) -> Result<Self, String> {
+    pub fn measure(ebpf: &mut Ebpf, keeper: &Rc<Keeper>) -> Result<Self, String> {
         let mut dummy = Dummy::start().map_err(|e| format!("the throw-away process: {e}"))?;
         let free = dummy.free_function().ok_or("the throw-away process has no `free`")?;
         let entry = plan::probe("free_enter", &free);
         let exit = Probe { program: "malloc_exit", ..entry.clone() };
         let mut fastest = |probes: &[Probe]| -> Result<f64, String> {
-            let attached = attach::attach(ebpf, dummy.pid(), probes).map_err(|e| e.to_string())?;
+            let attached =
+                attach::attach(ebpf, keeper, dummy.pid(), probes).map_err(|e| e.to_string())?;
             let times: io::Result<Vec<f64>> = (0..ROUNDS).map(|_| dummy.time()).collect();
             attached.detach().wait();
             let times = times.map_err(|e| format!("the throw-away process: {e}"))?;

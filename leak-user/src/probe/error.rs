@@ -33,6 +33,9 @@ pub enum ProbeError {
     /// A tracepoint's format could not be understood.
     #[error("the kernel's tracepoint `{0}` can't be understood")]
     TracepointFormat(&'static str),
+    /// The process that holds the probes can't be started, or is gone.
+    #[error("the process that holds the probes failed")]
+    Keeper(#[source] std::io::Error),
     /// There is no open burst to close.
     #[error("no burst is open")]
     NoBurst,

@@ -9,6 +9,7 @@ pub mod burst;
 pub mod calibrate;
 pub mod classes;
 pub mod error;
+pub mod keeper;
 pub mod log;
 pub mod object;
 pub mod plan;

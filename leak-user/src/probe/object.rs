@@ -1,6 +1,7 @@
 //! Loads the eBPF object with the target's configuration.
 
-use aya::{Ebpf, EbpfLoader, programs::Program};
+pub use aya::Ebpf as Object;
+use aya::{EbpfLoader, programs::Program};
 use leak_common::config::Config;
 
 use super::{error::ProbeError, log};
@@ -27,7 +28,7 @@ impl Capacity {
 ///
 /// # Errors
 /// [`ProbeError::Load`], [`ProbeError::Program`].
-pub fn load(config: &Config, capacity: Capacity) -> Result<Ebpf, ProbeError> {
+pub fn load(config: &Config, capacity: Capacity) -> Result<Object, ProbeError> {
     let level = log::level();
     let mut ebpf = EbpfLoader::new()
         .override_global("CONFIG", config, true)

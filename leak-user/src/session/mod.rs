@@ -13,7 +13,6 @@ use std::{
     time::Instant,
 };
 
-use aya::Ebpf;
 use leak_common::counters::Counter;
 
 use by_class::ByClass;
@@ -27,6 +26,7 @@ use crate::{
         burst::{Attachment, Bursts, Points, now},
         error::ProbeError,
         log::ProgramLog,
+        object::Object,
         plan::Plan,
         ring::Ring,
         tables::Tables,
@@ -45,6 +45,9 @@ const CENSUS_EVERY: Nanos = Nanos(500_000_000);
 
 /// … and so rarely that it takes at most one part in so many of a core.
 const CENSUS_SHARE: u64 = 100;
+
+/// … and while everything is traced, when all that the kernel has booked is read as well.
+const EXACT_SHARE: u64 = 10;
 
 /// The kernel's records are read at least so often.
 const DRAIN_EVERY: Nanos = Nanos(50_000_000);
@@ -108,7 +111,7 @@ pub struct Session {
     target: Target,
     options: Options,
     plan: Plan,
-    ebpf: Ebpf,
+    ebpf: Object,
     tables: Tables,
     ring: Ring,
     log: Option<ProgramLog>,
@@ -307,7 +310,8 @@ impl Session {
             let now_s = self.ledger.seconds(time);
             self.look(now_s, false);
             let took = begun.elapsed().as_nanos() as u64;
-            self.census_due = Nanos(time.0 + CENSUS_EVERY.0.max(took * CENSUS_SHARE));
+            let share = if self.options.exact { EXACT_SHARE } else { CENSUS_SHARE };
+            self.census_due = Nanos(time.0 + CENSUS_EVERY.0.max(took * share));
         }
         if time >= self.usage_due {
             self.usage_due = Nanos(time.0 + USAGE_EVERY.0);

@@ -1,6 +1,6 @@
 //! From a target to a session: configuration, loading, calibration, the watch tier.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, rc::Rc};
 
 use leak_common::config::{Config, PymallocConfig, PythonConfig};
 
@@ -12,6 +12,8 @@ use crate::{
         budget::Budget,
         burst::{Bursts, now},
         calibrate::Calibration,
+        error::ProbeError,
+        keeper::Keeper,
         log::ProgramLog,
         object::{self, Capacity},
         plan::{self, Plan},
@@ -41,11 +43,12 @@ impl Session {
         let config = config(&target, &plan)?;
         let capacity = if options.exact { Capacity::EXACT } else { Capacity::BURSTS };
         let mut ebpf = object::load(&config, capacity)?;
+        let keeper = Rc::new(Keeper::start().map_err(ProbeError::Keeper)?);
         let tables = Tables::new(&mut ebpf)?;
         let ring = Ring::new(&mut ebpf)?;
         let log = ProgramLog::new(&mut ebpf);
-        let mut bursts = Bursts::new(&mut ebpf)?;
-        let measured = Calibration::measure(&mut ebpf);
+        let mut bursts = Bursts::new(&mut ebpf, Rc::clone(&keeper))?;
+        let measured = Calibration::measure(&mut ebpf, &keeper);
         if let Err(reason) = &measured {
             tracing::warn!(
                 "the cost of a probe hit could not be measured ({reason}); assuming 1 µs"

@@ -158,7 +158,7 @@ impl Session {
     fn losses(&self, counts: &Counts) -> Losses {
         Losses {
             ring_full: counts.get(Counter::RingFull),
-            map_full: counts.get(Counter::MapFull),
+            map_full: counts.get(Counter::MapFull) + self.ledger.refused_mappings(),
             stacks_truncated: counts.get(Counter::StackTruncated),
             unreadable: counts.get(Counter::ReadFault),
             unpredicted: counts.get(Counter::Unpredicted),
