@@ -74,6 +74,8 @@ pub struct Pending {
     pub out_pointer: u64,
     /// The block that `realloc` will have released, if it returns one.
     pub released: u64,
+    /// The burst that saw the entry.
+    pub burst: u64,
 }
 
 /// What a burst last knew of a pool; the map's key is the pool's address.

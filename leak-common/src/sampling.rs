@@ -9,7 +9,7 @@ pub const EXPONENTIAL: [u32; 64] = exponential_table();
 /// The distance to the next sample in bytes, drawn with `random`.
 #[inline(always)]
 pub fn next_distance(interval: u64, random: u32) -> u64 {
-    // The low 6 bits choose the quantile, 16 others spread within it.
+    // The low 6 bits choose the quantile.
     let index = (random & 63) as usize;
     ((interval * EXPONENTIAL[index & 63] as u64) >> 16) + 1
 }

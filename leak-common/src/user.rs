@@ -17,6 +17,6 @@ pod! {
     keys::SiteKey = 24,
     keys::SiteCounts = 24,
     keys::LiveBlock = 8 * 18,
-    keys::Pending = 48,
+    keys::Pending = 56,
     keys::PoolSeen = 16,
 }

@@ -79,8 +79,13 @@ impl Open {
 
     #[inline(always)]
     fn close(&self) {
-        // SAFETY: the verifier checked the pointer. Two threads may both close: harmless, the user
-        // side takes the first record of a burst.
+        // A late hit must not close the burst after its own, nor close its own twice.
+        // SAFETY: the verifier checked the pointer. Two threads may both find it open: harmless, the
+        // user side takes the first record of a burst.
+        if unsafe { (*self.gate).burst } != self.burst {
+            return;
+        }
+        // SAFETY: as above.
         unsafe { (*self.gate).burst = 0 };
         // SAFETY: as above.
         if unsafe { (*self.gate).note_content } != 0 {

@@ -63,8 +63,8 @@ pub fn allocated(open: &Open, site: &SiteKey, address: u64, size: u64) {
 #[inline(always)]
 pub fn freed(address: u64) {
     let Some(block) = LIVE.get_ptr_mut(address) else { return };
-    // SAFETY: the verifier checked the pointer; the block's owner is freeing it, so nobody else
-    // writes the entry.
+    // SAFETY: the verifier checked the pointer; the site is written once, before the entry is there
+    // for others to see (`note_content` writes other fields).
     let site = unsafe { (*block).site };
     if LIVE.remove(address).is_ok() {
         add(&site, 0, 0, 1);

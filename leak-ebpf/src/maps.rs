@@ -4,7 +4,7 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use leak_common::{
     config::{Config, Gate},
@@ -57,13 +57,14 @@ pub static LIVE: HashMap<u64, LiveBlock> = HashMap::with_max_entries(1 << 14, BP
 #[map]
 pub static POOLS: HashMap<u64, PoolSeen> = HashMap::with_max_entries(1 << 15, BPF_F_NO_PREALLOC);
 
-/// Stacks already sent.
+/// Stacks already sent. The least used go when there are more (each new generation numbers them all
+/// anew): then they are sent again, which does no harm.
 #[map]
-pub static STACKS: HashMap<u64, u64> = HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+pub static STACKS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1 << 16, 0);
 
-/// Page faults by stack.
+/// Page faults by stack; the least used go, as above.
 #[map]
-pub static FAULTS: HashMap<u64, u64> = HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+pub static FAULTS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1 << 16, 0);
 
 /// Calls under way, by thread.
 #[map]

@@ -90,7 +90,7 @@ fn enter(ctx: &ProbeContext, arguments: impl Fn(&ProbeContext) -> Option<(u64, u
                 domain: if taken { domain::MALLOC } else { 0 },
                 size_class: size_class(size),
             };
-            let pending = Pending { site, size, out_pointer, released };
+            let pending = Pending { site, size, out_pointer, released, burst: open.burst };
             if PENDING.insert(thread, pending, u64::from(BPF_ANY)).is_err() {
                 maps::count(Counter::MapFull);
             }
@@ -98,6 +98,13 @@ fn enter(ctx: &ProbeContext, arguments: impl Fn(&ProbeContext) -> Option<(u64, u
     }
     open.leave();
     0
+}
+
+/// Forgets the call that a thread which ends was in.
+#[inline(always)]
+pub fn forget(thread: u64) {
+    // Not there: nothing to forget.
+    let _ = PENDING.remove(thread);
 }
 
 #[inline(always)]
@@ -111,6 +118,11 @@ fn exit(open: &Open, result: u64) {
         return;
     };
     if PENDING.remove(thread).is_err() {
+        return;
+    }
+    // The call of an earlier burst, which ended before the call did.
+    if pending.burst != open.burst {
+        maps::count(Counter::UnmatchedReturn);
         return;
     }
     let block = if pending.out_pointer == 0 {

@@ -42,6 +42,13 @@ fn begin(record: MapRecord) {
     }
 }
 
+/// Forgets the call that a thread which ends was in.
+#[inline(always)]
+pub fn forget(thread: u64) {
+    // Not there: nothing to forget.
+    let _ = CALLS.remove(thread);
+}
+
 /// The call that this thread was in, with its result.
 #[inline(always)]
 fn end(ctx: &TracePointContext) -> Option<(MapRecord, i64)> {

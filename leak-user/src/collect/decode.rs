@@ -18,7 +18,7 @@ pub enum Event {
     Mmap {
         /// Where.
         region: Region,
-        /// It is anonymous and private.
+        /// It is anonymous: memory of its own, no file's.
         anonymous: bool,
         /// Who.
         origin: Origin,
@@ -97,7 +97,6 @@ pub struct BadRecord {
     pub length: usize,
 }
 
-const MAP_PRIVATE: u64 = 2;
 const MAP_ANONYMOUS: u64 = 0x20;
 
 /// Decodes one record.
@@ -131,8 +130,7 @@ fn parse(kind: u32, record: &[u8]) -> Option<Event> {
         }
         kind::MMAP => {
             let flags = word(4)? >> 32;
-            let anonymous = flags & (MAP_ANONYMOUS | MAP_PRIVATE) == MAP_ANONYMOUS | MAP_PRIVATE
-                || flags & MAP_ANONYMOUS != 0;
+            let anonymous = flags & MAP_ANONYMOUS != 0;
             Event::Mmap { region: region(word(0)?, word(1)?), anonymous, origin: origin(word(6)?) }
         }
         kind::MUNMAP => Event::Munmap { region: region(word(0)?, word(1)?), time },

@@ -15,6 +15,13 @@ use crate::{
     verdict::evidence::{Domain, SiteClass, SiteId},
 };
 
+/// Sites at most. What comes after belongs to the one site of its domain without a stack, and its
+/// stack counts as missing.
+const MAX_SITES: usize = 1 << 17;
+
+/// Stack ids whose site is remembered, and stacks known to be missing, at most.
+const MAX_STACKS: usize = 1 << 18;
+
 /// One site.
 #[derive(Debug)]
 pub struct Site {
@@ -69,26 +76,47 @@ impl Sites {
         if let Some(id) = self.by_stack.get(&(domain, stack, native_leaf)) {
             return *id;
         }
-        let known = stacks.get(stack).cloned();
-        if known.is_none() && stack != 0 {
-            self.missing.insert(stack);
-        }
-        let arrived = known.is_some() || stack == 0;
-        let frames = known.unwrap_or_else(|| Arc::from([]));
-        // Where there are Python frames, the native caller is a detail of one line.
-        let leaf = if frames.is_empty() { native_leaf } else { 0 };
-        let key = (domain, Arc::clone(&frames), leaf);
-        let next = SiteId(u32::try_from(self.sites.len()).unwrap_or(u32::MAX));
-        let id = *self.by_key.entry(key).or_insert(next);
-        if id == next {
-            let (classes, bursts) = (BTreeMap::new(), 0);
-            self.sites.push(Site { domain, frames, native_leaf: leaf, classes, bursts });
+        let arrived = stacks.get(stack).cloned();
+        if arrived.is_some() {
+            self.missing.remove(&stack);
+        } else if stack != 0 {
+            self.miss(stack);
         }
         // A stack that is still missing may arrive later.
-        if arrived {
+        let lasting = arrived.is_some() || stack == 0;
+        let frames = arrived.unwrap_or_else(|| Arc::from([]));
+        // Where there are Python frames, the native caller is a detail of one line.
+        let leaf = if frames.is_empty() { native_leaf } else { 0 };
+        let mut key = (domain, frames, leaf);
+        if self.sites.len() >= MAX_SITES && !self.by_key.contains_key(&key) {
+            self.miss(stack);
+            key = (domain, Arc::from([]), 0);
+        }
+        let id = self.of_key(key);
+        if lasting {
+            if self.by_stack.len() >= MAX_STACKS {
+                self.by_stack.clear();
+            }
             self.by_stack.insert((domain, stack, native_leaf), id);
         }
         id
+    }
+
+    fn of_key(&mut self, key: Key) -> SiteId {
+        let next = SiteId(self.sites.len() as u32);
+        let (domain, frames, native_leaf) = key.clone();
+        let id = *self.by_key.entry(key).or_insert(next);
+        if id == next {
+            let (classes, bursts) = (BTreeMap::new(), 0);
+            self.sites.push(Site { domain, frames, native_leaf, classes, bursts });
+        }
+        id
+    }
+
+    fn miss(&mut self, stack: u64) {
+        if self.missing.len() < MAX_STACKS {
+            self.missing.insert(stack);
+        }
     }
 
     /// Forgets all counts, before they are booked anew from the beginning.
@@ -121,5 +149,31 @@ impl Sites {
     #[must_use]
     pub fn missing_stacks(&self) -> u64 {
         self.missing.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sites_are_bounded_and_the_rest_counted() {
+        let (mut sites, stacks) = (Sites::default(), Stacks::default());
+        for leaf in 1..=MAX_SITES as u64 + 9 {
+            sites.intern(Domain::Malloc, 0, leaf, &stacks);
+        }
+        // Those and the one for the rest.
+        assert_eq!(sites.sites.len(), MAX_SITES + 1);
+        assert_eq!(sites.intern(Domain::Malloc, 0, u64::MAX, &stacks), SiteId(MAX_SITES as u32));
+        assert_eq!(sites.missing_stacks(), 1, "native callers that are alike");
+        assert_eq!(sites.intern(Domain::Malloc, 0, 7, &stacks), SiteId(6), "known ones stay");
+    }
+
+    #[test]
+    fn a_stack_that_never_arrives_is_counted_once() {
+        let (mut sites, stacks) = (Sites::default(), Stacks::default());
+        sites.intern(Domain::Pymalloc, 5, 0, &stacks);
+        sites.intern(Domain::Mmap, 5, 0, &stacks);
+        assert_eq!(sites.missing_stacks(), 1);
     }
 }

@@ -81,7 +81,7 @@ fn emulated(instruction: &Instruction, code: &[u8]) -> bool {
 #[must_use]
 pub fn calls(code: &[u8], address: u64, callee: u64) -> bool {
     const MAX_BODY: usize = 4096;
-    let end = address + code.len() as u64;
+    let end = address.saturating_add(code.len() as u64);
     let mut seen = std::collections::HashSet::new();
     let mut blocks = vec![address];
     while let Some(start) = blocks.pop() {
@@ -94,7 +94,13 @@ pub fn calls(code: &[u8], address: u64, callee: u64) -> bool {
             }
             let target = instruction.near_branch_target();
             match instruction.flow_control() {
-                FlowControl::Call if target == callee => return true,
+                FlowControl::Call
+                | FlowControl::ConditionalBranch
+                | FlowControl::UnconditionalBranch
+                    if target == callee =>
+                {
+                    return true;
+                }
                 FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall => {}
                 FlowControl::ConditionalBranch => blocks.push(target),
                 FlowControl::UnconditionalBranch => {
@@ -152,6 +158,10 @@ mod tests {
         let code = [0x74, 5, 0xe8, 0xf9, 0, 0, 0, 0xc3];
         assert!(calls(&code, 0, 0x100));
         assert!(!calls(&code, 0, 0x104));
+        // 0: jmp 0x100: a tail call
+        assert!(calls(&[0xe9, 0xfb, 0, 0, 0], 0, 0x100));
+        // At the end of all addresses there is nothing to follow.
+        assert!(!calls(&[0x90, 0xc3], u64::MAX, 0x100));
         // 0: ret; 1: call: not reached
         let code = [0xc3, 0xe8, 0xfa, 0, 0, 0];
         assert!(!calls(&code, 0, 0x100));

@@ -78,8 +78,9 @@ impl Session {
         self.bursts.renumber()?;
         self.burst_count += 1;
         let counts: Vec<_> = self.tables.sites().collect();
-        let blocks: Vec<_> = self.tables.live().collect();
         let before = self.bursts.current() - 1;
+        let blocks: Vec<_> =
+            self.tables.live().filter(|(_, block)| block.burst == before).collect();
         self.ledger.exact(&self.stacks, &counts, &blocks, before);
         Ok(())
     }

@@ -256,7 +256,7 @@ impl Session {
         let replaced = self.codes.revalidate(&self.target.memory);
         if !replaced.is_empty() {
             tracing::debug!(count = replaced.len(), "code objects replaced");
-            self.stacks.forget_codes(&replaced);
+            self.stacks.new_generation(&replaced);
             self.bursts.new_generation();
         }
     }

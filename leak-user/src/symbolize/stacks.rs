@@ -15,6 +15,9 @@ use crate::units::Addr;
 /// Frames that all stacks together may hold: some 160 MB.
 const MAX_TOTAL: usize = 4 << 20;
 
+/// Lines that are remembered by instruction.
+const MAX_LINES: usize = 1 << 20;
+
 /// One Python frame.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PyFrame {
@@ -30,6 +33,8 @@ pub struct PyFrame {
 #[derive(Debug)]
 pub struct Stacks {
     stacks: HashMap<u64, Arc<[PyFrame]>>,
+    /// Those of the generation before: the kernel still refers to them until the next burst begins.
+    earlier: HashMap<u64, Arc<[PyFrame]>>,
     lines: HashMap<u64, PyFrame>,
     unknown: PyFrame,
     total: usize,
@@ -48,7 +53,8 @@ impl Stacks {
     fn with_room(max_total: usize) -> Self {
         let unknown = PyFrame { function: "?".into(), file: "?".into(), line: 0 };
         let (stacks, lines) = (HashMap::new(), HashMap::new());
-        Self { stacks, lines, unknown, total: 0, max_total, unresolved: 0, refused: 0 }
+        let earlier = HashMap::new();
+        Self { stacks, earlier, lines, unknown, total: 0, max_total, unresolved: 0, refused: 0 }
     }
 
     /// Resolves a stack that has arrived, innermost frame first; `frames` as
@@ -62,7 +68,7 @@ impl Stacks {
         memory: &M,
     ) {
         let frames = frames.get(..MAX_FRAMES).unwrap_or(frames);
-        if self.stacks.contains_key(&id) {
+        if self.get(id).is_some() {
             return;
         }
         if self.total + frames.len() > self.max_total {
@@ -87,23 +93,26 @@ impl Stacks {
             file: Arc::clone(&code.file),
             line: code.line(frame::byte_offset(packed)),
         };
-        if self.lines.len() < self.max_total {
+        if self.lines.len() < MAX_LINES {
             self.lines.insert(packed, resolved.clone());
         }
         resolved
     }
 
-    /// Call this with what [`CodeCache::revalidate`] returned: frames of stacks that arrive from now
-    /// on are resolved anew; stacks that arrived before keep theirs.
-    pub fn forget_codes(&mut self, replaced: &[Addr]) {
+    /// Call this with what [`CodeCache::revalidate`] returned, when the kernel is about to number all
+    /// stacks anew: frames of stacks that arrive from now on are resolved anew. Stacks that arrived
+    /// before keep theirs, and are forgotten at the next call.
+    pub fn new_generation(&mut self, replaced: &[Addr]) {
         let replaced: HashSet<Addr> = replaced.iter().copied().collect();
         self.lines.retain(|packed, _| !replaced.contains(&Addr(frame::code(*packed))));
+        self.earlier = std::mem::take(&mut self.stacks);
+        self.total = self.earlier.values().map(|frames| frames.len()).sum();
     }
 
     /// A stack's frames, innermost first.
     #[must_use]
     pub fn get(&self, id: u64) -> Option<&Arc<[PyFrame]>> {
-        self.stacks.get(&id)
+        self.stacks.get(&id).or_else(|| self.earlier.get(&id))
     }
 
     /// How many stacks are known.

@@ -35,7 +35,7 @@ fn frames_outlive_their_code_objects() {
         let before = Arc::clone(stacks.get(7).unwrap());
         python.send("");
         python.line();
-        stacks.forget_codes(&codes.revalidate(&memory));
+        stacks.new_generation(&codes.revalidate(&memory));
         stacks.insert(7, &[], &mut codes, &memory);
         assert_eq!(stacks.get(7), Some(&before));
         // The same frame, arriving now, is of another function or of none.
@@ -55,4 +55,17 @@ fn what_cannot_be_resolved_or_held_is_counted() {
     assert_eq!(stacks.unresolved(), MAX_FRAMES as u64);
     stacks.insert(2, &[pack(0x5000, 2); 100], &mut codes, &memory);
     assert_eq!((stacks.get(2), stacks.refused(), stacks.len()), (None, 1, 1));
+}
+
+#[test]
+fn generations_without_end_do_not_fill_the_room() {
+    let memory = FakeMemory::default();
+    let mut codes = CodeCache::new(layout((3, 12)).unwrap(), Addr(0x1000));
+    let mut stacks = Stacks::with_room(200);
+    for generation in 0..100 {
+        stacks.insert(generation, &[pack(0x5000, 2); 60], &mut codes, &memory);
+        stacks.new_generation(&[]);
+        assert!(stacks.get(generation).is_some(), "still referred to until the next burst");
+    }
+    assert_eq!((stacks.refused(), stacks.get(98)), (0, None));
 }
