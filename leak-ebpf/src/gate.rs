@@ -5,7 +5,7 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use leak_common::{config::Gate, counters::Counter};
 
 use crate::{
-    atomic, emit, live,
+    atomic, emit, live, log,
     maps::{self, GATE, config},
 };
 
@@ -87,7 +87,9 @@ impl Open {
             live::note_content(self.now_ns);
         }
         // SAFETY: as above.
-        emit::gate_closed(self.burst, unsafe { (*self.gate).spent_ns }, self.now_ns);
+        let spent_ns = unsafe { (*self.gate).spent_ns };
+        emit::gate_closed(self.burst, spent_ns, self.now_ns);
+        log::gate_closed(self.burst, spent_ns);
     }
 }
 

@@ -12,6 +12,7 @@ mod atomic;
 mod emit;
 mod gate;
 mod live;
+mod log;
 mod maps;
 mod probes;
 mod python;

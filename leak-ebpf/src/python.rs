@@ -19,7 +19,7 @@ use leak_common::{
 };
 
 use crate::{
-    emit, gate,
+    emit, gate, log,
     maps::{self, RING, STACKS, config},
     user,
 };
@@ -63,6 +63,7 @@ pub fn stack_id() -> u64 {
     run(&mut walk, hash_frame);
     if walk.fault != 0 {
         maps::count(Counter::ReadFault);
+        log::frame_unreadable(walk.frame, walk.depth);
     }
     if walk.depth == 0 {
         return 0;

@@ -5,13 +5,15 @@ use aya_ebpf::{
 };
 use leak_common::event::kind;
 
-use crate::{emit, gate, maps::config};
+use crate::{emit, gate, log, maps::config};
 
 /// `sched:sched_process_exit`: a thread ended.
 #[tracepoint]
 pub fn process_exit(_ctx: TracePointContext) -> u32 {
     if gate::is_target() {
-        emit::process(kind::EXIT, config!(tgid), bpf_get_current_pid_tgid() & 0xffff_ffff);
+        let thread = bpf_get_current_pid_tgid() & 0xffff_ffff;
+        emit::process(kind::EXIT, config!(tgid), thread);
+        log::exited(thread);
     }
     0
 }
@@ -21,6 +23,7 @@ pub fn process_exit(_ctx: TracePointContext) -> u32 {
 pub fn process_exec(_ctx: TracePointContext) -> u32 {
     if gate::is_target() {
         emit::process(kind::EXEC, config!(tgid), 0);
+        log::executed(config!(tgid));
     }
     0
 }
@@ -31,8 +34,9 @@ pub fn process_fork(ctx: TracePointContext) -> u32 {
     if gate::is_target() {
         let offset = config!(fork_child_offset) as usize;
         // SAFETY: the offset is read from the tracepoint's own format.
-        let child = unsafe { ctx.read_at::<u32>(offset) };
-        emit::process(kind::FORK, config!(tgid), u64::from(child.unwrap_or(0)));
+        let child = u64::from(unsafe { ctx.read_at::<u32>(offset) }.unwrap_or(0));
+        emit::process(kind::FORK, config!(tgid), child);
+        log::forked(child);
     }
     0
 }

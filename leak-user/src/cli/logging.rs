@@ -1,5 +1,6 @@
 //! The log on standard error.
 
+use std::env;
 use std::io::{self, IsTerminal as _};
 
 use tracing::level_filters::LevelFilter;
@@ -10,18 +11,16 @@ use crate::sink::live::LogWriter;
 /// Overrides `-v`, in the syntax of `tracing-subscriber`'s filters.
 const VARIABLE: &str = "LEAKTRACE_LOG";
 
+/// What is logged with so many `-v`: of the libraries no more than warnings, before the third.
+const FILTERS: [&str; 4] = ["warn", "warn,leaktrace=info", "warn,leaktrace=debug", "trace"];
+
 /// Starts the log: warnings by default, more with each `-v`. The first call of a process counts.
 pub fn start(verbosity: u8) {
-    let level = match verbosity {
-        0 => LevelFilter::WARN,
-        1 => LevelFilter::INFO,
-        2 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
+    let usual = FILTERS[usize::from(verbosity).min(FILTERS.len() - 1)];
+    let asked = env::var(VARIABLE).ok().filter(|filter| !filter.is_empty());
     let filter = EnvFilter::builder()
-        .with_env_var(VARIABLE)
-        .with_default_directive(level.into())
-        .from_env_lossy();
+        .with_default_directive(LevelFilter::WARN.into())
+        .parse_lossy(asked.as_deref().unwrap_or(usual));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(LogWriter::default)

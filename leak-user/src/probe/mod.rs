@@ -10,6 +10,7 @@ pub mod calibrate;
 pub mod classes;
 pub mod error;
 pub mod keeper;
+pub mod log;
 pub mod object;
 pub mod plan;
 pub mod prologue;

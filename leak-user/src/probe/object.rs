@@ -4,7 +4,7 @@ pub use aya::Ebpf as Object;
 use aya::{EbpfLoader, programs::Program};
 use leak_common::config::Config;
 
-use super::error::ProbeError;
+use super::{error::ProbeError, log};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/leak-ebpf"));
 
@@ -29,8 +29,10 @@ impl Capacity {
 /// # Errors
 /// [`ProbeError::Load`], [`ProbeError::Program`].
 pub fn load(config: &Config, capacity: Capacity) -> Result<Object, ProbeError> {
+    let level = log::level();
     let mut ebpf = EbpfLoader::new()
         .override_global("CONFIG", config, true)
+        .override_global(aya_log::LEVEL, &level, true)
         .map_max_entries("LIVE", capacity.live)
         .map_max_entries("SITES", capacity.sites)
         .load(OBJECT)

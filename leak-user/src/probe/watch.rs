@@ -27,7 +27,7 @@ const TRACEPOINTS: [(&str, &str, &str); 11] = [
 ];
 
 /// One page fault in so many is looked at.
-pub const FAULT_PERIOD: u64 = 16;
+pub const FAULT_PERIOD: u64 = 64;
 
 /// Attaches the tracepoints, and page-fault sampling to each of the target's threads; threads born
 /// later inherit it. They stay until the object is dropped.

@@ -25,6 +25,7 @@ use crate::{
         budget::{Budget, Kind},
         burst::{Attachment, Bursts, Points, now},
         error::ProbeError,
+        log::ProgramLog,
         object::Object,
         plan::Plan,
         ring::Ring,
@@ -113,6 +114,7 @@ pub struct Session {
     ebpf: Object,
     tables: Tables,
     ring: Ring,
+    log: Option<ProgramLog>,
     bursts: Bursts,
     budget: Budget,
     codes: CodeCache,
@@ -166,6 +168,7 @@ impl Session {
             self.ring.wait(wait);
             self.ring.drain(&mut events);
             self.digest(&mut events);
+            self.pass_on_log();
         };
         self.end = now();
         if self.options.exact {
@@ -173,6 +176,7 @@ impl Session {
         }
         self.ring.drain(&mut events);
         self.digest(&mut events);
+        self.pass_on_log();
         if ending != Ending::TargetEnded {
             self.last_look();
         }
@@ -254,6 +258,13 @@ impl Session {
             tracing::debug!(count = replaced.len(), "code objects replaced");
             self.stacks.forget_codes(&replaced);
             self.bursts.new_generation();
+        }
+    }
+
+    /// Lets the programs' own lines into the log.
+    fn pass_on_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
         }
     }
 

@@ -14,6 +14,7 @@ use crate::{
         calibrate::Calibration,
         error::ProbeError,
         keeper::Keeper,
+        log::ProgramLog,
         object::{self, Capacity},
         plan::{self, Plan},
         ring::Ring,
@@ -47,6 +48,7 @@ impl Session {
         let ring = Ring::new(&mut ebpf)?;
         let mut bursts = Bursts::new(&mut ebpf, Rc::clone(&keeper))?;
         let measured = Calibration::measure(&mut ebpf, &keeper);
+        let log = ProgramLog::new(&mut ebpf);
         if let Err(reason) = &measured {
             tracing::warn!(
                 "the cost of a probe hit could not be measured ({reason}); assuming 1 µs"
@@ -73,6 +75,7 @@ impl Session {
             ebpf,
             tables,
             ring,
+            log,
             bursts,
             start,
             end: start,
