@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{Text, examples};
 use crate::sink::page::width;
 use crate::sink::{Sink as _, Terminal};
-use crate::snapshot::{Frame, FrameKind, Site, Snapshot, TypeShare};
+use crate::snapshot::{Frame, FrameKind, FreshMemory, Site, Snapshot, TypeShare};
 
 /// Set it to write the golden files anew; read the difference before it is committed.
 const BLESS: &str = "LEAKTRACE_BLESS";
@@ -141,7 +141,18 @@ proptest! {
         snapshot.leaks = leaks;
         snapshot.sites = sites;
         snapshot.target.cmdline = texts.clone();
+        snapshot.target.cwd = Some(word.clone());
         snapshot.target.exe = word.clone();
+        snapshot.fresh_memory = snapshot
+            .sites
+            .iter()
+            .map(|site| FreshMemory {
+                bytes_per_s: site.growth_bytes_per_s,
+                touched_bytes: site.live_bytes,
+                heap_growth_bytes: site.live_count,
+                stack: site.stack.clone(),
+            })
+            .collect();
         snapshot.target.python = word.clone();
         snapshot.target.allocator = word;
         snapshot.reasons = texts.clone();
