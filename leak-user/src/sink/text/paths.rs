@@ -11,7 +11,7 @@ pub(super) struct Paths<'a> {
 
 impl<'a> Paths<'a> {
     pub(super) fn of(target: &'a Target) -> Self {
-        Self { cwd: target.cwd.as_deref().filter(|cwd| cwd.trim_matches('/') != "") }
+        Self { cwd: target.cwd.as_deref().filter(|cwd| !cwd.trim_matches('/').is_empty()) }
     }
 
     /// As imports name it where it is a library's, relative to the working directory where it is
