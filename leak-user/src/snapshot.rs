@@ -37,6 +37,9 @@ pub struct Snapshot {
     pub sites: Vec<Site>,
     /// Where the memory is.
     pub memory: Memory,
+    /// Where memory was first touched while observed, most first; at most 10.
+    #[serde(default)]
+    pub fresh_memory: Vec<FreshMemory>,
 }
 
 /// The process.
@@ -50,6 +53,9 @@ pub struct Target {
     pub exe: String,
     /// Arguments.
     pub cmdline: Vec<String>,
+    /// Its working directory, as itself sees it; where it could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
     /// `pymalloc`, `malloc`, …, with hooks.
     pub allocator: String,
     /// The process ended while it was observed.
@@ -153,6 +159,20 @@ pub struct Site {
     pub retained_by: Vec<String>,
     /// Why, in sentences.
     pub reasons: Vec<String>,
+}
+
+/// Memory that the process took afresh in one place. What it gave back since is in it too: this is
+/// where growth can come from, not what grows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FreshMemory {
+    /// `touched_bytes` over the observation's length.
+    pub bytes_per_s: f64,
+    /// Pages touched for the first time, estimated from a sample of the page faults.
+    pub touched_bytes: u64,
+    /// Bytes by which the end of the C heap (its break) was moved up.
+    pub heap_growth_bytes: u64,
+    /// From the innermost frame outwards; empty where no Python ran or its stack is not known.
+    pub stack: Vec<Frame>,
 }
 
 /// A type and its share of a site's survivors.

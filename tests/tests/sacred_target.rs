@@ -92,7 +92,7 @@ fn await_probe(target: &Target) {
 }
 
 fn many_observations_leave_nothing(python: &Interpreter) {
-    let cycles = std::env::var("LEAKTRACE_CYCLES").map_or(10, |cycles| cycles.parse().unwrap());
+    let cycles = std::env::var("LEAKTRACE_CYCLES").map_or(5, |cycles| cycles.parse().unwrap());
     let target = start(python, &[]);
     for _ in 0..cycles {
         let outcome = leaktrace::observe(target.pid(), 1).unwrap();

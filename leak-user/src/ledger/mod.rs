@@ -3,6 +3,7 @@
 //! Bursts, mappings and counts go in, [`Evidence`] comes out. What becomes of the blocks that outlive
 //! their burst is followed from outside, by [`survivors`].
 
+pub mod fresh;
 pub mod mappings;
 pub mod series;
 pub mod sites;
@@ -25,6 +26,7 @@ use crate::{
     verdict::evidence::{ClassSeries, Domain, Evidence, Fate, SiteEvidence, SiteId},
     watch::usage::Usage,
 };
+use fresh::Fresh;
 use mappings::Mappings;
 use series::Recorder;
 use sites::{Site, Sites};
@@ -46,6 +48,8 @@ pub struct Ledger {
     pub sites: Sites,
     /// The followed blocks.
     pub survivors: Survivors,
+    /// Where memory comes from afresh.
+    pub fresh: Fresh,
     mappings: Mappings,
     classes: Vec<Recorder>,
     rss: Recorder,
@@ -66,6 +70,7 @@ impl Ledger {
             start,
             sites: Sites::default(),
             survivors,
+            fresh: Fresh::default(),
             mappings: Mappings::default(),
             classes: (0..=32).map(|_| Recorder::default()).collect(),
             rss: Recorder::default(),

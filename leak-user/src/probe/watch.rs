@@ -27,7 +27,11 @@ const TRACEPOINTS: [(&str, &str, &str); 11] = [
 ];
 
 /// One page fault in so many is looked at.
-pub const FAULT_PERIOD: u64 = 16;
+pub const FAULT_PERIOD: u64 = 64;
+
+/// What a fault that was looked at stands for: so many faults of a page each. Huge pages, and pages
+/// of files that are mapped several at a time, are more.
+pub const FAULT_BYTES: u64 = FAULT_PERIOD * 4096;
 
 /// Attaches the tracepoints, and page-fault sampling to each of the target's threads; threads born
 /// later inherit it. They stay until the object is dropped.

@@ -5,6 +5,7 @@
 
 mod by_class;
 pub mod exact;
+mod fresh;
 pub mod open;
 pub mod report;
 
@@ -282,12 +283,14 @@ impl Session {
                 Event::Mremap { old, new, origin } => {
                     self.ledger.remapped(&self.stacks, old, new, origin);
                 }
+                Event::Brk { before, now, origin } => {
+                    self.ledger.fresh.break_moved(origin.stack, before, now);
+                }
                 Event::Exec => self.target_ended = true,
                 Event::Exit { tid } if tid.0 == self.target.pid.0 => {
                     tracing::debug!("the main thread ended");
                 }
                 Event::Mmap { .. }
-                | Event::Brk { .. }
                 | Event::GateClosed { .. }
                 | Event::Exit { .. }
                 | Event::Fork { .. } => {}

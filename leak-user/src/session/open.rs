@@ -46,9 +46,9 @@ impl Session {
         let keeper = Rc::new(Keeper::start().map_err(ProbeError::Keeper)?);
         let tables = Tables::new(&mut ebpf)?;
         let ring = Ring::new(&mut ebpf)?;
-        let log = ProgramLog::new(&mut ebpf);
         let mut bursts = Bursts::new(&mut ebpf, Rc::clone(&keeper))?;
         let measured = Calibration::measure(&mut ebpf, &keeper);
+        let log = ProgramLog::new(&mut ebpf);
         if let Err(reason) = &measured {
             tracing::warn!(
                 "the cost of a probe hit could not be measured ({reason}); assuming 1 µs"

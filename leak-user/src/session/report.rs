@@ -14,7 +14,7 @@ use crate::{
         Snapshot, Split, Target, TypeShare, Verdict as VerdictReport,
     },
     symbolize::{native::NativeSymbols, source::SourceLines, stacks::PyFrame},
-    target::AllocatorKind,
+    target::{AllocatorKind, process},
     units::{Addr, Bytes},
     verdict::{
         Estimate, Finding, Judgement, Trend, Verdict,
@@ -110,6 +110,7 @@ impl Session {
             leaks,
             sites,
             memory: self.memory(judgement.growth),
+            fresh_memory: self.fresh_memory(evidence.duration_s, wanted, &mut writer),
         })
     }
 
@@ -146,6 +147,9 @@ impl Session {
             python: python.version.clone(),
             exe: self.target.exe.clone(),
             cmdline: self.target.cmdline.clone(),
+            cwd: std::fs::read_link(process::proc_path(self.target.pid, "cwd"))
+                .ok()
+                .map(|cwd| cwd.to_string_lossy().into_owned()),
             allocator: if hooks.is_empty() {
                 allocator.to_owned()
             } else {
@@ -279,7 +283,7 @@ impl Session {
 }
 
 /// Turns addresses and names into what is shown.
-struct Writer {
+pub(super) struct Writer {
     natives: NativeSymbols,
     sources: SourceLines,
     names: TypeNames,
@@ -300,7 +304,11 @@ impl Writer {
                 })
                 .collect();
         }
-        site.frames
+        self.python(&site.frames)
+    }
+
+    pub(super) fn python(&mut self, frames: &[PyFrame]) -> Vec<Frame> {
+        frames
             .iter()
             .map(|frame| Frame {
                 kind: FrameKind::Python,

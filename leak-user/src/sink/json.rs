@@ -76,6 +76,7 @@ mod tests {
             "/target/python",
             "/target/exe",
             "/target/cmdline/0",
+            "/target/cwd",
             "/observed/start_ns",
             "/observed/duration_s",
             "/observed/bursts",
@@ -109,6 +110,10 @@ mod tests {
             "/memory/split/fragmentation",
             "/memory/split/file",
             "/memory/split/unattributed",
+            "/fresh_memory/0/bytes_per_s",
+            "/fresh_memory/0/touched_bytes",
+            "/fresh_memory/0/heap_growth_bytes",
+            "/fresh_memory/0/stack/0/line",
         ] {
             assert!(report.pointer(pointer).is_some(), "{pointer}");
         }

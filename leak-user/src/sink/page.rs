@@ -52,7 +52,10 @@ impl Line {
     pub(crate) fn paint(mut self, paint: Paint, text: &str) -> Self {
         let safe = escape(text).into_owned();
         self.width += width(&safe);
-        self.spans.push((paint, safe));
+        match self.spans.last_mut() {
+            Some((last, text)) if *last == paint => text.push_str(&safe),
+            _ => self.spans.push((paint, safe)),
+        }
         self
     }
 
@@ -147,7 +150,7 @@ impl Page {
                 used = 0;
             }
             if used > 0 {
-                line = line.plain(" ");
+                line = line.paint(paint, " ");
                 used += 1;
             }
             line = line.paint(paint, &word);

@@ -70,18 +70,20 @@ fn losses(losses: &Losses) -> Vec<String> {
         unresolved_frames,
     } = *losses;
     [
-        (ring_full, "records (ring buffer full)"),
-        (map_full, "blocks or sites (map full)"),
-        (stacks_truncated, "stacks cut (too deep)"),
-        (unreadable, "structures unreadable"),
-        (unpredicted, "addresses not predicted"),
-        (unmatched_returns, "returns without their call"),
-        (bad_records, "records malformed"),
-        (stacks_missing, "stacks missing"),
-        (unresolved_frames, "frames without a name"),
+        (ring_full, "record", "records", "(ring buffer full)"),
+        (map_full, "block or site", "blocks or sites", "(map full)"),
+        (stacks_truncated, "stack", "stacks", "cut (too deep)"),
+        (unreadable, "structure", "structures", "unreadable"),
+        (unpredicted, "address", "addresses", "not predicted"),
+        (unmatched_returns, "return", "returns", "without a call"),
+        (bad_records, "record", "records", "malformed"),
+        (stacks_missing, "stack", "stacks", "missing"),
+        (unresolved_frames, "frame", "frames", "without a name"),
     ]
     .into_iter()
-    .filter(|&(count, _)| count > 0)
-    .map(|(count, what)| format!("{} {what}", number::count(count)))
+    .filter(|&(count, ..)| count > 0)
+    .map(|(count, one, many, what)| {
+        format!("{} {} {what}", number::count(count), if count == 1 { one } else { many })
+    })
     .collect()
 }

@@ -27,11 +27,15 @@ fn two_leaks() -> Snapshot {
 }
 
 /// A service that is well.
-fn no_leak() -> Snapshot {
+pub(crate) fn no_leak() -> Snapshot {
     let mut snapshot = leak();
     snapshot.verdict = Verdict::NoLeak;
     snapshot.leaks.clear();
-    snapshot.reasons = vec!["No line keeps what it allocates.".to_owned()];
+    snapshot.reasons = vec![
+        "memory does not grow, and none of 212 sites keeps what it allocates while memory grows"
+            .to_owned(),
+        "resident memory moves by 1.00 KiB a second (95 %: -12.0 KiB to 14.0 KiB)".to_owned(),
+    ];
     snapshot.memory.growth_bytes_per_s = 1_024.0;
     snapshot.memory.limit_bytes = None;
     snapshot.memory.growth_interval = (-12_288.0, 14_336.0);
@@ -44,8 +48,8 @@ fn inconclusive() -> Snapshot {
     let mut snapshot = no_leak();
     snapshot.verdict = Verdict::Inconclusive;
     snapshot.reasons = vec![
-        "The process grows, but no line keeps enough of what it allocates to explain it."
-            .to_owned(),
+        "memory grows by 30.0 KiB a second and no site explains it".to_owned(),
+        "resident memory grows by 30.0 KiB a second (95 %: 1.00 KiB to 60.0 KiB)".to_owned(),
     ];
     snapshot.memory.growth_bytes_per_s = 30_720.0;
     snapshot.memory.growth_interval = (1_024.0, 61_440.0);
@@ -64,7 +68,9 @@ fn ended_early() -> Snapshot {
     snapshot.observed.duration_s = 3.2;
     snapshot.observed.bursts = 2;
     snapshot.observed.allocations = 1_842;
-    snapshot.reasons = vec!["Two bursts are too few to tell what stays.".to_owned()];
+    snapshot.reasons = vec![
+        "3.2 s of observation are too short to tell what stays; at least 5 s are needed".to_owned(),
+    ];
     snapshot.overhead.spent = 0.004;
     snapshot.coverage.pymalloc = Some(0.997);
     snapshot.losses = crate::snapshot::Losses::default();
@@ -77,7 +83,9 @@ fn empty() -> Snapshot {
     let mut snapshot = ended_early();
     snapshot.target.cmdline.clear();
     snapshot.target.ended = false;
+    snapshot.target.cwd = None;
     snapshot.sites.clear();
+    snapshot.fresh_memory.clear();
     snapshot.reasons.clear();
     snapshot.unseen.clear();
     snapshot.coverage.pymalloc = None;

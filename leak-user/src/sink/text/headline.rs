@@ -11,13 +11,16 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     page.line(&verdict(page.width(), snapshot));
     page.wrapped(Line::from("  "), Paint::Plain, &meaning(snapshot).join(" "));
     for reason in &snapshot.reasons {
-        page.wrapped(Line::from("  "), Paint::Plain, reason);
+        page.wrapped(Line::from("  ").paint(Paint::Dim, "· "), Paint::Plain, reason);
     }
     page.blank();
     let target = &snapshot.target;
     let about = format!("pid {} · Python {} · {}", target.pid, target.python, target.allocator);
     page.line(&Line::from("  ").paint(Paint::Dim, &about));
     page.line(&Line::from("  ").paint(Paint::Dim, &command(target)));
+    if let Some(cwd) = &target.cwd {
+        page.line(&Line::from("  ").paint(Paint::Dim, &format!("in {cwd}")));
+    }
 }
 
 /// The arguments, the program by its name alone: which interpreter it is stands above.

@@ -3,10 +3,12 @@
 mod cost;
 #[cfg(test)]
 pub(crate) mod examples;
+mod fresh;
 mod headline;
 mod memory;
 pub(crate) mod number;
 mod others;
+mod paths;
 mod site;
 mod stack;
 #[cfg(test)]
@@ -15,6 +17,7 @@ mod tests;
 use super::page::{Line, Page, Paint};
 use super::{Sink, SinkError, Terminal};
 use crate::snapshot::Snapshot;
+use paths::Paths;
 
 /// Accused lines shown in full; further ones get a row each.
 const IN_FULL: usize = 5;
@@ -36,14 +39,17 @@ impl Text {
 impl Sink for Text {
     fn render(&self, snapshot: &Snapshot) -> Result<Vec<u8>, SinkError> {
         let mut page = Page::new(self.terminal);
+        let paths = Paths::of(&snapshot.target);
         headline::write(&mut page, snapshot);
         let (full, rest) = snapshot.leaks.split_at(snapshot.leaks.len().min(IN_FULL));
         for leak in full {
             page.blank();
-            site::write(&mut page, leak);
+            site::write(&mut page, leak, paths);
         }
-        others::write(&mut page, "Further leaking lines", rest);
-        others::write(&mut page, "Other lines that hold memory, not accused", &snapshot.sites);
+        others::write(&mut page, "Further leaking lines", rest, paths);
+        let name = "Other lines that hold memory, not accused";
+        others::write(&mut page, name, &snapshot.sites, paths);
+        fresh::write(&mut page, snapshot, paths);
         memory::write(&mut page, &snapshot.memory);
         cost::write(&mut page, snapshot);
         Ok(page.finish().into_bytes())

@@ -1,12 +1,15 @@
 //! Sites in a row each.
 
+use super::paths::Paths;
 use super::{number, stack, title};
-use crate::sink::page::{Line, Page, Paint, location, shorten, width};
+use crate::sink::page::{Line, Page, Paint, shorten};
 use crate::snapshot::{Frame, Site};
 use crate::units::Bytes;
 
 /// Rows of a table.
 const ROWS: usize = 10;
+/// Growth in bytes a second that does not show as none.
+const VISIBLE: f64 = 0.05;
 /// From this width on there is room for all columns.
 const WIDE: usize = 96;
 
@@ -20,13 +23,13 @@ struct Row<'a> {
     trend: &'a str,
 }
 
-/// Writes a table of sites under a title, or nothing if there are none.
-pub(super) fn write(page: &mut Page, name: &str, sites: &[Site]) {
-    if sites.is_empty() {
-        return;
-    }
+/// Writes a table of sites under a title, or nothing if none of them holds memory or grows.
+pub(super) fn write(page: &mut Page, name: &str, sites: &[Site], paths: Paths<'_>) {
     let wide = page.width() >= WIDE;
     let rows = rows(sites);
+    if rows.is_empty() {
+        return;
+    }
     title(page, name);
     let trend = if wide { format!("  {:<9}", "trend") } else { String::new() };
     let head =
@@ -45,7 +48,9 @@ pub(super) fn write(page: &mut Page, name: &str, sites: &[Site]) {
             .as_str(),
         );
         let room = page.width().saturating_sub(line.width());
-        page.line(&line.plain(&place(row.frame, room)));
+        let place =
+            row.frame.map_or("unknown".to_owned(), |frame| stack::place(frame, room, paths));
+        page.line(&line.plain(&place));
     }
     if rows.len() > ROWS {
         let more = format!(
@@ -56,29 +61,12 @@ pub(super) fn write(page: &mut Page, name: &str, sites: &[Site]) {
     }
 }
 
-/// `file:line in function`, the function only where there is room for both.
-fn place(frame: Option<&Frame>, room: usize) -> String {
-    let Some(frame) = frame else { return "unknown".to_owned() };
-    let function = format!(" in {}", shorten(&frame.function, 28));
-    let base = frame.file.rsplit('/').next().unwrap_or(&frame.file);
-    let left = room.saturating_sub(width(&function));
-    if width(base) + "…/:99999".chars().count() <= left {
-        return format!("{}{function}", location(&frame.file, frame.line, left));
-    }
-    location(&frame.file, frame.line, room)
-}
-
 fn rows(sites: &[Site]) -> Vec<Row<'_>> {
     let mut rows: Vec<Row<'_>> = Vec::new();
     for site in sites {
         let frame = stack::accused(&site.stack);
         let survivors = site.survival * site.live_count as f64;
-        let same = |row: &&mut Row<'_>| match (row.frame, frame) {
-            (Some(a), Some(b)) => (&a.file, a.line, &a.function) == (&b.file, b.line, &b.function),
-            (None, None) => true,
-            _ => false,
-        };
-        match rows.iter_mut().find(same) {
+        match rows.iter_mut().find(|row| stack::same_line(row.frame, frame)) {
             Some(row) => {
                 row.live_bytes = row.live_bytes.saturating_add(site.live_bytes);
                 row.live_count = row.live_count.saturating_add(site.live_count);
@@ -95,6 +83,8 @@ fn rows(sites: &[Site]) -> Vec<Row<'_>> {
             }),
         }
     }
+    // What was all freed holds nothing, whatever it once allocated.
+    rows.retain(|row| row.live_bytes > 0 || row.growth >= VISIBLE);
     rows.sort_by_key(|row| std::cmp::Reverse(row.live_bytes));
     rows
 }

@@ -1,5 +1,6 @@
 //! One accused line, with all that speaks against it.
 
+use super::paths::Paths;
 use super::{VALUES, label, number, stack};
 use crate::sink::page::{Line, Page, Paint, location, shorten};
 use crate::snapshot::{Site, TypeShare};
@@ -9,7 +10,7 @@ use crate::units::Bytes;
 const TYPES: usize = 4;
 
 /// Writes an accused site.
-pub(super) fn write(page: &mut Page, site: &Site) {
+pub(super) fn write(page: &mut Page, site: &Site, paths: Paths<'_>) {
     page.line(&heading(page.width(), site));
     let frame = stack::accused(&site.stack);
     if let Some(source) = frame.and_then(|frame| frame.source.as_deref()) {
@@ -49,7 +50,7 @@ pub(super) fn write(page: &mut Page, site: &Site) {
     if !site.reasons.is_empty() {
         page.wrapped(label("why"), Paint::Plain, &site.reasons.join("; "));
     }
-    stack::write(page, &site.stack);
+    stack::write(page, &site.stack, paths);
 }
 
 fn heading(width: usize, site: &Site) -> Line {

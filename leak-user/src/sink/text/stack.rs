@@ -1,5 +1,6 @@
 //! Stacks: the user's own frames stand out from those of libraries.
 
+use super::paths::{self, Paths, package};
 use super::{VALUES, label};
 use crate::sink::page::{Line, Page, Paint, location, shorten, width};
 use crate::snapshot::{Frame, FrameKind};
@@ -15,7 +16,7 @@ pub(super) fn accused(stack: &[Frame]) -> Option<&Frame> {
 }
 
 /// Writes a stack from its innermost frame outwards.
-pub(super) fn write(page: &mut Page, stack: &[Frame]) {
+pub(super) fn write(page: &mut Page, stack: &[Frame], paths: Paths<'_>) {
     let own = own_frames(stack);
     let longest = stack.iter().map(|frame| width(&frame.function)).max().unwrap_or(0);
     let names = longest.clamp(*NAMES.start(), *NAMES.end());
@@ -25,13 +26,13 @@ pub(super) fn write(page: &mut Page, stack: &[Frame]) {
         let run = own[at..].iter().take_while(|&&own| !own).count();
         // The innermost frame always shows, and of a run its innermost one.
         if run > RUN {
-            write_frame(page, start, &stack[at], false, names);
+            write_frame(page, start, &stack[at], false, names, paths);
             let hidden = &stack[at + 1..at + run];
             let text = format!("… {} frames of {}", hidden.len(), libraries(hidden));
             page.line(&blank().plain("  ").paint(Paint::Dim, &text));
             at += run;
         } else {
-            write_frame(page, start, &stack[at], own[at], names);
+            write_frame(page, start, &stack[at], own[at], names, paths);
             at += 1;
         }
         start = blank();
@@ -42,12 +43,19 @@ fn blank() -> Line {
     Line::from(" ".repeat(VALUES).as_str())
 }
 
-fn write_frame(page: &mut Page, start: Line, frame: &Frame, own: bool, names: usize) {
+fn write_frame(
+    page: &mut Page,
+    start: Line,
+    frame: &Frame,
+    own: bool,
+    names: usize,
+    paths: Paths<'_>,
+) {
     let (mark, paint) = if own { ("> ", Paint::Own) } else { ("  ", Paint::Dim) };
     let line = start.paint(paint, mark).paint(paint, &shorten(&frame.function, names));
     let line = line.column(VALUES + 2 + names + 2);
     let room = page.width().saturating_sub(line.width());
-    page.line(&line.paint(paint, &location(&frame.file, frame.line, room)));
+    page.line(&line.paint(paint, &location(paths.short(&frame.file), frame.line, room)));
 }
 
 /// Which frames are the user's. An application that is itself installed as a package has none
@@ -63,21 +71,28 @@ fn own_frames(stack: &[Frame]) -> Vec<bool> {
 
 /// Is it the interpreter, its standard library, or compiled code?
 fn is_standard(frame: &Frame) -> bool {
-    let file = frame.file.as_str();
-    let in_library = file
-        .match_indices("/python3")
-        .any(|(at, _)| file[..at].ends_with("/lib") || file[..at].ends_with("/lib64"));
-    frame.kind == FrameKind::Native
-        || file.starts_with('<')
-        || (in_library && package(file).is_none())
+    frame.kind == FrameKind::Native || paths::is_standard(&frame.file)
 }
 
-/// The package that an installed file belongs to.
-fn package(file: &str) -> Option<&str> {
-    let (_, within) =
-        file.rsplit_once("/site-packages/").or_else(|| file.rsplit_once("/dist-packages/"))?;
-    let first = within.split('/').next().unwrap_or(within);
-    Some(first.strip_suffix(".py").unwrap_or(first))
+/// Do two frames stand on the same line?
+pub(super) fn same_line(a: Option<&Frame>, b: Option<&Frame>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => (&a.file, a.line, &a.function) == (&b.file, b.line, &b.function),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+/// `file:line in function`, the function only where there is room for both.
+pub(super) fn place(frame: &Frame, room: usize, paths: Paths<'_>) -> String {
+    let file = paths.short(&frame.file);
+    let function = format!(" in {}", shorten(&frame.function, 28));
+    let base = file.rsplit('/').next().unwrap_or(file);
+    let left = room.saturating_sub(width(&function));
+    if width(base) + "…/:99999".chars().count() <= left {
+        return format!("{}{function}", location(file, frame.line, left));
+    }
+    location(file, frame.line, room)
 }
 
 /// `starlette, anyio and the standard library`.

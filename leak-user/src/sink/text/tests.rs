@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{Text, examples};
 use crate::sink::page::width;
 use crate::sink::{Sink as _, Terminal};
-use crate::snapshot::{Frame, FrameKind, Site, Snapshot, TypeShare};
+use crate::snapshot::{Frame, FrameKind, FreshMemory, Site, Snapshot, TypeShare, Verdict};
 
 /// Set it to write the golden files anew; read the difference before it is committed.
 const BLESS: &str = "LEAKTRACE_BLESS";
@@ -87,6 +87,33 @@ fn numbers_that_are_none_do_not_show_as_such() {
     assert!(!report.contains("NaN") && !report.contains("inf "), "{report}");
 }
 
+#[test]
+fn what_holds_nothing_is_not_listed() {
+    let mut snapshot = examples::no_leak();
+    let row = "json/decoder.py:353";
+    assert!(text(&snapshot, 100, false).contains(row));
+    for site in &mut snapshot.sites {
+        (site.live_bytes, site.growth_bytes_per_s) = (0, 0.0);
+    }
+    let report = text(&snapshot, 100, false);
+    assert!(!report.contains(row) && !report.contains("not accused"), "{report}");
+}
+
+#[test]
+fn fresh_memory_shows_where_memory_grows_or_nothing_could_be_shown() {
+    let shows = |snapshot: &Snapshot| text(snapshot, 100, false).contains("first touched");
+    let (leak, no_leak) = (examples::leak(), examples::no_leak());
+    assert!(shows(&leak) && !shows(&no_leak));
+    let mut snapshot = no_leak.clone();
+    snapshot.memory.growth_interval = (1.0, 2.0);
+    assert!(shows(&snapshot));
+    snapshot.memory.growth_interval = (-1.0, 2.0);
+    snapshot.verdict = Verdict::Inconclusive;
+    assert!(shows(&snapshot));
+    snapshot.fresh_memory.clear();
+    assert!(!shows(&snapshot));
+}
+
 fn any_frame() -> impl Strategy<Value = Frame> {
     let source = proptest::option::of(any::<String>());
     (any::<bool>(), any::<String>(), any::<String>(), any::<u32>(), source).prop_map(
@@ -141,7 +168,18 @@ proptest! {
         snapshot.leaks = leaks;
         snapshot.sites = sites;
         snapshot.target.cmdline = texts.clone();
+        snapshot.target.cwd = Some(word.clone());
         snapshot.target.exe = word.clone();
+        snapshot.fresh_memory = snapshot
+            .sites
+            .iter()
+            .map(|site| FreshMemory {
+                bytes_per_s: site.growth_bytes_per_s,
+                touched_bytes: site.live_bytes,
+                heap_growth_bytes: site.live_count,
+                stack: site.stack.clone(),
+            })
+            .collect();
         snapshot.target.python = word.clone();
         snapshot.target.allocator = word;
         snapshot.reasons = texts.clone();

@@ -1,0 +1,39 @@
+//! What the watch tier knows of fresh memory, written up.
+
+use super::{
+    Session,
+    report::{Wanted, Writer},
+};
+use crate::{probe::watch::FAULT_BYTES, snapshot::FreshMemory, units::Bytes};
+
+/// Stacks that are reported.
+const MOST: usize = 10;
+
+impl Session {
+    /// Where pages were first touched and the heap's break grew, most first.
+    pub(super) fn fresh_memory(
+        &self,
+        duration_s: f64,
+        wanted: &Wanted<'_>,
+        writer: &mut Writer,
+    ) -> Vec<FreshMemory> {
+        let faults = self.tables.faults();
+        let touched = faults.map(|(stack, n)| (stack, Bytes(n.saturating_mul(FAULT_BYTES))));
+        let sites = self.ledger.fresh.sites(&self.stacks, touched);
+        sites
+            .iter()
+            .filter(|site| site.frames.first().is_none_or(|leaf| (wanted.file)(&leaf.file)))
+            .take(MOST)
+            .map(|site| FreshMemory {
+                bytes_per_s: if duration_s > 0.0 {
+                    site.touched.0 as f64 / duration_s
+                } else {
+                    0.0
+                },
+                touched_bytes: site.touched.0,
+                heap_growth_bytes: site.heap_growth.0,
+                stack: writer.python(&site.frames),
+            })
+            .collect()
+    }
+}
