@@ -77,9 +77,11 @@ pub fn plan(target: &Target, return_probes: bool) -> Result<Plan, ProbeError> {
             plan.pymalloc.extend(pymalloc(&allocators.memory));
         }
         let body = body(&object.realloc)?;
-        let calls = |f: &Function| prologue::calls(&body, object.realloc.addr.0, f.addr.0);
-        plan.realloc_inlines_malloc = !calls(&object.malloc);
-        plan.realloc_inlines_free = !calls(&object.free);
+        let start = object.realloc.addr.0;
+        // A jump to malloc is what it does with a NULL block; moving one, it goes on after malloc, but
+        // may end with free.
+        plan.realloc_inlines_malloc = !prologue::calls(&body, start, object.malloc.addr.0, false);
+        plan.realloc_inlines_free = !prologue::calls(&body, start, object.free.addr.0, true);
     }
     match &target.libc {
         Some(libc) if return_probes => {

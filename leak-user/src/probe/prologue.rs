@@ -76,10 +76,11 @@ fn emulated(instruction: &Instruction, code: &[u8]) -> bool {
     }
 }
 
-/// Does the function's own code call or jump to `callee`? Follows its branches, at most
-/// `MAX_BODY` instructions; `code` holds bytes from its start on, addresses count from `address`.
+/// Does the function's own code call `callee`? With `tails`, a jump there counts as well. Follows its
+/// branches, at most `MAX_BODY` instructions; `code` holds bytes from its start on, addresses count from
+/// `address`.
 #[must_use]
-pub fn calls(code: &[u8], address: u64, callee: u64) -> bool {
+pub fn calls(code: &[u8], address: u64, callee: u64, tails: bool) -> bool {
     const MAX_BODY: usize = 4096;
     let end = address.saturating_add(code.len() as u64);
     let mut seen = std::collections::HashSet::new();
@@ -94,10 +95,9 @@ pub fn calls(code: &[u8], address: u64, callee: u64) -> bool {
             }
             let target = instruction.near_branch_target();
             match instruction.flow_control() {
-                FlowControl::Call
-                | FlowControl::ConditionalBranch
-                | FlowControl::UnconditionalBranch
-                    if target == callee =>
+                FlowControl::Call if target == callee => return true,
+                FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
+                    if tails && target == callee =>
                 {
                     return true;
                 }
@@ -156,15 +156,16 @@ mod tests {
     fn finds_calls_behind_branches() {
         // 0: je +5 -> 7; 2: call 0x100; 7: ret
         let code = [0x74, 5, 0xe8, 0xf9, 0, 0, 0, 0xc3];
-        assert!(calls(&code, 0, 0x100));
-        assert!(!calls(&code, 0, 0x104));
+        assert!(calls(&code, 0, 0x100, false));
+        assert!(!calls(&code, 0, 0x104, true));
         // 0: jmp 0x100: a tail call
-        assert!(calls(&[0xe9, 0xfb, 0, 0, 0], 0, 0x100));
+        assert!(calls(&[0xe9, 0xfb, 0, 0, 0], 0, 0x100, true));
+        assert!(!calls(&[0xe9, 0xfb, 0, 0, 0], 0, 0x100, false));
         // At the end of all addresses there is nothing to follow.
-        assert!(!calls(&[0x90, 0xc3], u64::MAX, 0x100));
+        assert!(!calls(&[0x90, 0xc3], u64::MAX, 0x100, true));
         // 0: ret; 1: call: not reached
         let code = [0xc3, 0xe8, 0xfa, 0, 0, 0];
-        assert!(!calls(&code, 0, 0x100));
+        assert!(!calls(&code, 0, 0x100, true));
     }
 
     proptest::proptest! {
@@ -172,7 +173,7 @@ mod tests {
         fn garbage_is_survived(code: Vec<u8>) {
             let point = choose(&code);
             proptest::prop_assert!(point.offset == 0 || point.offset < code.len() as u64);
-            let _ = calls(&code, 0x1000, 0x1003);
+            let _ = calls(&code, 0x1000, 0x1003, true);
         }
     }
 }
