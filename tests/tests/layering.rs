@@ -91,7 +91,7 @@ fn the_product_speaks_of_itself_alone() {
     let mut found = Vec::new();
     for file in &files {
         let text = fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        for foreign in ["/root/", "/work/"] {
+        for foreign in ["/root/", "/home/"] {
             // Not `/proc/PID/root/`.
             let begins = |(at, _): (usize, _)| {
                 !text[..at].ends_with(|before: char| before.is_alphanumeric() || before == '}')

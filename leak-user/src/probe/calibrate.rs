@@ -144,8 +144,8 @@ impl Drop for Dummy {
 /// What the loop reads.
 static WORD: AtomicU64 = AtomicU64::new(0);
 
-/// The throw-away process itself: says where `free` and [`WORD`] are, then times [`CALLS`] calls for every line of
-/// its input.
+/// The throw-away process itself: says where `free` and the word that it reads are, then times its
+/// calls for every line of its input.
 ///
 /// # Errors
 /// An I/O error on standard input or output.

@@ -43,7 +43,7 @@ impl Ring {
         let _ = poll(&mut fds, PollTimeout::from(millis));
     }
 
-    /// Takes what is there, at most [`BATCH`] events.
+    /// Takes what is there, at most some thousands of events.
     pub fn drain(&mut self, events: &mut Vec<Event>) {
         for _ in 0..BATCH {
             let Some(record) = self.ring.next() else { return };
