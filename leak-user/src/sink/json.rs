@@ -27,7 +27,7 @@ pub(crate) fn to_line(report: &impl Serialize) -> Result<Vec<u8>, SinkError> {
     Ok(line)
 }
 
-/// Compact JSON in which what [`is_unsafe`] on a terminal is written as `\uXXXX`: the same value to
+/// Compact JSON in which what [`is_unsafe`] on a terminal is written as a `\u` escape: the same value to
 /// every parser, and harmless to who looks at it.
 struct Visible;
 
