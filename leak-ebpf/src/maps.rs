@@ -39,9 +39,12 @@ static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS as u32,
 #[map]
 pub static TO_NEXT_SAMPLE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// Rare records. 4 MiB hold 4,000 of the longest stacks; the reader empties it many times a second.
+/// 4,000 of the longest stacks; the reader empties the ring many times a second.
+pub const RING_BYTES: u32 = 4 << 20;
+
+/// Rare records.
 #[map]
-pub static RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+pub static RING: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 
 /// Sites: a service of 10,000 distinct stacks with a few size classes each fits.
 #[map]

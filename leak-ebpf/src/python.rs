@@ -96,7 +96,7 @@ fn send(stack: u64, frame: u64) {
         (*record).stack = stack;
         (*record).len = walk.depth;
     }
-    entry.submit(0);
+    entry.submit(emit::unhurried());
     if STACKS.insert(stack, 1, u64::from(BPF_ANY)).is_err() {
         maps::count(Counter::MapFull);
     }

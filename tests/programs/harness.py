@@ -13,7 +13,6 @@ def arguments(description, rate=0.0):
     parser.add_argument("--clean", action="store_true", help="keep nothing")
     parser.add_argument("--rate", type=float, default=rate, help="requests a second; 0: back to back")
     parser.add_argument("--seconds", type=float, default=600.0, help="end after this long")
-    parser.add_argument("--spin", action="store_true", help="wait awake: a core that sleeps wakes slowly")
     parser.add_argument("--times", help="file for the requests' begin and length, two int64 ns each")
     return parser.parse_args()
 
@@ -49,15 +48,6 @@ def sleep_until(due, clock):
         time.sleep(wait / 1e9)
 
 
-BALLAST = bytes(1 << 16)
-
-
-def spin_until(due, clock):
-    """Waits without sleep, and with next to no allocations."""
-    while clock() < due:
-        BALLAST.count(1)
-
-
 def serve(handle, options):
     """Calls `handle(number)` at the asked pace until the time is over.
 
@@ -71,7 +61,6 @@ def serve(handle, options):
     print("ready", flush=True)
 
     period = int(1e9 / options.rate) if options.rate > 0 else 0
-    wait_until = spin_until if options.spin else sleep_until
     number = WARM_UP
     due = clock()
     end = due + int(options.seconds * 1e9)
@@ -83,7 +72,7 @@ def serve(handle, options):
         number += 1
         if period:
             due += period
-            wait_until(due, clock)
+            sleep_until(due, clock)
         else:
             due = begun
     times.flush()

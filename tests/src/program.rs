@@ -60,26 +60,13 @@ impl Program {
     /// # Errors
     /// If it or its load doesn't come up.
     pub fn start(&self, python: &Interpreter, args: &[&str]) -> Result<Running> {
-        self.start_under(python, args, &[])
-    }
-
-    /// The same, with arguments for `load.py` where it is needed.
-    ///
-    /// # Errors
-    /// If it or its load doesn't come up.
-    pub fn start_under(
-        &self,
-        python: &Interpreter,
-        args: &[&str],
-        load: &[&str],
-    ) -> Result<Running> {
         let target = Target::start(python, &self.path, args)?;
         let port = target.ready().to_owned();
         let load = if port.is_empty() {
             None
         } else {
             let mut command = Command::new(&python.path);
-            Some(Target::spawn(command.arg(directory().join("load.py")).arg(port).args(load))?)
+            Some(Target::spawn(command.arg(directory().join("load.py")).arg(port))?)
         };
         Ok(Running { target, _load: load })
     }

@@ -64,12 +64,14 @@ impl From<ProbeError> for CliError {
         match error {
             ProbeError::Load(_)
             | ProbeError::Program { .. }
+            | ProbeError::Refused { .. }
             | ProbeError::NoTracefs(_)
             | ProbeError::TracepointFormat(_) => {
                 Self::new(ExitStatus::Unavailable, error).hint(KERNEL_HINT)
             }
             ProbeError::Map { .. }
             | ProbeError::Missing(_)
+            | ProbeError::Object(_)
             | ProbeError::Keeper(_)
             | ProbeError::NoBurst
             | ProbeError::File { .. } => Self::new(ExitStatus::Failure, error),

@@ -5,19 +5,19 @@
 //! each detach, but does the detach's visible part (removing the breakpoint) first: so probes are
 //! attached side by side, and each is let go by a process of its own ([`super::keeper`]).
 
-use std::{collections::HashMap, num::NonZeroU32, rc::Rc, thread, time::Duration};
+use std::{
+    collections::HashMap, num::NonZeroU32, os::fd::AsRawFd as _, rc::Rc, thread, time::Duration,
+};
 
-use aya::{
-    Ebpf,
-    programs::{
-        Program, UProbe,
-        uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope},
-    },
+use aya::programs::{
+    Program, UProbe,
+    uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope},
 };
 
 use super::{
     error::ProbeError,
     keeper::{self, Keeper},
+    object::Object,
     plan::Probe,
 };
 use crate::units::Pid;
@@ -39,11 +39,18 @@ pub struct Detaching {
 /// # Errors
 /// [`ProbeError::Program`] of the first that failed; those attached before are detached.
 pub fn attach(
-    ebpf: &mut Ebpf,
+    object: &mut Object,
     keeper: &Rc<Keeper>,
     pid: Pid,
     probes: &[Probe],
 ) -> Result<Attached, ProbeError> {
+    if let Some(multi) = &object.multi {
+        let links = multi.attach(pid, probes)?;
+        let fds: Vec<_> = links.iter().map(|link| link.as_raw_fd()).collect();
+        keeper.hold(&fds).map_err(ProbeError::Keeper)?;
+        return Ok(Attached { keeper: Rc::clone(keeper) });
+    }
+    let ebpf = &mut object.ebpf;
     let before = keeper::open_links().map_err(ProbeError::Keeper)?;
     let mut by_program: HashMap<&str, Vec<&Probe>> = HashMap::new();
     for probe in probes {

@@ -2,10 +2,7 @@
 
 use std::{rc::Rc, time::Instant};
 
-use aya::{
-    Ebpf,
-    maps::{Array, MapData},
-};
+use aya::maps::{Array, MapData};
 use leak_common::{config::Gate, counters::Counter};
 use nix::time::{ClockId, clock_gettime};
 
@@ -15,6 +12,7 @@ use super::{
     classes::{self, Breakpoints},
     error::ProbeError,
     keeper::Keeper,
+    object::Object,
     plan::Probe,
     ring::Ring,
     tables::{Counts, Tables, take},
@@ -118,8 +116,8 @@ impl Bursts {
     ///
     /// # Errors
     /// [`ProbeError`] where the object has none.
-    pub fn new(ebpf: &mut Ebpf, keeper: Rc<Keeper>) -> Result<Self, ProbeError> {
-        let gate = take(ebpf, "GATE")?;
+    pub fn new(object: &mut Object, keeper: Rc<Keeper>) -> Result<Self, ProbeError> {
+        let gate = take(object, "GATE")?;
         Ok(Self {
             gate,
             generation: 0,
@@ -173,7 +171,7 @@ impl Bursts {
     /// # Errors
     /// [`ProbeError`] where a probe can't be attached (the target has ended, say) or a map fails.
     pub fn run(&mut self, at: &mut Attachment<'_>, terms: Terms) -> Result<Outcome, ProbeError> {
-        self.open(at.ebpf, at.pid, at.points, terms)?;
+        self.open(at.object, at.pid, at.points, terms)?;
         let deadline = now().0.saturating_add(terms.longest.0);
         let first = at.events.len();
         let closed = Event::GateClosed { burst: self.last };
@@ -190,7 +188,7 @@ impl Bursts {
     /// As [`Bursts::run`].
     pub fn open(
         &mut self,
-        ebpf: &mut Ebpf,
+        object: &mut Object,
         pid: Pid,
         points: Points<'_>,
         terms: Terms,
@@ -199,9 +197,9 @@ impl Bursts {
         let start = Instant::now();
         let attached = match points {
             Points::Functions(probes) => {
-                Held::Functions(attach::attach(ebpf, &self.keeper, pid, probes)?)
+                Held::Functions(attach::attach(object, &self.keeper, pid, probes)?)
             }
-            Points::Words(words, threads) => Held::Words(classes::set(ebpf, words, threads)?),
+            Points::Words(words, threads) => Held::Words(classes::set(object, words, threads)?),
         };
         let attach_time = elapsed(start);
         let opened = now();
@@ -272,7 +270,7 @@ impl Bursts {
 /// What a burst works on.
 pub struct Attachment<'a> {
     /// The object.
-    pub ebpf: &'a mut Ebpf,
+    pub object: &'a mut Object,
     /// Its maps.
     pub tables: &'a Tables,
     /// Its ring.

@@ -12,11 +12,10 @@ use std::{
     time::Instant,
 };
 
-use aya::Ebpf;
-
 use super::{
     attach, classes,
     keeper::Keeper,
+    object::Object,
     plan::{self, Probe},
 };
 use crate::{
@@ -53,14 +52,14 @@ impl Calibration {
     ///
     /// # Errors
     /// In words, where the process could not be started or probed.
-    pub fn measure(ebpf: &mut Ebpf, keeper: &Rc<Keeper>) -> Result<Self, String> {
+    pub fn measure(object: &mut Object, keeper: &Rc<Keeper>) -> Result<Self, String> {
         let mut dummy = Dummy::start().map_err(|e| format!("the throw-away process: {e}"))?;
         let free = dummy.free_function().ok_or("the throw-away process has no `free`")?;
         let entry = plan::probe("free_enter", &free);
         let exit = Probe { program: "malloc_exit", ..entry.clone() };
         let mut fastest = |probes: &[Probe]| -> Result<f64, String> {
             let attached =
-                attach::attach(ebpf, keeper, dummy.pid(), probes).map_err(|e| e.to_string())?;
+                attach::attach(object, keeper, dummy.pid(), probes).map_err(|e| e.to_string())?;
             let times: io::Result<Vec<f64>> = (0..ROUNDS).map(|_| dummy.time()).collect();
             attached.detach().wait();
             let times = times.map_err(|e| format!("the throw-away process: {e}"))?;
@@ -70,7 +69,7 @@ impl Calibration {
         let entered = fastest(std::slice::from_ref(&entry))?;
         let returned = fastest(&[entry, exit])?;
         let word = dummy.word;
-        let watched = classes::set(ebpf, &[word], &[Tid(dummy.pid().0)]).ok().and_then(|set| {
+        let watched = classes::set(object, &[word], &[Tid(dummy.pid().0)]).ok().and_then(|set| {
             let times: io::Result<Vec<f64>> = (0..ROUNDS).map(|_| dummy.time()).collect();
             drop(set);
             times.ok().map(|times| times.into_iter().fold(f64::INFINITY, f64::min))

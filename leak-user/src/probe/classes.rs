@@ -7,18 +7,15 @@
 //! 4 µs a hit, patches nothing, and is set and dropped in well under a millisecond. x86-64 has four:
 //! the classes that grow are watched, in turn.
 
-use aya::{
-    Ebpf,
-    programs::{
-        PerfEvent, Program,
-        perf_event::{
-            BreakpointConfig, PerfBreakpointLength, PerfBreakpointType, PerfEventConfig,
-            PerfEventLink, PerfEventScope, SamplePolicy,
-        },
+use aya::programs::{
+    PerfEvent, Program,
+    perf_event::{
+        BreakpointConfig, PerfBreakpointLength, PerfBreakpointType, PerfEventConfig, PerfEventLink,
+        PerfEventScope, SamplePolicy,
     },
 };
 
-use super::error::ProbeError;
+use super::{error::ProbeError, object::Object};
 use crate::units::{Addr, Tid};
 
 /// Debug registers of a thread.
@@ -42,11 +39,16 @@ pub struct Breakpoints {
 /// # Errors
 /// [`ProbeError::Program`] where no thread could be watched (no debug registers free: a debugger uses
 /// them, or the machine has none).
-pub fn set(ebpf: &mut Ebpf, words: &[Addr], threads: &[Tid]) -> Result<Breakpoints, ProbeError> {
+pub fn set(
+    object: &mut Object,
+    words: &[Addr],
+    threads: &[Tid],
+) -> Result<Breakpoints, ProbeError> {
     const NAME: &str = "class_access";
     let refused =
         |source| ProbeError::Program { program: NAME.to_owned(), source: Box::new(source) };
-    let program: &mut PerfEvent = ebpf
+    let program: &mut PerfEvent = object
+        .ebpf
         .program_mut(NAME)
         .and_then(|program: &mut Program| program.try_into().ok())
         .ok_or_else(|| ProbeError::Missing(NAME.to_owned()))?;

@@ -15,6 +15,18 @@ pub enum ProbeError {
         #[source]
         source: Box<aya::programs::ProgramError>,
     },
+    /// The object is damaged.
+    #[error("the eBPF object can't be understood; build leaktrace again")]
+    Object(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The kernel refused a program, or to attach it.
+    #[error("the kernel refused the eBPF program `{program}`")]
+    Refused {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A map could not be read or written.
     #[error("the eBPF map `{map}` can't be used")]
     Map {

@@ -1,9 +1,10 @@
 //! What the programs say in words, passed on to the log of leaktrace.
 
-use aya::Ebpf;
 use aya_log::EbpfLogger;
 use log::{Level, Log, Metadata, Record};
 use tracing::enabled;
+
+use super::object::Object;
 
 /// Target of these lines in the log.
 const TARGET: &str = "leaktrace::ebpf";
@@ -30,11 +31,11 @@ pub struct ProgramLog(EbpfLogger<ToTracing>);
 impl ProgramLog {
     /// Takes the lines' ring out of the object; None where nobody wants to hear.
     #[must_use]
-    pub fn new(ebpf: &mut Ebpf) -> Option<Self> {
+    pub fn new(object: &mut Object) -> Option<Self> {
         if level() == 0 {
             return None;
         }
-        EbpfLogger::init_with_logger(ebpf, ToTracing)
+        EbpfLogger::init_with_logger(&mut object.ebpf, ToTracing)
             .inspect_err(|error| tracing::warn!("the programs' log can't be read: {error}"))
             .ok()
             .map(Self)

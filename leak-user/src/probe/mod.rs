@@ -4,6 +4,7 @@
 //! another user's process: CAP_SYS_PTRACE too).
 
 pub mod attach;
+mod bpf;
 pub mod budget;
 pub mod burst;
 pub mod calibrate;
@@ -11,6 +12,7 @@ pub mod classes;
 pub mod error;
 pub mod keeper;
 pub mod log;
+mod multi;
 pub mod object;
 pub mod plan;
 pub mod prologue;

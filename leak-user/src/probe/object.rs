@@ -1,10 +1,17 @@
 //! Loads the eBPF object with the target's configuration.
 
-pub use aya::Ebpf as Object;
-use aya::{EbpfLoader, programs::Program};
+use aya::{Ebpf, EbpfLoader, programs::Program};
 use leak_common::config::Config;
 
-use super::{error::ProbeError, log};
+use super::{error::ProbeError, log, multi::Multi};
+
+/// The programs and maps, loaded.
+pub struct Object {
+    pub(super) ebpf: Ebpf,
+    /// The uprobe programs, where the kernel can attach them to many points at once; else they are among
+    /// those of `ebpf`.
+    pub(super) multi: Option<Multi>,
+}
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/leak-ebpf"));
 
@@ -37,9 +44,11 @@ pub fn load(config: &Config, capacity: Capacity) -> Result<Object, ProbeError> {
         .map_max_entries("SITES", capacity.sites)
         .load(OBJECT)
         .map_err(|e| ProbeError::Load(Box::new(e)))?;
+    let multi = Multi::load(OBJECT, &ebpf)?;
+    tracing::debug!(at_once = multi.is_some(), "uprobes");
     for (name, program) in ebpf.programs_mut() {
         let loaded = match program {
-            Program::UProbe(p) => p.load(),
+            Program::UProbe(p) if multi.is_none() => p.load(),
             Program::TracePoint(p) => p.load(),
             Program::PerfEvent(p) => p.load(),
             _ => continue,
@@ -47,5 +56,5 @@ pub fn load(config: &Config, capacity: Capacity) -> Result<Object, ProbeError> {
         loaded
             .map_err(|e| ProbeError::Program { program: name.to_owned(), source: Box::new(e) })?;
     }
-    Ok(ebpf)
+    Ok(Object { ebpf, multi })
 }

@@ -2,13 +2,10 @@
 
 use std::os::fd::AsFd as _;
 
-use aya::{
-    Ebpf,
-    maps::{MapData, RingBuf},
-};
+use aya::maps::{MapData, RingBuf};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{error::ProbeError, tables::take};
+use super::{error::ProbeError, object::Object, tables::take};
 use crate::{
     collect::decode::{Event, decode},
     units::Nanos,
@@ -29,8 +26,8 @@ impl Ring {
     ///
     /// # Errors
     /// [`ProbeError`] where the object has none.
-    pub fn new(ebpf: &mut Ebpf) -> Result<Self, ProbeError> {
-        let ring = take(ebpf, "RING")?;
+    pub fn new(object: &mut Object) -> Result<Self, ProbeError> {
+        let ring = take(object, "RING")?;
         Ok(Self { ring, bad_records: 0 })
     }
 

@@ -1,23 +1,20 @@
 //! Reads and prunes the maps that the programs fill.
 
-use aya::{
-    Ebpf,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
-};
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 use leak_common::{
     counters::{COUNTERS, Counter},
     keys::{LiveBlock, SiteCounts, SiteKey},
 };
 
-use super::error::ProbeError;
+use super::{error::ProbeError, object::Object};
 use crate::units::Addr;
 
 /// Takes a map out of the object.
 pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
-    ebpf: &mut Ebpf,
+    object: &mut Object,
     name: &'static str,
 ) -> Result<T, ProbeError> {
-    let map = ebpf.take_map(name).ok_or_else(|| ProbeError::Missing(name.to_owned()))?;
+    let map = object.ebpf.take_map(name).ok_or_else(|| ProbeError::Missing(name.to_owned()))?;
     T::try_from(map).map_err(|source| ProbeError::Map { map: name, source })
 }
 
@@ -52,12 +49,12 @@ impl Tables {
     ///
     /// # Errors
     /// [`ProbeError`] where the object lacks one.
-    pub fn new(ebpf: &mut Ebpf) -> Result<Self, ProbeError> {
+    pub fn new(object: &mut Object) -> Result<Self, ProbeError> {
         Ok(Self {
-            counts: take(ebpf, "COUNTS")?,
-            sites: take(ebpf, "SITES")?,
-            live: take(ebpf, "LIVE")?,
-            faults: take(ebpf, "FAULTS")?,
+            counts: take(object, "COUNTS")?,
+            sites: take(object, "SITES")?,
+            live: take(object, "LIVE")?,
+            faults: take(object, "FAULTS")?,
         })
     }
 

@@ -1,14 +1,11 @@
 //! The watch tier: what is attached from the first moment to the last.
 
-use aya::{
-    Ebpf,
-    programs::{
-        PerfEvent, Program, TracePoint,
-        perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
-    },
+use aya::programs::{
+    PerfEvent, Program, TracePoint,
+    perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
 };
 
-use super::error::ProbeError;
+use super::{error::ProbeError, object::Object};
 use crate::units::{Pid, Tid};
 
 /// Program, category, tracepoint.
@@ -38,12 +35,12 @@ pub const FAULT_BYTES: u64 = FAULT_PERIOD * 4096;
 ///
 /// # Errors
 /// [`ProbeError::Program`] of the first that failed.
-pub fn attach(ebpf: &mut Ebpf, pid: Pid, threads: &[Tid]) -> Result<(), ProbeError> {
+pub fn attach(object: &mut Object, pid: Pid, threads: &[Tid]) -> Result<(), ProbeError> {
     for (name, category, tracepoint) in TRACEPOINTS {
-        let program: &mut TracePoint = program(ebpf, name)?;
+        let program: &mut TracePoint = program(object, name)?;
         program.attach(category, tracepoint).map_err(refused(name))?;
     }
-    let faults: &mut PerfEvent = program(ebpf, "page_fault")?;
+    let faults: &mut PerfEvent = program(object, "page_fault")?;
     for thread in threads {
         let attached = faults.attach(
             PerfEventConfig::Software(SoftwareEvent::PageFaults),
@@ -59,11 +56,13 @@ pub fn attach(ebpf: &mut Ebpf, pid: Pid, threads: &[Tid]) -> Result<(), ProbeErr
     Ok(())
 }
 
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, ProbeError>
+fn program<'a, P>(object: &'a mut Object, name: &'static str) -> Result<&'a mut P, ProbeError>
 where
     &'a mut P: TryFrom<&'a mut Program>,
 {
-    ebpf.program_mut(name)
+    object
+        .ebpf
+        .program_mut(name)
         .and_then(|program| program.try_into().ok())
         .ok_or_else(|| ProbeError::Missing(name.to_owned()))
 }

@@ -45,7 +45,7 @@ impl Session {
         let mut events = Vec::new();
         let terms = self.budget.trial();
         let mut at = Attachment {
-            ebpf: &mut self.ebpf,
+            object: &mut self.object,
             tables: &self.tables,
             ring: &mut self.ring,
             pid: self.target.pid,
@@ -67,7 +67,7 @@ impl Session {
     pub(super) fn open_exact(&mut self) -> Result<(), SessionError> {
         let probes = self.all_probes();
         let terms = self.budget.unlimited();
-        self.bursts.open(&mut self.ebpf, self.target.pid, Points::Functions(&probes), terms)?;
+        self.bursts.open(&mut self.object, self.target.pid, Points::Functions(&probes), terms)?;
         self.burst_count = 1;
         Ok(())
     }

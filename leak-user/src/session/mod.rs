@@ -112,7 +112,7 @@ pub struct Session {
     target: Target,
     options: Options,
     plan: Plan,
-    ebpf: Object,
+    object: Object,
     tables: Tables,
     ring: Ring,
     log: Option<ProgramLog>,
@@ -204,7 +204,7 @@ impl Session {
         };
         let threads = if words.is_empty() { Vec::new() } else { open::threads(self.target.pid) };
         let mut at = Attachment {
-            ebpf: &mut self.ebpf,
+            object: &mut self.object,
             tables: &self.tables,
             ring: &mut self.ring,
             pid: self.target.pid,

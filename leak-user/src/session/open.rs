@@ -42,13 +42,13 @@ impl Session {
         let plan = plan::plan(&target, return_probes_are_safe(target.pid))?;
         let config = config(&target, &plan)?;
         let capacity = if options.exact { Capacity::EXACT } else { Capacity::BURSTS };
-        let mut ebpf = object::load(&config, capacity)?;
+        let mut object = object::load(&config, capacity)?;
         let keeper = Rc::new(Keeper::start().map_err(ProbeError::Keeper)?);
-        let tables = Tables::new(&mut ebpf)?;
-        let ring = Ring::new(&mut ebpf)?;
-        let mut bursts = Bursts::new(&mut ebpf, Rc::clone(&keeper))?;
-        let measured = Calibration::measure(&mut ebpf, &keeper);
-        let log = ProgramLog::new(&mut ebpf);
+        let tables = Tables::new(&mut object)?;
+        let ring = Ring::new(&mut object)?;
+        let mut bursts = Bursts::new(&mut object, Rc::clone(&keeper))?;
+        let measured = Calibration::measure(&mut object, &keeper);
+        let log = ProgramLog::new(&mut object);
         if let Err(reason) = &measured {
             tracing::warn!(
                 "the cost of a probe hit could not be measured ({reason}); assuming 1 µs"
@@ -57,7 +57,7 @@ impl Session {
         let costs = measured.unwrap_or(Calibration::USUAL);
         tracing::debug!(?costs, "calibrated");
         bursts.forget_counts(&tables)?;
-        watch::attach(&mut ebpf, target.pid, &threads(target.pid))?;
+        watch::attach(&mut object, target.pid, &threads(target.pid))?;
 
         let python = &target.python;
         let identifier = Identifier::new(python.layout, python.type_type);
@@ -72,7 +72,7 @@ impl Session {
             target,
             options,
             plan,
-            ebpf,
+            object,
             tables,
             ring,
             log,

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what leaktrace costs its target, and how often it is right.
 
+mod awake;
 mod machine;
 mod overhead;
 mod page;

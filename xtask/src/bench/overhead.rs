@@ -1,6 +1,7 @@
 //! What leaktrace costs: the request times of a service while it is traced and while it isn't, in turns
 //! within one run of it.
 
+use super::awake::Awake;
 use super::page::Page;
 use super::{machine, statistics};
 use anyhow::{Context as _, Result, bail};
@@ -40,9 +41,9 @@ Written by `cargo xtask bench overhead`. A service runs once; leaktrace is attac
 seconds, ended, and attached again. A ratio compares the requests of one traced period, from the start of
 leaktrace's process to its end, with those of the untraced periods just before and after. The table shows
 the median of the ratios of the median request time, an interval that holds it with 95 % probability, and
-the median of the ratios of the 99th percentile. The service is kept busy throughout, since a processor that
-falls asleep between requests makes the first microseconds of the next one slow, and leaktrace's own work
-would keep it awake.
+the median of the ratios of the 99th percentile. Each service runs at its own pace; a thread of the idle
+class keeps every core awake, since one that falls asleep between requests makes the first microseconds of
+the next one slow, and leaktrace's own work would wake it.
 ";
 
 const COLUMNS: [&str; 9] = [
@@ -65,6 +66,7 @@ type Period = (i64, i64);
 /// # Errors
 /// What couldn't be started, traced or written.
 pub fn run(options: &Options) -> Result<()> {
+    let _awake = Awake::start()?;
     let mut page = Page::open("overhead.md", INTRO, &COLUMNS, 3)?;
     page.print_head();
     for name in super::programs(&options.programs) {
@@ -80,7 +82,7 @@ pub fn run(options: &Options) -> Result<()> {
 fn measure(program: &Program, python: &Interpreter, options: &Options) -> Result<Vec<String>> {
     let times = std::env::temp_dir().join(format!("leaktrace-times-{}", std::process::id()));
     let path = times.to_str().context("the temporary directory isn't UTF-8")?;
-    let running = program.start_under(python, &["--spin", "--times", path], &["--rate", "0"])?;
+    let running = program.start(python, &["--times", path])?;
     let pid = running.target.pid().to_string();
     let duration = format!("{}s", options.seconds);
 

@@ -1,0 +1,109 @@
+//! The `bpf` system call, where aya has no way to say what is meant: programs that attach to many
+//! points by one link ([`super::multi`]).
+
+use std::{
+    ffi::CStr,
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    path::Path,
+};
+
+use aya_obj::{
+    Function, Program,
+    generated::{
+        BPF_F_UPROBE_MULTI_RETURN, bpf_attach_type::BPF_TRACE_UPROBE_MULTI, bpf_attr, bpf_cmd,
+        bpf_prog_type::BPF_PROG_TYPE_KPROBE,
+    },
+};
+use nix::NixPath as _;
+
+/// Any other process id is one of a process that may exist.
+pub const NO_PID: u32 = u32::MAX;
+
+/// Runs a command that returns a descriptor.
+fn call(command: bpf_cmd, attr: &bpf_attr) -> io::Result<OwnedFd> {
+    // SAFETY: the kernel reads as much of the attributes as it is told; every pointer in them lives
+    // until the call returns, as the callers below see to.
+    let fd =
+        unsafe { libc::syscall(libc::SYS_bpf, command as u32, attr, std::mem::size_of_val(attr)) };
+    match i32::try_from(fd) {
+        // SAFETY: the kernel has just made it for this process.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn blank() -> bpf_attr {
+    // SAFETY: integers only; the kernel asks for zeros in what isn't used.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Loads type information. Linux 4.18.
+///
+/// # Errors
+/// The kernel's.
+pub fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
+    let mut attr = blank();
+    attr.__bindgen_anon_7.btf = btf.as_ptr().addr() as u64;
+    attr.__bindgen_anon_7.btf_size = btf.len() as u32;
+    call(bpf_cmd::BPF_BTF_LOAD, &attr)
+}
+
+/// Loads a relocated uprobe program for [`link_uprobes`]. Linux 6.6; `CAP_BPF` and `CAP_PERFMON`.
+///
+/// # Errors
+/// The kernel's.
+pub fn load_uprobe(
+    program: &Program,
+    function: &Function,
+    btf: BorrowedFd<'_>,
+) -> io::Result<OwnedFd> {
+    let (functions, lines) =
+        (function.func_info.func_info_bytes(), function.line_info.line_info_bytes());
+    let mut attr = blank();
+    // SAFETY: of the union's members, this is the command's; all are integers.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    load.prog_type = BPF_PROG_TYPE_KPROBE as u32;
+    load.expected_attach_type = BPF_TRACE_UPROBE_MULTI as u32;
+    load.insns = function.instructions.as_ptr().addr() as u64;
+    load.insn_cnt = function.instructions.len() as u32;
+    load.license = program.license.as_ptr().addr() as u64;
+    load.prog_btf_fd = btf.as_raw_fd() as u32;
+    load.func_info = functions.as_ptr().addr() as u64;
+    load.func_info_cnt = function.func_info.len() as u32;
+    load.func_info_rec_size = function.func_info_rec_size as u32;
+    load.line_info = lines.as_ptr().addr() as u64;
+    load.line_info_cnt = function.line_info.len() as u32;
+    load.line_info_rec_size = function.line_info_rec_size as u32;
+    for (to, from) in load.prog_name.iter_mut().take(15).zip(function.name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    call(bpf_cmd::BPF_PROG_LOAD, &attr)
+}
+
+/// Attaches a program to instructions of a file, at entry or at the function's return, for one process:
+/// all at once, and gone at once with the link. Linux 6.6.
+///
+/// # Errors
+/// The kernel's.
+pub fn link_uprobes(
+    program: BorrowedFd<'_>,
+    path: &Path,
+    offsets: &[u64],
+    at_return: bool,
+    pid: u32,
+) -> io::Result<OwnedFd> {
+    path.with_nix_path(|path: &CStr| {
+        let mut attr = blank();
+        attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+        attr.link_create.attach_type = BPF_TRACE_UPROBE_MULTI as u32;
+        // SAFETY: of the union's members, `attach_type` says which one is meant.
+        let multi = unsafe { &mut attr.link_create.__bindgen_anon_3.uprobe_multi };
+        multi.path = path.as_ptr().addr() as u64;
+        multi.offsets = offsets.as_ptr().addr() as u64;
+        multi.cnt = offsets.len() as u32;
+        multi.flags = if at_return { BPF_F_UPROBE_MULTI_RETURN } else { 0 };
+        multi.pid = pid;
+        call(bpf_cmd::BPF_LINK_CREATE, &attr)
+    })?
+}
