@@ -30,7 +30,11 @@ pub enum Counter {
     PoolEventsSeen,
     /// Pymalloc events that must have happened unseen, by the pools' own counts.
     PoolEventsMissed,
+    /// Successful calls of mmap.
+    Mappings,
+    /// Bytes that they mapped.
+    MappedBytes,
 }
 
 /// How many counters there are.
-pub const COUNTERS: usize = Counter::PoolEventsMissed as usize + 1;
+pub const COUNTERS: usize = Counter::MappedBytes as usize + 1;

@@ -72,6 +72,8 @@ pub struct MapRecord {
     pub fd: u64,
     /// The Python stack, 0 for none.
     pub stack: u64,
+    /// mmap: the mean distance in bytes of the samples that it is one of; 0: all are taken.
+    pub interval: u64,
 }
 
 /// The kernel closed the gate.

@@ -43,7 +43,8 @@ pub fn weight(size: u64, interval: u64) -> f64 {
     if interval == 0 {
         return 1.0;
     }
-    1.0 / (1.0 - f64::exp(-(size.max(1) as f64) / interval as f64))
+    // `exp_m1`: exact where the size is a tiny part of the interval.
+    -1.0 / f64::exp_m1(-(size.max(1) as f64) / interval as f64)
 }
 
 #[cfg(test)]

@@ -1,18 +1,24 @@
-//! Mappings, the program break, and page faults. Always on; other processes pay one comparison.
+//! Mappings, the program break, and page faults. Other processes pay one comparison.
 //!
-//! The layout of syscall tracepoint records is fixed: number at 8, arguments from 16 in 8-byte steps;
-//! the result at 16.
+//! Everything is learnt at a system call's end, where its arguments still lie in the registers that
+//! the thread entered the kernel with: half as many events as at begin and end, and no call under way
+//! to remember. Where the target maps often, mappings are sampled by bytes, and a munmap is of interest
+//! only for those that were taken.
 
 use aya_ebpf::{
     bindings::BPF_ANY,
-    helpers::bpf_get_current_pid_tgid,
+    helpers::{
+        bpf_get_prandom_u32, bpf_probe_read_kernel,
+        generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    },
     macros::{map, perf_event, tracepoint},
-    maps::HashMap,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray},
     programs::{PerfEventContext, TracePointContext},
 };
 use leak_common::{
     counters::Counter,
     event::{MapRecord, kind},
+    sampling,
 };
 
 use crate::{
@@ -21,44 +27,86 @@ use crate::{
     python,
 };
 
-/// System calls under way, by thread.
+/// Mean distance of the mappings' samples in bytes; 0: all are recorded.
 #[map]
-static CALLS: HashMap<u64, MapRecord> = HashMap::with_max_entries(1 << 12, 0);
+static MAP_INTERVAL: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Bytes to go until the next mapping is taken, by CPU.
+#[map]
+static TO_NEXT_MAPPING: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Addresses of recorded mappings; the least used go, which are those that stay.
+#[map]
+static MAPPED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1 << 16, 0);
 
 /// Where the break was, to tell growth from shrinking.
 #[map]
 static BREAK: HashMap<u64, u64> = HashMap::with_max_entries(1, 0);
 
-#[inline(always)]
-fn argument(ctx: &TracePointContext, n: usize) -> u64 {
-    // SAFETY: within the record of a syscall with this many arguments.
-    unsafe { ctx.read_at::<u64>(16 + 8 * n) }.unwrap_or(0)
+const MAP_FIXED: u64 = 0x10;
+
+/// `pt_regs.r10`, the first of the registers read.
+const R10: usize = 56;
+
+/// A system call that has ended well.
+struct Call {
+    /// `r10 r9 r8 rax rcx rdx rsi rdi`, as they lie in `pt_regs` of x86-64.
+    registers: [u64; 8],
+    result: u64,
 }
 
-#[inline(always)]
-fn begin(record: MapRecord) {
-    if CALLS.insert(bpf_get_current_pid_tgid(), record, u64::from(BPF_ANY)).is_err() {
-        maps::count(Counter::MapFull);
+impl Call {
+    /// The call that the running thread ends; None where it failed or is not the target's.
+    #[inline(always)]
+    fn ended(ctx: &TracePointContext) -> Option<Self> {
+        if !gate::is_target() {
+            return None;
+        }
+        // SAFETY: the record of `sys_exit_*` holds the result at 16, in every kernel.
+        let result = unsafe { ctx.read_at::<i64>(16) }.ok()?;
+        // An error is -4095..=-1.
+        if result < 0 && result > -4096 {
+            return None;
+        }
+        // SAFETY: the running task exists, and its registers lie at the end of its stack.
+        let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as usize;
+        // SAFETY: the helper checks the address.
+        let registers =
+            unsafe { bpf_probe_read_kernel((registers + R10) as *const [u64; 8]) }.ok()?;
+        Some(Self { registers, result: result as u64 })
+    }
+
+    /// An argument, from 0.
+    #[inline(always)]
+    fn argument(&self, n: usize) -> u64 {
+        const REGISTER: [usize; 6] = [7, 6, 5, 0, 2, 1];
+        self.registers[REGISTER[n]]
     }
 }
 
-/// Forgets the call that a thread which ends was in.
 #[inline(always)]
-pub fn forget(thread: u64) {
-    // Not there: nothing to forget.
-    let _ = CALLS.remove(thread);
+fn interval() -> u64 {
+    // SAFETY: the verifier checks the pointer; the word is read once.
+    MAP_INTERVAL.get_ptr(0).map_or(0, |interval| unsafe { *interval })
 }
 
-/// The call that this thread was in, with its result.
+/// Is a mapping of this length one to record?
 #[inline(always)]
-fn end(ctx: &TracePointContext) -> Option<(MapRecord, i64)> {
-    let thread = bpf_get_current_pid_tgid();
-    // SAFETY: copied at once; only this thread writes its entry.
-    let record = unsafe { CALLS.get(thread) }.copied()?;
-    CALLS.remove(thread).ok()?;
-    // SAFETY: the result of a syscall tracepoint.
-    let result = unsafe { ctx.read_at::<i64>(16) }.ok()?;
-    Some((record, result))
+fn sampled(interval: u64, length: u64) -> bool {
+    if interval == 0 {
+        return true;
+    }
+    let Some(to_go) = TO_NEXT_MAPPING.get_ptr_mut(0) else { return false };
+    // SAFETY: the verifier checked the pointer; the slot is this CPU's, and a lost update shifts one
+    // sample.
+    unsafe {
+        if *to_go > length {
+            *to_go -= length;
+            return false;
+        }
+        *to_go = sampling::next_distance(interval, bpf_get_prandom_u32());
+    }
+    true
 }
 
 #[inline(always)]
@@ -72,85 +120,70 @@ fn blank(kind: u32) -> MapRecord {
         prot_flags: 0,
         fd: u64::MAX,
         stack: 0,
+        interval: 0,
     }
 }
 
-/// mmap and mremap return the address.
+/// Sends a mapping and remembers that it was sent.
 #[inline(always)]
-fn mapped(ctx: &TracePointContext) -> u32 {
-    if gate::is_target() {
-        if let Some((record, result)) = end(ctx) {
-            if !failed(result) {
-                emit::mapping(MapRecord { address: result as u64, ..record });
-            }
-        }
-    }
-    0
+fn mapped(record: MapRecord) {
+    emit::mapping(record);
+    // One that has no room is looked for in the process's map at the end.
+    let _ = MAPPED.insert(record.address, 1, u64::from(BPF_ANY));
 }
 
 const fn pages(length: u64) -> u64 {
     length.wrapping_add(4095) & !4095
 }
 
-/// An error of a system call is -4095..=-1.
-const fn failed(result: i64) -> bool {
-    result < 0 && result > -4096
-}
-
-/// mmap(addr, length, prot, flags, fd, offset)
+/// mmap(addr, length, prot, flags, fd, offset) returned the address.
 #[tracepoint]
-pub fn mmap_enter(ctx: TracePointContext) -> u32 {
-    if gate::is_target() {
-        let (prot, flags) = (argument(&ctx, 2) & 0xffff_ffff, argument(&ctx, 3));
-        begin(MapRecord {
-            length: pages(argument(&ctx, 1)),
-            prot_flags: prot | flags << 32,
-            fd: argument(&ctx, 4) as u32 as i32 as i64 as u64,
+pub fn mmap(ctx: TracePointContext) -> u32 {
+    let Some(call) = Call::ended(&ctx) else { return 0 };
+    let (length, flags) = (pages(call.argument(1)), call.argument(3));
+    maps::count(Counter::Mappings);
+    maps::count_many(Counter::MappedBytes, length);
+    let interval = interval();
+    // What is mapped to a fixed place may replace recorded mappings.
+    let fixed = flags & MAP_FIXED != 0;
+    if fixed || sampled(interval, length) {
+        mapped(MapRecord {
+            address: call.result,
+            length,
+            prot_flags: call.argument(2) & 0xffff_ffff | flags << 32,
+            fd: call.argument(4) as u32 as i32 as i64 as u64,
             stack: python::stack_id(),
+            interval: if fixed { 0 } else { interval },
             ..blank(kind::MMAP)
         });
     }
     0
 }
 
-/// Its end.
-#[tracepoint]
-pub fn mmap_exit(ctx: TracePointContext) -> u32 {
-    mapped(&ctx)
-}
-
 /// munmap(addr, length)
 #[tracepoint]
-pub fn munmap_enter(ctx: TracePointContext) -> u32 {
-    if gate::is_target() {
-        begin(MapRecord {
-            address: argument(&ctx, 0),
-            length: pages(argument(&ctx, 1)),
-            ..blank(kind::MUNMAP)
-        });
+pub fn munmap(ctx: TracePointContext) -> u32 {
+    let Some(call) = Call::ended(&ctx) else { return 0 };
+    let address = call.argument(0);
+    let known = MAPPED.remove(address).is_ok();
+    if known || interval() == 0 {
+        let length = pages(call.argument(1));
+        emit::mapping(MapRecord { address, length, ..blank(kind::MUNMAP) });
     }
     0
 }
 
-/// Its end.
+/// mremap(old, old_length, length, flags, new) returned the address.
 #[tracepoint]
-pub fn munmap_exit(ctx: TracePointContext) -> u32 {
-    if gate::is_target() {
-        if let Some((record, 0)) = end(&ctx) {
-            emit::mapping(record);
-        }
-    }
-    0
-}
-
-/// mremap(old, old_length, length, flags, new)
-#[tracepoint]
-pub fn mremap_enter(ctx: TracePointContext) -> u32 {
-    if gate::is_target() {
-        begin(MapRecord {
-            old_address: argument(&ctx, 0),
-            old_length: pages(argument(&ctx, 1)),
-            length: pages(argument(&ctx, 2)),
+pub fn mremap(ctx: TracePointContext) -> u32 {
+    let Some(call) = Call::ended(&ctx) else { return 0 };
+    let old_address = call.argument(0);
+    if MAPPED.remove(old_address).is_ok() || interval() == 0 {
+        mapped(MapRecord {
+            address: call.result,
+            length: pages(call.argument(2)),
+            old_address,
+            old_length: pages(call.argument(1)),
             stack: python::stack_id(),
             ..blank(kind::MREMAP)
         });
@@ -158,35 +191,18 @@ pub fn mremap_enter(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// Its end.
+/// brk(addr) returned the break, moved or not.
 #[tracepoint]
-pub fn mremap_exit(ctx: TracePointContext) -> u32 {
-    mapped(&ctx)
-}
-
-/// brk(addr)
-#[tracepoint]
-pub fn brk_enter(_ctx: TracePointContext) -> u32 {
-    if gate::is_target() {
-        begin(MapRecord { stack: python::stack_id(), ..blank(kind::BRK) });
-    }
-    0
-}
-
-/// Its end: returns the break, moved or not.
-#[tracepoint]
-pub fn brk_exit(ctx: TracePointContext) -> u32 {
-    if gate::is_target() {
-        if let Some((record, result)) = end(&ctx) {
-            let now = result as u64;
-            // SAFETY: copied at once; a race of two threads is the kernel's to order.
-            let before = unsafe { BREAK.get(0) }.copied().unwrap_or(0);
-            if now != before {
-                // A map of one entry cannot be full.
-                let _ = BREAK.insert(0, now, u64::from(BPF_ANY));
-                emit::mapping(MapRecord { address: now, old_address: before, ..record });
-            }
-        }
+pub fn brk(ctx: TracePointContext) -> u32 {
+    let Some(call) = Call::ended(&ctx) else { return 0 };
+    let address = call.result;
+    // SAFETY: copied at once; a race of two threads is the kernel's to order.
+    let old_address = unsafe { BREAK.get(0) }.copied().unwrap_or(0);
+    if address != old_address {
+        // A map of one entry cannot be full.
+        let _ = BREAK.insert(0, address, u64::from(BPF_ANY));
+        let stack = python::stack_id();
+        emit::mapping(MapRecord { address, old_address, stack, ..blank(kind::BRK) });
     }
     0
 }

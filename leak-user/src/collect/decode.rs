@@ -1,11 +1,11 @@
 //! Decodes ring buffer records: length and kind checked, fields copied, nothing trusted.
 
-use leak_common::{MAX_FRAMES, event::kind};
+use leak_common::{MAX_FRAMES, event::kind, sampling};
 
 use crate::units::{Addr, Bytes, Nanos, Tid};
 
 /// One record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// A stack seen for the first time.
     Stack {
@@ -20,6 +20,8 @@ pub enum Event {
         region: Region,
         /// It is anonymous: memory of its own, no file's.
         anonymous: bool,
+        /// How many mappings it stands for, itself included.
+        weight: f64,
         /// Who.
         origin: Origin,
     },
@@ -131,7 +133,9 @@ fn parse(kind: u32, record: &[u8]) -> Option<Event> {
         kind::MMAP => {
             let flags = word(4)? >> 32;
             let anonymous = flags & MAP_ANONYMOUS != 0;
-            Event::Mmap { region: region(word(0)?, word(1)?), anonymous, origin: origin(word(6)?) }
+            let weight = sampling::weight(word(1)?, word(7)?);
+            let region = region(word(0)?, word(1)?);
+            Event::Mmap { region, anonymous, weight, origin: origin(word(6)?) }
         }
         kind::MUNMAP => Event::Munmap { region: region(word(0)?, word(1)?), time },
         kind::MREMAP => Event::Mremap {
@@ -173,6 +177,21 @@ mod tests {
         for words in [&[5, 3, 10, 20][..], &[5, 129], &[5, u64::MAX], &[5, 0]] {
             assert!(decode(&record(kind::STACK, words)).is_err(), "{words:?}");
         }
+    }
+
+    #[test]
+    fn a_sampled_mapping_stands_for_more() {
+        let weight = |length, interval| {
+            let words = [0x1000, length, 0, 0, MAP_ANONYMOUS << 32, u64::MAX, 0, interval];
+            match decode(&record(kind::MMAP, &words)) {
+                Ok(Event::Mmap { weight, anonymous: true, .. }) => weight,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(weight(4096, 0), 1.0);
+        assert!((weight(4096, 1 << 22) - 1024.5).abs() < 1.0);
+        assert!(weight(1 << 30, 1 << 20) < 1.001);
+        assert!(weight(0, u64::MAX).is_finite());
     }
 
     #[test]

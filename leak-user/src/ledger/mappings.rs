@@ -1,4 +1,5 @@
-//! Mappings made while the target was observed: exact, from the system calls themselves.
+//! Mappings made while the target was observed, from the system calls themselves: all of them, or a
+//! sample by bytes where the target maps often.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,8 @@ const MAX_LIVE: usize = 1 << 20;
 struct Mapping {
     length: u64,
     site: SiteId,
+    /// How many it stands for.
+    weight: f64,
     born: Nanos,
 }
 
@@ -43,12 +46,13 @@ pub struct Mappings {
 
 impl Mappings {
     /// A mapping was made; what lay there before is gone.
-    pub fn map(&mut self, region: Region, site: SiteId, time: Nanos) {
+    pub fn map(&mut self, region: Region, site: SiteId, weight: f64, time: Nanos) {
         self.unmap(region, time);
         if self.live.len() >= MAX_LIVE {
             self.refused += 1;
         } else if region.length.0 > 0 {
-            self.live.insert(region.start.0, Mapping { length: region.length.0, site, born: time });
+            let mapping = Mapping { length: region.length.0, site, weight, born: time };
+            self.live.insert(region.start.0, mapping);
         }
     }
 
@@ -79,7 +83,7 @@ impl Mappings {
 
     fn bury(&mut self, mapping: Mapping, died: Nanos) {
         if self.thinning.admits() {
-            self.dead.push(Dead { mapping, died, weight: self.thinning.weight() });
+            self.dead.push(Dead { mapping, died, weight: self.thinning.weight() * mapping.weight });
         }
         if self.dead.len() > MAX_DEAD {
             self.thinning.halve();
@@ -96,11 +100,22 @@ impl Mappings {
         self.refused
     }
 
-    /// The site that made the mapping at an address.
+    /// The site that made the mapping at an address, and how many it stands for.
     #[must_use]
-    pub fn site_at(&self, addr: Addr) -> Option<SiteId> {
+    pub fn at(&self, addr: Addr) -> Option<(SiteId, f64)> {
         let (start, mapping) = self.live.range(..=addr.0).next_back()?;
-        (addr.0 - start < mapping.length).then_some(mapping.site)
+        (addr.0 - start < mapping.length).then_some((mapping.site, mapping.weight))
+    }
+
+    /// Buries those that are not there any more.
+    pub fn check(&mut self, is_mapped: impl Fn(Addr) -> bool, time: Nanos) {
+        let gone: Vec<u64> =
+            self.live.keys().copied().filter(|start| !is_mapped(Addr(*start))).collect();
+        for start in gone {
+            if let Some(mapping) = self.live.remove(&start) {
+                self.bury(mapping, time);
+            }
+        }
     }
 
     /// Drops mappings that belong to somebody else's account.
@@ -108,10 +123,10 @@ impl Mappings {
         self.live.retain(|start, _| !is_theirs(Addr(*start)));
     }
 
-    /// Bytes of the mappings that live.
+    /// Bytes of the mappings that live, and of those that they stand for.
     #[must_use]
-    pub fn bytes(&self) -> Bytes {
-        Bytes(self.live.values().map(|mapping| mapping.length).sum())
+    pub fn bytes(&self) -> f64 {
+        self.live.values().map(|mapping| mapping.length as f64 * mapping.weight).sum()
     }
 
     /// Every mapping's fate.
@@ -132,7 +147,7 @@ impl Mappings {
             let died_s = seconds(dead.died);
             (dead.mapping.site, fate(&dead.mapping, dead.weight, died_s, End::Died))
         });
-        let live = self.live.values().map(|m| (m.site, fate(m, 1.0, now_s, End::Alive)));
+        let live = self.live.values().map(|m| (m.site, fate(m, m.weight, now_s, End::Alive)));
         dead.chain(live).collect()
     }
 }
@@ -148,23 +163,23 @@ mod tests {
     #[test]
     fn a_piece_cut_out_leaves_two() {
         let mut mappings = Mappings::default();
-        mappings.map(region(0x1000, 0x5000), SiteId(1), Nanos(1));
+        mappings.map(region(0x1000, 0x5000), SiteId(1), 1.0, Nanos(1));
         mappings.unmap(region(0x2000, 0x1000), Nanos(2));
-        assert_eq!(mappings.bytes(), Bytes(0x4000));
-        assert_eq!(mappings.site_at(Addr(0x1fff)), Some(SiteId(1)));
-        assert_eq!(mappings.site_at(Addr(0x2000)), None);
-        assert_eq!(mappings.site_at(Addr(0x3000)), Some(SiteId(1)));
+        assert_eq!(mappings.bytes(), f64::from(0x4000));
+        assert_eq!(mappings.at(Addr(0x1fff)), Some((SiteId(1), 1.0)));
+        assert_eq!(mappings.at(Addr(0x2000)), None);
+        assert_eq!(mappings.at(Addr(0x3000)), Some((SiteId(1), 1.0)));
         mappings.unmap(region(0, 0x1_0000), Nanos(3));
-        assert_eq!(mappings.bytes(), Bytes(0));
+        assert_eq!(mappings.bytes(), 0.0);
     }
 
     #[test]
     fn a_new_mapping_takes_the_place_of_the_old() {
         let mut mappings = Mappings::default();
-        mappings.map(region(0x1000, 0x1000), SiteId(1), Nanos(1));
-        mappings.map(region(0x1000, 0x1000), SiteId(2), Nanos(2));
-        assert_eq!(mappings.bytes(), Bytes(0x1000));
-        assert_eq!(mappings.site_at(Addr(0x1000)), Some(SiteId(2)));
+        mappings.map(region(0x1000, 0x1000), SiteId(1), 1.0, Nanos(1));
+        mappings.map(region(0x1000, 0x1000), SiteId(2), 1.0, Nanos(2));
+        assert_eq!(mappings.bytes(), f64::from(0x1000));
+        assert_eq!(mappings.at(Addr(0x1000)), Some((SiteId(2), 1.0)));
         let fates = mappings.fates(Nanos::seconds, 9.0);
         assert_eq!(fates.len(), 2);
         assert_eq!((fates[0].0, fates[0].1.end), (SiteId(1), End::Died));
@@ -175,7 +190,7 @@ mod tests {
     fn the_dead_are_many_and_count_all_the_same() {
         let mut mappings = Mappings::default();
         for i in 0..400_000 {
-            mappings.map(region(0x1000, 0x1000), SiteId(1), Nanos(i));
+            mappings.map(region(0x1000, 0x1000), SiteId(1), 1.0, Nanos(i));
         }
         let fates = mappings.fates(Nanos::seconds, 9.0);
         assert!(fates.len() <= MAX_DEAD + 1, "{}", fates.len());
@@ -186,10 +201,25 @@ mod tests {
     }
 
     #[test]
+    fn samples_stand_for_more_and_ends_unseen_are_found() {
+        let mut mappings = Mappings::default();
+        mappings.map(region(0x1000, 0x1000), SiteId(1), 4.0, Nanos(1));
+        mappings.map(region(0x8000, 0x1000), SiteId(2), 8.0, Nanos(1));
+        assert_eq!(mappings.bytes(), 12.0 * 4096.0);
+        mappings.check(|addr| addr == Addr(0x1000), Nanos(5));
+        assert_eq!(mappings.bytes(), 4.0 * 4096.0);
+        let fates = mappings.fates(Nanos::seconds, 9.0);
+        assert_eq!(
+            fates.iter().map(|f| (f.0, f.1.weight, f.1.end)).collect::<Vec<_>>(),
+            [(SiteId(2), 8.0, End::Died), (SiteId(1), 4.0, End::Alive),]
+        );
+    }
+
+    #[test]
     fn the_living_are_bounded_and_the_rest_counted() {
         let mut mappings = Mappings::default();
         for i in 0..MAX_LIVE as u64 + 5 {
-            mappings.map(region(i * 0x1000, 0x1000), SiteId(1), Nanos(1));
+            mappings.map(region(i * 0x1000, 0x1000), SiteId(1), 1.0, Nanos(1));
         }
         assert_eq!((mappings.live.len(), mappings.refused()), (MAX_LIVE, 5));
     }
@@ -206,13 +236,13 @@ mod tests {
                     mappings.unmap(r, Nanos(1));
                     None
                 } else {
-                    mappings.map(r, SiteId(site), Nanos(1));
+                    mappings.map(r, SiteId(site), 1.0, Nanos(1));
                     Some(SiteId(site))
                 };
                 pages[start as usize..(start + length) as usize].fill(slot);
             }
             for (page, site) in (0..).zip(pages) {
-                proptest::prop_assert_eq!(mappings.site_at(Addr(page * 4096 + 7)), site);
+                proptest::prop_assert_eq!(mappings.at(Addr(page * 4096 + 7)).map(|at| at.0), site);
             }
         }
     }

@@ -160,10 +160,15 @@ impl Ledger {
         Some(self.sites.intern(domain, key.stack, key.native_leaf, stacks))
     }
 
-    /// A mapping was made.
-    pub fn mapped(&mut self, stacks: &Stacks, region: Region, origin: Origin) {
+    /// A mapping was made; it stands for `weight` of them.
+    pub fn mapped(&mut self, stacks: &Stacks, region: Region, weight: f64, origin: Origin) {
         let site = self.sites.intern(Domain::Mmap, origin.stack, 0, stacks);
-        self.mappings.map(region, site, origin.time);
+        self.mappings.map(region, site, weight, origin.time);
+    }
+
+    /// Mappings whose end was not seen have ended by now.
+    pub fn check_mappings(&mut self, time: Nanos, is_mapped: impl Fn(Addr) -> bool) {
+        self.mappings.check(is_mapped, time);
     }
 
     /// A range was unmapped.
@@ -173,10 +178,11 @@ impl Ledger {
 
     /// A mapping moved or changed its size.
     pub fn remapped(&mut self, stacks: &Stacks, old: Region, new: Region, origin: Origin) {
-        let site = self.mappings.site_at(old.start);
+        let known = self.mappings.at(old.start);
         self.mappings.unmap(old, origin.time);
-        let site = site.unwrap_or_else(|| self.sites.intern(Domain::Mmap, origin.stack, 0, stacks));
-        self.mappings.map(new, site, origin.time);
+        let (site, weight) = known
+            .unwrap_or_else(|| (self.sites.intern(Domain::Mmap, origin.stack, 0, stacks), 1.0));
+        self.mappings.map(new, site, weight, origin.time);
     }
 
     /// Books the process's memory, and what mappings hold that are not pymalloc's arenas.
@@ -186,7 +192,7 @@ impl Ledger {
         self.mappings.disown(|addr| survivors.in_arena(addr));
         self.rss.add(at, usage.rss.0 as f64);
         self.anonymous.add(at, usage.anonymous.0 as f64);
-        self.mapped.add(at, self.mappings.bytes().0 as f64);
+        self.mapped.add(at, self.mappings.bytes());
     }
 
     /// Books pymalloc's own counts.

@@ -10,6 +10,7 @@ pub mod burst;
 pub mod calibrate;
 pub mod classes;
 pub mod error;
+pub mod faults;
 pub mod keeper;
 pub mod log;
 mod multi;

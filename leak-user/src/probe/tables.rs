@@ -1,6 +1,6 @@
 //! Reads and prunes the maps that the programs fill.
 
-use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use leak_common::{
     counters::{COUNTERS, Counter},
     keys::{LiveBlock, SiteCounts, SiteKey},
@@ -24,6 +24,7 @@ pub struct Tables {
     sites: HashMap<MapData, SiteKey, SiteCounts>,
     live: HashMap<MapData, u64, LiveBlock>,
     faults: HashMap<MapData, u64, u64>,
+    map_interval: Array<MapData, u64>,
 }
 
 /// What was counted, summed over the CPUs.
@@ -55,6 +56,7 @@ impl Tables {
             sites: take(object, "SITES")?,
             live: take(object, "LIVE")?,
             faults: take(object, "FAULTS")?,
+            map_interval: take(object, "MAP_INTERVAL")?,
         })
     }
 
@@ -104,6 +106,14 @@ impl Tables {
     #[must_use]
     pub fn block(&self, addr: Addr) -> Option<LiveBlock> {
         self.live.get(&addr.0, 0).ok()
+    }
+
+    /// From now on mappings are sampled, so many bytes apart in the mean; 0: all are recorded.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn sample_mappings(&mut self, interval: u64) -> Result<(), ProbeError> {
+        self.map_interval.set(0, interval, 0).map_err(failed("MAP_INTERVAL"))
     }
 
     /// Page faults by stack id.

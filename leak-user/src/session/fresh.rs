@@ -4,7 +4,7 @@ use super::{
     Session,
     report::{Wanted, Writer},
 };
-use crate::{probe::watch::FAULT_BYTES, snapshot::FreshMemory, units::Bytes};
+use crate::{snapshot::FreshMemory, units::Bytes};
 
 /// Stacks that are reported.
 const MOST: usize = 10;
@@ -17,8 +17,9 @@ impl Session {
         wanted: &Wanted<'_>,
         writer: &mut Writer,
     ) -> Vec<FreshMemory> {
+        let each = self.faults.bytes_each(self.end).0;
         let faults = self.tables.faults();
-        let touched = faults.map(|(stack, n)| (stack, Bytes(n.saturating_mul(FAULT_BYTES))));
+        let touched = faults.map(|(stack, n)| (stack, Bytes(n.saturating_mul(each))));
         let sites = self.ledger.fresh.sites(&self.stacks, touched);
         sites
             .iter()

@@ -6,6 +6,7 @@
 mod by_class;
 pub mod exact;
 mod fresh;
+mod mappings;
 pub mod open;
 pub mod report;
 
@@ -18,6 +19,8 @@ use leak_common::counters::Counter;
 
 use by_class::ByClass;
 
+use mappings::Pace;
+
 use crate::{
     collect::decode::Event,
     heap::pymalloc::{Census, census},
@@ -26,6 +29,7 @@ use crate::{
         budget::{Budget, Kind},
         burst::{Attachment, Bursts, Points, now},
         error::ProbeError,
+        faults::Faults,
         log::ProgramLog,
         object::Object,
         plan::Plan,
@@ -132,6 +136,8 @@ pub struct Session {
     target_ended: bool,
     /// Set where pymalloc is watched by size class.
     by_class: Option<ByClass>,
+    faults: Faults,
+    pace: Pace,
 }
 
 impl Session {
@@ -276,8 +282,8 @@ impl Session {
                 Event::Stack { id, frames } => {
                     self.stacks.insert(id, &frames, &mut self.codes, &self.target.memory);
                 }
-                Event::Mmap { region, anonymous: true, origin } => {
-                    self.ledger.mapped(&self.stacks, region, origin);
+                Event::Mmap { region, anonymous: true, weight, origin } => {
+                    self.ledger.mapped(&self.stacks, region, weight, origin);
                 }
                 Event::Munmap { region, time } => self.ledger.unmapped(region, time),
                 Event::Mremap { old, new, origin } => {
@@ -316,9 +322,15 @@ impl Session {
             let share = if self.options.exact { EXACT_SHARE } else { CENSUS_SHARE };
             self.census_due = Nanos(time.0 + CENSUS_EVERY.0.max(took * share));
         }
+        let (pid, faults) = (self.target.pid, &mut self.faults);
+        let watched = faults.step(&mut self.object, pid, || open::threads(pid), time);
+        if watched.is_err() && self.is_alive() {
+            watched?;
+        }
         if time >= self.usage_due {
             self.usage_due = Nanos(time.0 + USAGE_EVERY.0);
             self.read_usage(time);
+            self.pace_mappings(time)?;
             let status = self.status(time, until);
             tell(self, status);
         }
@@ -371,6 +383,7 @@ impl Session {
         self.read_usage(time);
         let now_s = self.ledger.seconds(time);
         self.look(now_s, true);
+        self.check_mappings(time);
         if let Ok(proportional) = usage::proportional(self.target.pid) {
             self.proportional = proportional;
         }

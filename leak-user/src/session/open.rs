@@ -4,7 +4,7 @@ use std::{fs, path::Path, rc::Rc};
 
 use leak_common::config::{Config, PymallocConfig, PythonConfig};
 
-use super::{Options, Session, SessionError};
+use super::{Options, Session, SessionError, mappings::Pace};
 use crate::{
     heap::{identity::Identifier, pymalloc::Blocks},
     ledger::{Ledger, survivors::Survivors},
@@ -13,6 +13,7 @@ use crate::{
         burst::{Bursts, now},
         calibrate::Calibration,
         error::ProbeError,
+        faults::Faults,
         keeper::Keeper,
         log::ProgramLog,
         object::{self, Capacity},
@@ -57,7 +58,7 @@ impl Session {
         let costs = measured.unwrap_or(Calibration::USUAL);
         tracing::debug!(?costs, "calibrated");
         bursts.forget_counts(&tables)?;
-        watch::attach(&mut object, target.pid, &threads(target.pid))?;
+        watch::attach(&mut object)?;
 
         let python = &target.python;
         let identifier = Identifier::new(python.layout, python.type_type);
@@ -87,6 +88,8 @@ impl Session {
             usage_due: Nanos(0),
             target_ended: false,
             by_class: None,
+            faults: Faults::new(start),
+            pace: Pace::new(start),
         })
     }
 }

@@ -41,12 +41,18 @@ Written by `cargo xtask bench overhead`. A service runs once; leaktrace is attac
 seconds, ended, and attached again. A ratio compares the requests of one traced period, from the start of
 leaktrace's process to its end, with those of the untraced periods just before and after. The table shows
 the median of the ratios of the median request time, an interval that holds it with 95 % probability, and
-the median of the ratios of the 99th percentile. Each service runs at its own pace; a thread of the idle
+the medians of the ratios of the mean and of the 99th percentile.
+
+The speed of a virtual machine jumps by half from one second to the next. So a fixed piece of Python that
+allocates nothing is timed right after each request, and a request counts in units of it; the column \"as
+measured\" shows the ratio of the median request times without that.
+
+Each service runs at its own pace; a thread of the idle
 class keeps every core awake, since one that falls asleep between requests makes the first microseconds of
 the next one slow, and leaktrace's own work would wake it.
 ";
 
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 11] = [
     "program",
     "Python",
     "budget",
@@ -54,6 +60,8 @@ const COLUMNS: [&str; 9] = [
     "request",
     "median ratio",
     "95 % interval",
+    "as measured",
+    "mean ratio",
     "p99 ratio",
     "machine",
 ];
@@ -119,12 +127,28 @@ fn now() -> Result<i64> {
     Ok(time.tv_sec() * 1_000_000_000 + time.tv_nsec())
 }
 
-/// Begin and length of each request, once those up to `until` are in the file.
-fn written_until(path: &Path, until: i64, limit: Duration) -> Result<Vec<(i64, i64)>> {
+/// A request as `harness.py` writes it, in ns.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Request {
+    begun: i64,
+    length: i64,
+    /// What a fixed piece of Python took right after it.
+    reference: i64,
+}
+
+impl Request {
+    /// Its length in units of the reference: what it would be on a machine of constant speed.
+    fn corrected(&self) -> f64 {
+        self.length as f64 / self.reference.max(1) as f64
+    }
+}
+
+/// The requests, once those up to `until` are in the file.
+fn written_until(path: &Path, until: i64, limit: Duration) -> Result<Vec<Request>> {
     let give_up = now()? + i64::try_from(limit.as_nanos())?;
     loop {
         let requests = parse(&fs::read(path)?);
-        if requests.last().is_some_and(|(begun, _)| *begun >= until) {
+        if requests.last().is_some_and(|request| request.begun >= until) {
             return Ok(requests);
         }
         if now()? > give_up {
@@ -134,50 +158,67 @@ fn written_until(path: &Path, until: i64, limit: Duration) -> Result<Vec<(i64, i
     }
 }
 
-fn parse(bytes: &[u8]) -> Vec<(i64, i64)> {
+fn parse(bytes: &[u8]) -> Vec<Request> {
     let number = |bytes: &[u8]| bytes.try_into().map_or(0, i64::from_ne_bytes);
-    bytes.chunks_exact(16).map(|pair| (number(&pair[..8]), number(&pair[8..]))).collect()
+    let request = |bytes: &[u8]| Request {
+        begun: number(&bytes[..8]),
+        length: number(&bytes[8..16]),
+        reference: number(&bytes[16..]),
+    };
+    bytes.chunks_exact(24).map(request).collect()
 }
 
-fn summarise(
-    requests: &[(i64, i64)],
+/// One figure of a traced period, divided by the mean of those of the untraced periods around it.
+fn ratios(
+    requests: &[Request],
     untraced: &[Period],
     traced: &[Period],
-) -> Result<Vec<String>> {
-    let (mut medians, mut tails, mut plain) = (Vec::new(), Vec::new(), Vec::new());
-    for (period, around) in traced.iter().zip(untraced.windows(2)) {
-        let mut during = lengths(requests, *period);
-        let mut outside: Vec<Vec<f64>> = around.iter().map(|p| lengths(requests, *p)).collect();
-        let mut ratio = |q| {
-            let during = statistics::quantile(&mut during, q)?;
-            let outside: Option<Vec<f64>> =
-                outside.iter_mut().map(|side| statistics::quantile(side, q)).collect();
-            let outside = outside?.iter().sum::<f64>() / 2.0;
-            Some((during / outside, outside))
-        };
-        let (median, length) = ratio(0.5).context("no requests in a period")?;
-        let (tail, _) = ratio(0.99).context("no requests in a period")?;
-        medians.push(median);
-        tails.push(tail);
-        plain.push(length);
-    }
-    let request = statistics::median(&mut plain).context("no pairs")?;
+    figure: impl Fn(&[Request]) -> Option<f64>,
+) -> Result<Vec<f64>> {
+    let of =
+        |period: &Period| figure(&within(requests, *period)).context("no requests in a period");
+    let pair = |(period, around): (&Period, &[Period])| {
+        Ok(of(period)? / (of(&around[0])? + of(&around[1])?) * 2.0)
+    };
+    traced.iter().zip(untraced.windows(2)).map(pair).collect()
+}
+
+fn summarise(requests: &[Request], untraced: &[Period], traced: &[Period]) -> Result<Vec<String>> {
+    let lengths = |requests: &[Request]| -> Vec<f64> {
+        requests.iter().map(|request| request.length as f64).collect()
+    };
+    let corrected =
+        |requests: &[Request]| -> Vec<f64> { requests.iter().map(Request::corrected).collect() };
+    let ratios =
+        |figure: &dyn Fn(&[Request]) -> Option<f64>| ratios(requests, untraced, traced, figure);
+    let plain: Vec<Request> =
+        untraced.iter().flat_map(|period| within(requests, *period)).collect();
+    let request = statistics::median(&mut lengths(&plain)).context("no requests")?;
+    let mut medians = ratios(&|requests| statistics::median(&mut corrected(requests)))?;
     let (low, high) = statistics::median_interval(&mut medians).context("no pairs")?;
-    let median = statistics::median(&mut medians).context("no pairs")?;
-    let tail = statistics::median(&mut tails).context("no pairs")?;
+    let middle = |mut ratios: Vec<f64>| statistics::median(&mut ratios).context("no pairs");
+    let mean = ratios(&|requests| {
+        let all = corrected(requests);
+        Some(all.iter().sum::<f64>() / all.len() as f64).filter(|mean| mean.is_finite())
+    })?;
+    let tail = ratios(&|requests| statistics::quantile(&mut corrected(requests), 0.99))?;
+    let uncorrected = ratios(&|requests| statistics::median(&mut lengths(requests)))?;
     Ok(vec![
         traced.len().to_string(),
         format!("{:.0} µs", request / 1000.0),
-        format!("{median:.3}"),
+        format!("{:.3}", middle(medians)?),
         format!("{low:.3} to {high:.3}"),
-        format!("{tail:.3}"),
+        format!("{:.3}", middle(uncorrected)?),
+        format!("{:.3}", middle(mean)?),
+        format!("{:.3}", middle(tail)?),
     ])
 }
 
-/// The lengths of the requests that began and ended within a period.
-fn lengths(requests: &[(i64, i64)], (from, to): Period) -> Vec<f64> {
-    let within = |&&(begun, length): &&(i64, i64)| begun >= from && begun + length <= to;
-    requests.iter().filter(within).map(|(_, length)| *length as f64).collect()
+/// The requests that began and ended within a period.
+fn within(requests: &[Request], (from, to): Period) -> Vec<Request> {
+    let first = requests.partition_point(|request| request.begun < from);
+    let rest = requests[first..].iter().take_while(|request| request.begun < to);
+    rest.copied().filter(|request| request.begun + request.length <= to).collect()
 }
 
 #[cfg(test)]
@@ -186,21 +227,28 @@ mod tests {
 
     #[test]
     fn ratios_come_from_the_right_periods() {
-        // Requests every 10 ns; 4 ns long, but 6 ns while traced (100..200 and 300..400).
+        // Requests every 10 ns; 4 ns long, but 6 ns while traced (100..200 and 300..400); from 250 on the
+        // machine runs at half its speed.
         let traced = [(100, 200), (300, 400)];
         let untraced = [(0, 100), (200, 300), (400, 500)];
         let is_traced = |at: i64| traced.iter().any(|(from, to)| (*from..*to).contains(&at));
-        let requests: Vec<_> =
-            (0..50).map(|n| n * 10).map(|at| (at, if is_traced(at) { 6 } else { 4 })).collect();
+        let request = |begun: i64| {
+            let slow = if begun < 250 { 1 } else { 2 };
+            let length = if is_traced(begun) { 6 } else { 4 };
+            Request { begun, length: length * slow, reference: 5 * slow }
+        };
+        let requests: Vec<_> = (0..50).map(|n| request(n * 10)).collect();
         let row = summarise(&requests, &untraced, &traced).unwrap();
         assert_eq!(row[0], "2");
-        assert_eq!(row[2..], ["1.500", "1.500 to 1.500", "1.500"]);
+        assert_eq!(row[2..4], ["1.500", "1.500 to 1.500"]);
+        assert_eq!(row[5..], ["1.500", "1.500"]);
     }
 
     #[test]
     fn times_are_read_as_the_programs_write_them() {
-        let bytes: Vec<u8> = [5_i64, 7, 9, 11].iter().flat_map(|n| n.to_ne_bytes()).collect();
-        assert_eq!(parse(&bytes), [(5, 7), (9, 11)]);
-        assert_eq!(parse(&bytes[..24]), [(5, 7)]);
+        let bytes: Vec<u8> = [5_i64, 7, 3, 9, 11, 4].iter().flat_map(|n| n.to_ne_bytes()).collect();
+        let first = Request { begun: 5, length: 7, reference: 3 };
+        assert_eq!(parse(&bytes), [first, Request { begun: 9, length: 11, reference: 4 }]);
+        assert_eq!(parse(&bytes[..40]), [first]);
     }
 }
