@@ -4,6 +4,8 @@ use anyhow::{Context as _, Result};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 
+const PAGE: usize = 4096;
+
 /// The places where the code in a process's memory differs from the files that it was loaded from. A
 /// uprobe is such a place, since the kernel writes a breakpoint there.
 ///
@@ -35,10 +37,16 @@ pub fn altered_code(pid: u32) -> Result<Vec<String>> {
                 more => filled += more,
             }
         }
-        let different = loaded.iter().zip(&original).enumerate().filter(|(_, (a, b))| a != b);
-        altered.extend(different.map(|(at, (now, was))| {
-            format!("{path}+{:#x}: {was:#04x} became {now:#04x}", offset + at as u64)
-        }));
+        // Page by page first: slices compare fast, and breakpoints may be there for milliseconds only.
+        let pages = loaded.chunks(PAGE).zip(original.chunks(PAGE)).enumerate();
+        for (page, (loaded, original)) in pages.filter(|(_, (loaded, original))| loaded != original)
+        {
+            let bytes = loaded.iter().zip(original).enumerate();
+            altered.extend(bytes.filter(|(_, (now, was))| now != was).map(|(at, (now, was))| {
+                let at = offset + (page * PAGE + at) as u64;
+                format!("{path}+{at:#x}: {was:#04x} became {now:#04x}")
+            }));
+        }
     }
     Ok(altered)
 }

@@ -54,16 +54,25 @@ fn must_be_unprobed(target: &Target) {
     }
 }
 
+/// Ways to attach: by links to many points, as where the kernel can; one by one, as on older kernels.
+const WAYS: [&[&str]; 2] = [&[], &["--one-by-one"]];
+
 fn a_killed_leaktrace_leaves_nothing(python: &Interpreter) {
+    for way in WAYS {
+        a_killed_leaktrace_that_attaches_so_leaves_nothing(python, way);
+    }
+}
+
+fn a_killed_leaktrace_that_attaches_so_leaves_nothing(python: &Interpreter, way: &[&str]) {
     let target = start(python, &[]);
     // While it attaches, and between bursts.
     for milliseconds in [100, 300, 1000] {
-        kill_leaktrace(&target, || std::thread::sleep(Duration::from_millis(milliseconds)));
+        kill_leaktrace(&target, way, || std::thread::sleep(Duration::from_millis(milliseconds)));
     }
     // Within a burst, and while it takes its probes out. There the kernel can lose one: it gives up to
     // write the target's code when the thread that closes the probe is being killed.
     for milliseconds in [0, 3, 6, 10, 15, 25, 50, 100, 200, 300] {
-        kill_leaktrace(&target, || {
+        kill_leaktrace(&target, way, || {
             await_probe(&target);
             std::thread::sleep(Duration::from_millis(milliseconds));
         });
@@ -72,10 +81,11 @@ fn a_killed_leaktrace_leaves_nothing(python: &Interpreter) {
 }
 
 /// Kills leaktrace at the given moment; nothing of it may be left.
-fn kill_leaktrace(target: &Target, moment: impl Fn()) {
+fn kill_leaktrace(target: &Target, way: &[&str], moment: impl Fn()) {
     let pid = target.pid().to_string();
     let mut command = Command::new(leaktrace::binary().unwrap());
-    let leaktrace = Leaktrace::start(command.args(["--pid", &pid, "--duration", "60s"])).unwrap();
+    command.args(["--pid", &pid, "--duration", "60s", "--overhead", "20%"]).args(way);
+    let leaktrace = Leaktrace::start(&mut command).unwrap();
     moment();
     leaktrace.signal(Signal::SIGKILL).unwrap();
     let outcome = leaktrace.wait().unwrap();
@@ -92,10 +102,14 @@ fn await_probe(target: &Target) {
 }
 
 fn many_observations_leave_nothing(python: &Interpreter) {
-    let cycles = std::env::var("LEAKTRACE_CYCLES").map_or(5, |cycles| cycles.parse().unwrap());
+    let cycles =
+        std::env::var("LEAKTRACE_CYCLES").map_or(5, |cycles| cycles.parse::<usize>().unwrap());
     let target = start(python, &[]);
-    for _ in 0..cycles {
-        let outcome = leaktrace::observe(target.pid(), 1).unwrap();
+    let pid = target.pid().to_string();
+    for cycle in 0..cycles {
+        let way = WAYS[cycle % 2];
+        let outcome =
+            leaktrace::run(&[&["--pid", &pid, "--duration", "1s"], way].concat()).unwrap();
         assert_eq!(outcome.code, Some(0), "{outcome:?}");
         must_be_unprobed(&target);
     }

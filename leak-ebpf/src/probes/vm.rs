@@ -6,6 +6,7 @@
 //! only for those that were taken.
 
 use aya_ebpf::{
+    EbpfContext as _,
     bindings::BPF_ANY,
     helpers::{
         bpf_get_prandom_u32, bpf_probe_read_kernel,
@@ -62,8 +63,9 @@ impl Call {
         if !gate::is_target() {
             return None;
         }
-        // SAFETY: the record of `sys_exit_*` holds the result at 16, in every kernel.
-        let result = unsafe { ctx.read_at::<i64>(16) }.ok()?;
+        // SAFETY: the record of `sys_exit_*` holds the result at 16, in every kernel; the verifier allows
+        // to load it.
+        let result = unsafe { ctx.as_ptr().byte_add(16).cast::<i64>().read() };
         // An error is -4095..=-1.
         if result < 0 && result > -4096 {
             return None;
@@ -132,6 +134,13 @@ fn mapped(record: MapRecord) {
     let _ = MAPPED.insert(record.address, 1, u64::from(BPF_ANY));
 }
 
+/// Was the mapping there recorded? It is not any more. Looked up first, since that takes no lock.
+#[inline(always)]
+fn forget(address: u64) -> bool {
+    // SAFETY: only tested for presence.
+    unsafe { MAPPED.get(address) }.is_some() && MAPPED.remove(address).is_ok()
+}
+
 const fn pages(length: u64) -> u64 {
     length.wrapping_add(4095) & !4095
 }
@@ -165,8 +174,7 @@ pub fn mmap(ctx: TracePointContext) -> u32 {
 pub fn munmap(ctx: TracePointContext) -> u32 {
     let Some(call) = Call::ended(&ctx) else { return 0 };
     let address = call.argument(0);
-    let known = MAPPED.remove(address).is_ok();
-    if known || interval() == 0 {
+    if forget(address) || interval() == 0 {
         let length = pages(call.argument(1));
         emit::mapping(MapRecord { address, length, ..blank(kind::MUNMAP) });
     }
@@ -178,7 +186,7 @@ pub fn munmap(ctx: TracePointContext) -> u32 {
 pub fn mremap(ctx: TracePointContext) -> u32 {
     let Some(call) = Call::ended(&ctx) else { return 0 };
     let old_address = call.argument(0);
-    if MAPPED.remove(old_address).is_ok() || interval() == 0 {
+    if forget(old_address) || interval() == 0 {
         mapped(MapRecord {
             address: call.result,
             length: pages(call.argument(2)),

@@ -89,6 +89,9 @@ struct TraceArgs {
     /// Trace every allocation, whatever it costs the target (its cost is printed first)
     #[arg(long, conflicts_with = "overhead")]
     exact: bool,
+    /// Attach and drop probes one by one, as on kernels before 6.6
+    #[arg(long, hide = true)]
+    one_by_one: bool,
     /// Leave out lines that hold fewer live bytes, such as 4k
     #[arg(long, value_name = "SIZE", default_value = "0", value_parser = values::size)]
     min_size: Bytes,
@@ -181,6 +184,7 @@ fn trace(args: TraceArgs) -> Result<TraceOptions, clap::Error> {
         duration: args.duration,
         budget: args.overhead,
         exact: args.exact,
+        one_by_one: args.one_by_one,
         min_size: args.min_size,
         lines,
         format: args.format.into(),

@@ -33,7 +33,7 @@ fn instruments() -> doctor::Instruments {
 /// Has the kernel take the programs, and times probes on a throw-away process.
 fn calibrate() -> Result<doctor::Calibration, CliError> {
     tracefs::ensure()?;
-    let mut ebpf = object::load(&Config::default(), object::Capacity::BURSTS)?;
+    let mut ebpf = object::load(&Config::default(), object::Capacity::BURSTS, false)?;
     let keeper = Rc::new(Keeper::start().map_err(ProbeError::Keeper)?);
     let costs = Calibration::measure(&mut ebpf, &keeper)
         .map_err(|reason| CliError::new(ExitStatus::Unavailable, anyhow::anyhow!(reason)))?;

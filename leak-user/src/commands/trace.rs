@@ -39,6 +39,7 @@ pub fn run(options: &TraceOptions) -> Result<ExitStatus, CliError> {
         // Tracing everything may cost all of it.
         overhead: if options.exact { 1.0 } else { options.budget },
         exact: options.exact,
+        one_by_one: options.one_by_one,
     };
     let mut session = Session::open(target, session_options)?;
     // Not before: the session may have to change what all of the process's threads see.

@@ -1,12 +1,19 @@
 //! Attaching many uprobes, and dropping them all at once.
 //!
-//! A breakpoint costs the target on every hit, gate open or not, so the time between the first
-//! attach and the last drop matters. The kernel takes some 10 ms for each attach and over 100 ms for
-//! each detach, but does the detach's visible part (removing the breakpoint) first: so probes are
-//! attached side by side, and each is let go by a process of its own ([`super::keeper`]).
+//! A breakpoint costs the target on every hit, gate open or not, so the time between the first attach
+//! and the last drop matters. From Linux 6.6 on, probes are attached by links to many points
+//! ([`super::multi`]), whose breakpoints come and go within milliseconds. Before, each hangs on a perf
+//! event of its own. The kernel lets one after the other go, under a lock of the whole machine, and
+//! takes some 80 ms for each; its program is gone at once, so that the hits in the meantime are not
+//! counted, but they trap. Either way the probes are let go by processes of their own
+//! ([`super::keeper`]).
 
 use std::{
-    collections::HashMap, num::NonZeroU32, os::fd::AsRawFd as _, rc::Rc, thread, time::Duration,
+    collections::HashMap,
+    num::NonZeroU32,
+    rc::Rc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use aya::programs::{
@@ -26,12 +33,15 @@ use crate::units::Pid;
 #[must_use]
 pub struct Attached {
     keeper: Rc<Keeper>,
+    lingers: bool,
 }
 
 /// A detach under way.
 #[must_use]
 pub struct Detaching {
     keeper: Rc<Keeper>,
+    /// Since when, where breakpoints go one after the other.
+    lingers: Option<Instant>,
 }
 
 /// Attaches all `probes` to the process; all or none.
@@ -46,9 +56,9 @@ pub fn attach(
 ) -> Result<Attached, ProbeError> {
     if let Some(multi) = &object.multi {
         let links = multi.attach(pid, probes)?;
-        let fds: Vec<_> = links.iter().map(|link| link.as_raw_fd()).collect();
+        let fds: Vec<_> = links.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
         keeper.hold(&fds).map_err(ProbeError::Keeper)?;
-        return Ok(Attached { keeper: Rc::clone(keeper) });
+        return Ok(Attached { keeper: Rc::clone(keeper), lingers: false });
     }
     let ebpf = &mut object.ebpf;
     let before = keeper::open_links().map_err(ProbeError::Keeper)?;
@@ -86,7 +96,7 @@ pub fn attach(
     keeper.hold(&new).map_err(ProbeError::Keeper)?;
     // The keeper has them: closing this process's own descriptors detaches nothing.
     drop(links);
-    let attached = Attached { keeper: Rc::clone(keeper) };
+    let attached = Attached { keeper: Rc::clone(keeper), lingers: true };
     match failure {
         None => Ok(attached),
         Some(error) => {
@@ -115,7 +125,7 @@ impl Attached {
     /// Removes every breakpoint at once; the kernel's own cleaning-up goes on in the background.
     pub fn detach(self) -> Detaching {
         self.keeper.release();
-        Detaching { keeper: self.keeper }
+        Detaching { keeper: self.keeper, lingers: self.lingers.then(Instant::now) }
     }
 }
 
@@ -125,9 +135,10 @@ impl Detaching {
         while !self.keeper.is_released(Duration::from_secs(1)) {}
     }
 
-    /// Has it ended?
+    /// Has it ended? Then says for how long breakpoints stayed behind, in the mean of them.
     #[must_use]
-    pub fn finished(&self) -> bool {
-        self.keeper.is_released(Duration::ZERO)
+    pub fn finished(&self) -> Option<Duration> {
+        let lingered = self.lingers.map_or(Duration::ZERO, |since| since.elapsed() / 2);
+        self.keeper.is_released(Duration::ZERO).then_some(lingered)
     }
 }

@@ -116,6 +116,15 @@ impl Budget {
         self.hits += outcome.counts.get(Counter::Hits);
     }
 
+    /// Books what breakpoints that were slow to go have cost. The next burst of a kind is expected to
+    /// cost as much again.
+    pub fn book_lingering(&mut self, cost: Nanos) {
+        self.spent.0 += cost.0;
+        for expected in &mut self.expected {
+            expected.0 = expected.0.max(BURST_SPEND.0 + cost.0);
+        }
+    }
+
     /// Books a burst.
     pub fn book(&mut self, kind: Kind, begun: Nanos, outcome: &Outcome) {
         let cost = self.cost(outcome);

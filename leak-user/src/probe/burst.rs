@@ -73,7 +73,10 @@ pub struct Bursts {
     generation: u64,
     last: u64,
     current: Option<Current>,
-    detaching: Vec<Detaching>,
+    /// Detaches under way, with the share of the target's time that the burst's probes took.
+    detaching: Vec<(Detaching, f64)>,
+    /// What breakpoints that were slow to go took of the target's time, not booked yet.
+    lingering: Nanos,
     /// What had been counted when the latest burst was closed.
     booked: Counts,
     turn: Option<Turn>,
@@ -124,6 +127,7 @@ impl Bursts {
             last: 0,
             current: None,
             detaching: Vec::new(),
+            lingering: Nanos(0),
             booked: Counts::default(),
             turn: None,
             keeper,
@@ -148,7 +152,7 @@ impl Bursts {
     /// one by one while it cleans up, and be hit for nothing until the last of them is there.
     /// The same goes for those of another leaktrace.
     pub fn is_ready(&mut self) -> bool {
-        self.detaching.retain(|detaching| !detaching.finished());
+        self.let_go();
         if !self.detaching.is_empty() {
             return false;
         }
@@ -160,10 +164,24 @@ impl Bursts {
 
     /// Lets another leaktrace attach, once the kernel has let go of all probes.
     pub fn rest(&mut self) {
-        self.detaching.retain(|detaching| !detaching.finished());
+        self.let_go();
         if self.detaching.is_empty() && self.current.is_none() {
             self.turn = None;
         }
+    }
+
+    fn let_go(&mut self) {
+        let lingering = &mut self.lingering;
+        self.detaching.retain(|(detaching, share)| {
+            let Some(lingered) = detaching.finished() else { return true };
+            lingering.0 += (lingered.as_nanos() as f64 * share) as u64;
+            false
+        });
+    }
+
+    /// What breakpoints that were slow to go have cost the target since this was last asked.
+    pub fn take_lingering(&mut self) -> Nanos {
+        std::mem::take(&mut self.lingering)
     }
 
     /// Runs one burst from attach to drop. Events that arrive meanwhile are added to `events`.
@@ -248,11 +266,17 @@ impl Bursts {
         };
         let closed = now();
         let start = Instant::now();
-        match attached {
-            Held::Functions(attached) => self.detaching.push(attached.detach()),
-            Held::Words(breakpoints) => drop(breakpoints),
-        }
+        let detaching = match attached {
+            Held::Functions(attached) => Some(attached.detach()),
+            Held::Words(breakpoints) => {
+                drop(breakpoints);
+                None
+            }
+        };
         let spent = Nanos(self.gate.get(&0, 0).map_err(map_failed)?.spent_ns);
+        let open = closed.0.saturating_sub(opened.0).max(1);
+        let share = (spent.0 as f64 / open as f64).min(1.0);
+        self.detaching.extend(detaching.map(|detaching| (detaching, share)));
         self.set(Gate { burst: 0, spent_ns: spent.0, generation: self.generation, ..gate })?;
         let detach_time = elapsed(start);
         let total = tables.counts()?;
@@ -287,7 +311,7 @@ impl Drop for Bursts {
     /// The kernel would remove the probes anyway; waiting here keeps a process that goes on (a test)
     /// from counting them as left behind.
     fn drop(&mut self) {
-        for detaching in self.detaching.drain(..) {
+        for (detaching, _) in self.detaching.drain(..) {
             detaching.wait();
         }
     }

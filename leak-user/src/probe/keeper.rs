@@ -2,7 +2,7 @@
 //!
 //! Removing a breakpoint from the target's code fails in a thread that has a SIGKILL pending: the
 //! kernel gives up half way, and the breakpoint stays for ever. A process killed while it closes a
-//! probe would leave it behind. A process that is ending has no signal pending any more. So each probe
+//! link would leave it behind. A process that is ending has no signal pending any more. So each link
 //! of a burst is held by a small process of its own, all of which end at once when they are told to,
 //! or when leaktrace, or the keeper that made them, is gone.
 //!

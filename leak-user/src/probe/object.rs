@@ -31,11 +31,12 @@ impl Capacity {
     pub const EXACT: Self = Self { live: 1 << 22, sites: 1 << 18 };
 }
 
-/// Makes the maps and has every program verified.
+/// Makes the maps and has every program verified. `one_by_one`: does without [`Multi`], even where the
+/// kernel knows it.
 ///
 /// # Errors
 /// [`ProbeError::Load`], [`ProbeError::Program`].
-pub fn load(config: &Config, capacity: Capacity) -> Result<Object, ProbeError> {
+pub fn load(config: &Config, capacity: Capacity, one_by_one: bool) -> Result<Object, ProbeError> {
     let level = log::level();
     let mut ebpf = EbpfLoader::new()
         .override_global("CONFIG", config, true)
@@ -44,7 +45,7 @@ pub fn load(config: &Config, capacity: Capacity) -> Result<Object, ProbeError> {
         .map_max_entries("SITES", capacity.sites)
         .load(OBJECT)
         .map_err(|e| ProbeError::Load(Box::new(e)))?;
-    let multi = Multi::load(OBJECT, &ebpf)?;
+    let multi = if one_by_one { None } else { Multi::load(OBJECT, &ebpf)? };
     tracing::debug!(at_once = multi.is_some(), "uprobes");
     for (name, program) in ebpf.programs_mut() {
         let loaded = match program {

@@ -69,6 +69,8 @@ pub struct Options {
     pub overhead: f64,
     /// Trace every allocation.
     pub exact: bool,
+    /// Attach probes one by one, as kernels before 6.6 have to.
+    pub one_by_one: bool,
 }
 
 /// Why an observation can't begin or go on.
@@ -201,7 +203,9 @@ impl Session {
             Ok(terms) => terms,
             Err(wait) => return Ok(wait),
         };
-        if !self.bursts.is_ready() {
+        let ready = self.bursts.is_ready();
+        self.budget.book_lingering(self.bursts.take_lingering());
+        if !ready {
             return Ok(READY_EVERY);
         }
         let words = match (&self.by_class, kind) {

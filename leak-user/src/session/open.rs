@@ -43,7 +43,7 @@ impl Session {
         let plan = plan::plan(&target, return_probes_are_safe(target.pid))?;
         let config = config(&target, &plan)?;
         let capacity = if options.exact { Capacity::EXACT } else { Capacity::BURSTS };
-        let mut object = object::load(&config, capacity)?;
+        let mut object = object::load(&config, capacity, options.one_by_one)?;
         let keeper = Rc::new(Keeper::start().map_err(ProbeError::Keeper)?);
         let tables = Tables::new(&mut object)?;
         let ring = Ring::new(&mut object)?;
