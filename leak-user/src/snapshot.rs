@@ -218,6 +218,9 @@ pub struct Memory {
     pub rss_bytes: u64,
     /// Proportional share at the end.
     pub pss_bytes: u64,
+    /// Growth of the proportional share; absent where it was read less than three times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pss_growth_bytes_per_s: Option<f64>,
     /// The lowest memory limit of its control groups, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_bytes: Option<u64>,

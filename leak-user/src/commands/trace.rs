@@ -108,8 +108,11 @@ fn warn_of_cost(session: &mut Session, quiet: bool) -> Result<(), CliError> {
     if let (Some(cost), false) = (cost, quiet) {
         eprintln!(
             "tracing every allocation: the process makes about {:.0} allocator calls a second and \
-             will run about {:.1} times slower where it allocates",
-            cost.calls_per_s, cost.slowdown
+             will spend about {:.0} % of its time in probes (if it never waits, it will run {:.1} \
+             times slower)",
+            cost.calls_per_s,
+            100.0 * cost.share,
+            cost.slowdown
         );
     }
     Ok(())

@@ -53,6 +53,7 @@ pub struct Ledger {
     mappings: Mappings,
     classes: Vec<Recorder>,
     rss: Recorder,
+    pss: Recorder,
     anonymous: Recorder,
     arenas: Recorder,
     mapped: Recorder,
@@ -74,6 +75,7 @@ impl Ledger {
             mappings: Mappings::default(),
             classes: (0..=32).map(|_| Recorder::default()).collect(),
             rss: Recorder::default(),
+            pss: Recorder::default(),
             anonymous: Recorder::default(),
             arenas: Recorder::default(),
             mapped: Recorder::default(),
@@ -193,6 +195,17 @@ impl Ledger {
         self.rss.add(at, usage.rss.0 as f64);
         self.anonymous.add(at, usage.anonymous.0 as f64);
         self.mapped.add(at, self.mappings.bytes());
+    }
+
+    /// Books the process's proportional share.
+    pub fn proportional(&mut self, time: Nanos, bytes: Bytes) {
+        self.pss.add(self.seconds(time), bytes.0 as f64);
+    }
+
+    /// The proportional share over time.
+    #[must_use]
+    pub fn pss(&self) -> &Recorder {
+        &self.pss
     }
 
     /// Books pymalloc's own counts.

@@ -19,6 +19,12 @@ const BURST_SPEND: Nanos = Nanos(10_000_000);
 /// … and for so long, where the target allocates little.
 const LONGEST_GATE: Nanos = Nanos(250_000_000);
 
+/// A trial may spend so much …
+const TRIAL_SPEND: Nanos = Nanos(100_000_000);
+
+/// … within this time.
+const TRIAL_GATE: Nanos = Nanos(1_000_000_000);
+
 /// Bursts begin at least so far apart: each makes the kernel patch the target's code twice.
 const SPACING: Nanos = Nanos(400_000_000);
 
@@ -98,10 +104,10 @@ impl Budget {
         Terms { limit, longest, interval: 0, costs: self.costs, note_content: true }
     }
 
-    /// One burst to estimate from, whatever the account says.
+    /// One burst to estimate from, whatever the account says: long enough to see work and pauses.
     #[must_use]
     pub fn trial(&self) -> Terms {
-        self.terms(BURST_SPEND, LONGEST_GATE)
+        self.terms(TRIAL_SPEND, TRIAL_GATE)
     }
 
     /// Everything, until it is closed.

@@ -14,9 +14,11 @@ use crate::{
 /// What tracing everything will cost the target, estimated from one short burst.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ExpectedCost {
-    /// The target will run so many times slower.
+    /// The share of its time that the target will spend in probes, as busy as it is.
+    pub share: f64,
+    /// Where it is busy all the time, it will run so many times slower.
     pub slowdown: f64,
-    /// Allocator calls a second that the target makes when it is not traced.
+    /// Allocator calls a second.
     pub calls_per_s: f64,
 }
 
@@ -24,10 +26,10 @@ impl ExpectedCost {
     fn of(outcome: &Outcome) -> Self {
         let open = Nanos(outcome.closed.0.saturating_sub(outcome.opened.0)).seconds();
         let spent = outcome.spent.seconds();
-        // What was not spent on probes went into the target's own work.
+        // What was not spent on probes went into the target's own work, and into waiting.
         let own = (open - spent).max(open / 1000.0);
         let hits = outcome.counts.get(Counter::Hits).saturating_sub(outcome.closed_hits());
-        Self { slowdown: open / own, calls_per_s: hits as f64 / own }
+        Self { share: spent / open, slowdown: open / own, calls_per_s: hits as f64 / own }
     }
 }
 

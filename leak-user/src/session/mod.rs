@@ -54,6 +54,12 @@ const CENSUS_SHARE: u64 = 100;
 /// … and while everything is traced, when all that the kernel has booked is read as well.
 const EXACT_SHARE: u64 = 10;
 
+/// The proportional share is read so often at most: the kernel walks the target's page tables for it.
+const PROPORTIONAL_EVERY: Nanos = Nanos(2_000_000_000);
+
+/// … and so rarely that it takes at most one part in so many of the time.
+const PROPORTIONAL_SHARE: u64 = 1000;
+
 /// The kernel's records are read at least so often.
 const DRAIN_EVERY: Nanos = Nanos(50_000_000);
 
@@ -131,7 +137,7 @@ pub struct Session {
     end: Nanos,
     burst_count: u32,
     usage: Usage,
-    proportional: Bytes,
+    proportional_due: Nanos,
     census: Option<Census>,
     census_due: Nanos,
     usage_due: Nanos,
@@ -334,6 +340,9 @@ impl Session {
         if time >= self.usage_due {
             self.usage_due = Nanos(time.0 + USAGE_EVERY.0);
             self.read_usage(time);
+            if time >= self.proportional_due {
+                self.read_proportional(time);
+            }
             self.pace_mappings(time)?;
             let status = self.status(time, until);
             tell(self, status);
@@ -373,6 +382,16 @@ impl Session {
         self.ledger.usage(time, &self.usage);
     }
 
+    fn read_proportional(&mut self, time: Nanos) {
+        let begun = Instant::now();
+        // The target has ended, which the reading of its usage notices.
+        let Ok(proportional) = usage::proportional(self.target.pid) else { return };
+        self.ledger.proportional(time, proportional);
+        let took = begun.elapsed().as_nanos() as u64;
+        let pause = PROPORTIONAL_EVERY.0.max(took.saturating_mul(PROPORTIONAL_SHARE));
+        self.proportional_due = Nanos(time.0.saturating_add(pause));
+    }
+
     fn look(&mut self, now_s: f64, all: bool) {
         if self.options.exact {
             self.ledger.survivors.look_exact(now_s, |addr| self.tables.block(addr));
@@ -388,9 +407,7 @@ impl Session {
         let now_s = self.ledger.seconds(time);
         self.look(now_s, true);
         self.check_mappings(time);
-        if let Ok(proportional) = usage::proportional(self.target.pid) {
-            self.proportional = proportional;
-        }
+        self.read_proportional(time);
     }
 
     /// Is it still the same process?

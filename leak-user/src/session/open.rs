@@ -28,7 +28,7 @@ use crate::{
         kernel::{self, KernelRelease},
         process,
     },
-    units::{Bytes, Nanos, Pid, Tid},
+    units::{Nanos, Pid, Tid},
     watch::usage::Usage,
 };
 
@@ -82,7 +82,7 @@ impl Session {
             end: start,
             burst_count: 0,
             usage: Usage::default(),
-            proportional: Bytes(0),
+            proportional_due: Nanos(0),
             census: None,
             census_due: Nanos(0),
             usage_due: Nanos(0),

@@ -19,7 +19,7 @@ use crate::{
     verdict::{
         Estimate, Finding, Judgement, Trend, Verdict,
         evidence::{Domain, Evidence, SiteId},
-        judge,
+        judge, stats,
     },
 };
 
@@ -202,9 +202,12 @@ impl Session {
     }
 
     fn memory(&self, growth: Estimate) -> Memory {
+        let pss = self.ledger.pss();
         Memory {
             rss_bytes: self.usage.rss.0,
-            pss_bytes: self.proportional.0,
+            pss_bytes: pss.last().map_or(0, |bytes| bytes as u64),
+            pss_growth_bytes_per_s: stats::slope(&pss.series().points)
+                .map(|slope| slope.per_s.value),
             limit_bytes: None,
             growth_bytes_per_s: growth.value,
             growth_interval: (growth.low, growth.high),

@@ -5,8 +5,10 @@ use std::path::Path;
 
 use super::check::Check;
 
-/// Cookies of uprobes (`bpf_get_attach_cookie`) came with it.
-const OLDEST: (u32, u32) = (5, 15);
+/// `bpf_loop` came with it.
+const OLDEST: (u32, u32) = (5, 17);
+/// Links to many uprobes came with it.
+const MANY_UPROBES: (u32, u32) = (6, 6);
 /// Kernels whose return probes go through a system call that a seccomp filter may answer by killing
 /// the process: from the first, up to but without the second.
 const RETURN_BY_SYSCALL: [(u32, u32); 2] = [(6, 11), (6, 14)];
@@ -73,7 +75,11 @@ fn kernel(release: &str) -> Check {
     const NAME: &str = "kernel";
     let (major, minor) = OLDEST;
     match version(release) {
-        Some(version) if version >= OLDEST => Check::ok(NAME, release),
+        Some(version) if version >= MANY_UPROBES => Check::ok(NAME, release),
+        Some(version) if version >= OLDEST => {
+            Check::note(NAME, format!("{release}: probes are slow to go, so that bursts are dear"))
+                .advice("use Linux 6.6 or newer for more bursts at the same cost")
+        }
         Some(_) => Check::missing(NAME, format!("{release} is too old"))
             .advice(format!("use Linux {major}.{minor} or newer")),
         None => Check::note(NAME, format!("{release}: the version cannot be told"))
@@ -237,7 +243,8 @@ mod tests {
         assert_eq!(version("5.15"), Some((5, 15)));
         assert_eq!(version("unknown"), None);
         assert_eq!(version(""), None);
-        assert_eq!(kernel("5.15.0").state, State::Ok);
+        assert_eq!(kernel("6.6.0").state, State::Ok);
+        assert_eq!(kernel("5.17.0").state, State::Note);
         assert_eq!(kernel("5.14.21-suse").state, State::Missing);
         assert_eq!(kernel("unknown").state, State::Note);
         let hazard = |release| returns(release).state == State::Note;

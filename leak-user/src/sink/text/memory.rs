@@ -36,7 +36,7 @@ pub(super) fn write(page: &mut Page, memory: &Memory) {
         row(page, memory, Paint::Dim, "memory limit", limit, "");
     }
     if memory.pss_bytes > 0 && memory.pss_bytes != memory.rss_bytes {
-        row(page, memory, Paint::Dim, "of it without shared (PSS)", memory.pss_bytes, "");
+        row(page, memory, Paint::Dim, "its share of it (PSS)", memory.pss_bytes, "");
     }
 }
 
