@@ -38,6 +38,11 @@ pub fn run(fast: bool, all: bool) -> Result<()> {
     clippy.args(["clippy", "--all-targets", "--", "--deny", "warnings"]);
     sum.add(&check("clippy", &mut clippy));
 
+    let mut docs = step::cargo();
+    docs.args(["doc", "--no-deps", "--document-private-items"])
+        .env("RUSTDOCFLAGS", "--deny warnings");
+    sum.add(&check("docs", &mut docs));
+
     let mut inner = step::cargo();
     inner.args(["test", "--no-fail-fast", "--package", "leak-common", "--package", "leak-user"]);
     sum.add(&tests("unit and property tests", inner.args(["--package", "xtask"]))?);
@@ -53,11 +58,6 @@ pub fn run(fast: bool, all: bool) -> Result<()> {
         whole.env("LEAKTRACE_TESTS_ALL", "1");
     }
     sum.add(&tests("end-to-end tests", &mut whole)?);
-
-    let mut docs = step::cargo();
-    docs.args(["doc", "--no-deps", "--document-private-items"])
-        .env("RUSTDOCFLAGS", "--deny warnings");
-    sum.add(&check("docs", &mut docs));
 
     println!("{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
     if sum.failed > 0 {

@@ -13,7 +13,7 @@ pub mod error;
 pub mod faults;
 pub mod keeper;
 pub mod log;
-mod multi;
+pub mod multi;
 pub mod object;
 pub mod plan;
 pub mod prologue;
