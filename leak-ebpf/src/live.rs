@@ -2,41 +2,27 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    bindings::BPF_ANY,
-    helpers::{bpf_get_prandom_u32, generated::bpf_for_each_map_elem},
-};
+use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_for_each_map_elem};
 use leak_common::{
     counters::Counter,
     keys::{CONTENT_WORDS, LiveBlock, SiteCounts, SiteKey},
-    sampling,
 };
 
 use crate::{
     atomic,
     gate::Open,
     maps::{self, LIVE, SITES, TO_NEXT_SAMPLE},
-    user,
+    sample, user,
 };
 
-/// Is this allocation one to record? Decided before the stack is walked, by bytes.
+/// Is this allocation one to record?
 #[inline(always)]
 pub fn sampled(open: &Open, size: u64) -> bool {
-    if open.interval == 0 {
-        return true;
+    let taken = sample::take(&TO_NEXT_SAMPLE, open.interval, size);
+    if !taken {
+        maps::count(Counter::SampledOut);
     }
-    let Some(to_go) = TO_NEXT_SAMPLE.get_ptr_mut(0) else { return false };
-    // SAFETY: the verifier checked the pointer; the slot is this CPU's, and a lost update shifts one
-    // sample.
-    unsafe {
-        if *to_go > size {
-            *to_go -= size;
-            maps::count(Counter::SampledOut);
-            return false;
-        }
-        *to_go = sampling::next_distance(open.interval, bpf_get_prandom_u32());
-    }
-    true
+    taken
 }
 
 /// A block was allocated.

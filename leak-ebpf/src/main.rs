@@ -16,6 +16,7 @@ mod log;
 mod maps;
 mod probes;
 mod python;
+mod sample;
 mod user;
 
 /// The kernel asks for GPL-compatible programs.

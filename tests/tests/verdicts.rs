@@ -2,10 +2,11 @@
 
 mod common;
 
-use leak_tests::interpreter::Interpreter;
+use leak_tests::interpreter::{Interpreter, root};
 use leak_tests::leaktrace::{self, Outcome};
 use leak_tests::program::Program;
 use leak_tests::skip;
+use leak_tests::target::Target;
 use serde_json::Value;
 
 const SECONDS: u32 = 20;
@@ -143,6 +144,22 @@ fn the_text_names_the_line_for_a_person() {
     let named = |line: &u64| outcome.stdout.contains(&format!("small.py:{line}"));
     assert!(program.leaks.iter().any(|leak| named(&leak.line)), "{}", outcome.stdout);
     assert!(!outcome.stdout.contains('\x1b'), "colour, but no terminal");
+}
+
+/// What `cargo xtask trace` shows first. The scores that `rank` drops are recycled as the vectors of the
+/// embeddings that stay, so the innocent line may be accused too, but not before the cache's.
+#[test]
+fn the_bundled_service_leaks_by_its_cache() {
+    let python = any_python!();
+    let path = root().join("tests/services/embedding_service.py");
+    let service = Target::start(&python, &path, &[]).unwrap();
+    let outcome = leaktrace::observe(service.pid(), SECONDS).unwrap();
+    let report = outcome.report().unwrap();
+    assert_eq!(report["verdict"], "leak", "{report:#}");
+    let first = &report["leaks"][0]["stack"][0];
+    assert!(first["file"].as_str().unwrap().ends_with("embedding_service.py"), "{report:#}");
+    let function = first["function"].as_str().unwrap();
+    assert!(["embedding_of", "embed", "Embedding.__init__"].contains(&function), "{report:#}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::BPF_ANY,
     helpers::{
-        bpf_get_prandom_u32, bpf_probe_read_kernel,
+        bpf_probe_read_kernel,
         generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
     },
     macros::{map, perf_event, tracepoint},
@@ -19,13 +19,12 @@ use aya_ebpf::{
 use leak_common::{
     counters::Counter,
     event::{MapRecord, kind},
-    sampling,
 };
 
 use crate::{
     emit, gate,
     maps::{self, FAULTS},
-    python,
+    python, sample,
 };
 
 /// Mean distance of the mappings' samples in bytes; 0: all are recorded.
@@ -92,25 +91,6 @@ fn interval() -> u64 {
     MAP_INTERVAL.get_ptr(0).map_or(0, |interval| unsafe { *interval })
 }
 
-/// Is a mapping of this length one to record?
-#[inline(always)]
-fn sampled(interval: u64, length: u64) -> bool {
-    if interval == 0 {
-        return true;
-    }
-    let Some(to_go) = TO_NEXT_MAPPING.get_ptr_mut(0) else { return false };
-    // SAFETY: the verifier checked the pointer; the slot is this CPU's, and a lost update shifts one
-    // sample.
-    unsafe {
-        if *to_go > length {
-            *to_go -= length;
-            return false;
-        }
-        *to_go = sampling::next_distance(interval, bpf_get_prandom_u32());
-    }
-    true
-}
-
 #[inline(always)]
 fn blank(kind: u32) -> MapRecord {
     MapRecord {
@@ -155,7 +135,7 @@ pub fn mmap(ctx: TracePointContext) -> u32 {
     let interval = interval();
     // What is mapped to a fixed place may replace recorded mappings.
     let fixed = flags & MAP_FIXED != 0;
-    if fixed || sampled(interval, length) {
+    if fixed || sample::take(&TO_NEXT_MAPPING, interval, length) {
         mapped(MapRecord {
             address: call.result,
             length,

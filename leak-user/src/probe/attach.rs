@@ -22,7 +22,7 @@ use aya::programs::{
 };
 
 use super::{
-    error::ProbeError,
+    error::{ProbeError, refused},
     keeper::{self, Keeper},
     object::Object,
     plan::Probe,
@@ -87,7 +87,7 @@ pub fn attach(
     for (program, (attached, result)) in results {
         links.extend(attached);
         if let Err(source) = result {
-            failure.get_or_insert(ProbeError::Program { program, source: Box::new(source) });
+            failure.get_or_insert(refused(&program)(source));
         }
     }
     // aya does not tell a link's descriptor: they are those that were not there before.
@@ -131,7 +131,7 @@ impl Attached {
 
 impl Detaching {
     /// Waits until the kernel has let go of all of them.
-    pub fn wait(self) {
+    pub fn wait(&self) {
         while !self.keeper.is_released(Duration::from_secs(1)) {}
     }
 

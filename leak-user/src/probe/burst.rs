@@ -179,8 +179,20 @@ impl Bursts {
         });
     }
 
-    /// What breakpoints that were slow to go have cost the target since this was last asked.
+    /// Waits until the kernel has let go of all probes.
+    pub fn settle(&mut self) {
+        while !self.detaching.is_empty() {
+            for (detaching, _) in &self.detaching {
+                detaching.wait();
+            }
+            self.let_go();
+        }
+    }
+
+    /// What breakpoints that were slow to go, and have gone, have cost the target since this was last
+    /// asked.
     pub fn take_lingering(&mut self) -> Nanos {
+        self.let_go();
         std::mem::take(&mut self.lingering)
     }
 
@@ -311,9 +323,7 @@ impl Drop for Bursts {
     /// The kernel would remove the probes anyway; waiting here keeps a process that goes on (a test)
     /// from counting them as left behind.
     fn drop(&mut self) {
-        for (detaching, _) in self.detaching.drain(..) {
-            detaching.wait();
-        }
+        self.settle();
     }
 }
 

@@ -8,14 +8,17 @@
 //! the classes that grow are watched, in turn.
 
 use aya::programs::{
-    PerfEvent, Program,
+    PerfEvent,
     perf_event::{
         BreakpointConfig, PerfBreakpointLength, PerfBreakpointType, PerfEventConfig, PerfEventLink,
         PerfEventScope, SamplePolicy,
     },
 };
 
-use super::{error::ProbeError, object::Object};
+use super::{
+    error::{ProbeError, refused},
+    object::Object,
+};
 use crate::units::{Addr, Tid};
 
 /// Debug registers of a thread.
@@ -45,13 +48,7 @@ pub fn set(
     threads: &[Tid],
 ) -> Result<Breakpoints, ProbeError> {
     const NAME: &str = "class_access";
-    let refused =
-        |source| ProbeError::Program { program: NAME.to_owned(), source: Box::new(source) };
-    let program: &mut PerfEvent = object
-        .ebpf
-        .program_mut(NAME)
-        .and_then(|program: &mut Program| program.try_into().ok())
-        .ok_or_else(|| ProbeError::Missing(NAME.to_owned()))?;
+    let program: &mut PerfEvent = object.program(NAME)?;
     let mut links = Vec::new();
     let mut failure = None;
     for thread in threads {
@@ -72,7 +69,7 @@ pub fn set(
         }
     }
     match failure {
-        Some(error) if links.len() < words.len() => Err(refused(error)),
+        Some(error) if links.len() < words.len() => Err(refused(NAME)(error)),
         _ => Ok(Breakpoints { _links: links }),
     }
 }

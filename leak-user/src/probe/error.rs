@@ -61,3 +61,8 @@ pub enum ProbeError {
         source: std::io::Error,
     },
 }
+
+/// Says which program it was that could not be loaded or attached.
+pub(super) fn refused(program: &str) -> impl Fn(aya::programs::ProgramError) -> ProbeError {
+    move |source| ProbeError::Program { program: program.to_owned(), source: Box::new(source) }
+}

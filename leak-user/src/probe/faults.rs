@@ -1,6 +1,6 @@
 //! Page faults of the target, sampled: each one looked at tells which line touched fresh memory.
 //!
-//! While any are sampled, the kernel takes some 0.1 to 0.4 us longer for every fault. So it happens in
+//! While any are sampled, the kernel takes some 0.1 to 0.4 µs longer for every fault. So it happens in
 //! windows, a quarter of the time.
 
 use aya::programs::{
@@ -9,9 +9,8 @@ use aya::programs::{
 };
 
 use super::{
-    error::ProbeError,
+    error::{ProbeError, refused},
     object::Object,
-    watch::{program, refused},
 };
 use crate::units::{Bytes, Nanos, Pid, Tid};
 
@@ -91,7 +90,7 @@ fn attach(
     threads: &[Tid],
 ) -> Result<Vec<PerfEventLink>, ProbeError> {
     const NAME: &str = "page_fault";
-    let faults: &mut PerfEvent = program(object, NAME)?;
+    let faults: &mut PerfEvent = object.program(NAME)?;
     let mut links = Vec::new();
     for thread in threads {
         let attached = faults.attach(

@@ -3,7 +3,11 @@
 use aya::{Ebpf, EbpfLoader, programs::Program};
 use leak_common::config::Config;
 
-use super::{error::ProbeError, log, multi::Multi};
+use super::{
+    error::{ProbeError, refused},
+    log,
+    multi::Multi,
+};
 
 /// The programs and maps, loaded.
 pub struct Object {
@@ -11,6 +15,22 @@ pub struct Object {
     /// The uprobe programs, where the kernel can attach them to many points at once; else they are among
     /// those of `ebpf`.
     pub(super) multi: Option<Multi>,
+}
+
+impl Object {
+    /// A program, to be attached.
+    ///
+    /// # Errors
+    /// [`ProbeError::Missing`] where the object has none of this name and type.
+    pub(super) fn program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, ProbeError>
+    where
+        &'a mut P: TryFrom<&'a mut Program>,
+    {
+        self.ebpf
+            .program_mut(name)
+            .and_then(|program| program.try_into().ok())
+            .ok_or_else(|| ProbeError::Missing(name.to_owned()))
+    }
 }
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/leak-ebpf"));
@@ -54,8 +74,7 @@ pub fn load(config: &Config, capacity: Capacity, one_by_one: bool) -> Result<Obj
             Program::PerfEvent(p) => p.load(),
             _ => continue,
         };
-        loaded
-            .map_err(|e| ProbeError::Program { program: name.to_owned(), source: Box::new(e) })?;
+        loaded.map_err(refused(name))?;
     }
     Ok(Object { ebpf, multi })
 }

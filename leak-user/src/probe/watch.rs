@@ -1,8 +1,11 @@
 //! The watch tier: what is attached from the first moment to the last.
 
-use aya::programs::{Program, TracePoint};
+use aya::programs::TracePoint;
 
-use super::{error::ProbeError, object::Object};
+use super::{
+    error::{ProbeError, refused},
+    object::Object,
+};
 
 /// Program, category, tracepoint.
 const TRACEPOINTS: [(&str, &str, &str); 7] = [
@@ -21,26 +24,8 @@ const TRACEPOINTS: [(&str, &str, &str); 7] = [
 /// [`ProbeError::Program`] of the first that failed.
 pub fn attach(object: &mut Object) -> Result<(), ProbeError> {
     for (name, category, tracepoint) in TRACEPOINTS {
-        let program: &mut TracePoint = program(object, name)?;
+        let program: &mut TracePoint = object.program(name)?;
         program.attach(category, tracepoint).map_err(refused(name))?;
     }
     Ok(())
-}
-
-pub(super) fn program<'a, P>(
-    object: &'a mut Object,
-    name: &'static str,
-) -> Result<&'a mut P, ProbeError>
-where
-    &'a mut P: TryFrom<&'a mut Program>,
-{
-    object
-        .ebpf
-        .program_mut(name)
-        .and_then(|program| program.try_into().ok())
-        .ok_or_else(|| ProbeError::Missing(name.to_owned()))
-}
-
-pub(super) fn refused(program: &'static str) -> impl Fn(aya::programs::ProgramError) -> ProbeError {
-    move |source| ProbeError::Program { program: program.to_owned(), source: Box::new(source) }
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Mappings recorded a second: where there are more, they are sampled by bytes. Recording one takes some
-/// 3 us of the target's time.
+/// 3 µs of the target's time.
 const PER_SECOND: f64 = 100.0;
 
 /// How often the target maps.

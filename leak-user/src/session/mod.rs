@@ -8,6 +8,7 @@ pub mod exact;
 mod fresh;
 mod mappings;
 pub mod open;
+mod recycled;
 pub mod report;
 
 use std::{
@@ -189,6 +190,8 @@ impl Session {
         if self.options.exact {
             self.close_exact()?;
         }
+        self.bursts.settle();
+        self.budget.book_lingering(self.bursts.take_lingering());
         self.ring.drain(&mut events);
         self.digest(&mut events);
         self.pass_on_log();
@@ -204,14 +207,14 @@ impl Session {
         time: Nanos,
         events: &mut Vec<Event>,
     ) -> Result<Nanos, SessionError> {
+        // First, since what the last burst left behind may use up what the next one needs.
+        self.budget.book_lingering(self.bursts.take_lingering());
         let Some(kind) = self.budget.turn(&self.plan.kinds()) else { return Ok(DRAIN_EVERY) };
         let terms = match self.budget.next(kind, time) {
             Ok(terms) => terms,
             Err(wait) => return Ok(wait),
         };
-        let ready = self.bursts.is_ready();
-        self.budget.book_lingering(self.bursts.take_lingering());
-        if !ready {
+        if !self.bursts.is_ready() {
             return Ok(READY_EVERY);
         }
         let words = match (&self.by_class, kind) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leak_common::counters::Counter;
 
-use super::{Ending, Session, SessionError};
+use super::{Ending, Session, SessionError, recycled};
 use crate::{
     heap::names::TypeNames,
     ledger::sites::Site,
@@ -28,25 +28,6 @@ const ENOUGH_BURSTS: u32 = 3;
 
 /// Sites other than the accused that are listed.
 const MAX_OTHERS: usize = 50;
-
-/// Types whose dead objects CPython keeps on free lists and hands out again without an allocator call.
-const FREE_LISTED: [&str; 4] =
-    ["builtins.float", "builtins.list", "builtins.dict", "builtins.tuple"];
-
-/// Where so much of what stays is of such types, a site's evidence is weak.
-const WEAK: f64 = 0.9;
-
-/// What another line keeps may have come to it by a free list, from the line that allocated it first. So
-/// sites that only hold such objects stand behind those with others.
-fn weak_evidence_last(leaks: &mut [SiteReport]) {
-    leaks.sort_by_key(|leak| {
-        let recycled = leak.types.iter().filter(|t| FREE_LISTED.contains(&t.name.as_str()));
-        recycled.map(|t| t.share).sum::<f64>() >= WEAK
-    });
-    for (rank, leak) in (1..).zip(leaks) {
-        leak.rank = rank;
-    }
-}
 
 /// Which sites the user wants to see.
 pub struct Wanted<'a> {
@@ -99,7 +80,7 @@ impl Session {
             names: TypeNames::new(self.target.python.layout, self.target.python.type_type),
         };
         let mut leaks = self.sites(&judgement.accused, &mut writer);
-        weak_evidence_last(&mut leaks);
+        recycled::rank_last(&mut leaks);
         let others = &judgement.others[..judgement.others.len().min(MAX_OTHERS)];
         let sites = self.sites(others, &mut writer);
         Ok(Snapshot {
