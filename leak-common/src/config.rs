@@ -91,4 +91,6 @@ pub struct Gate {
     pub note_content: u64,
     /// Changed when a code object's address was found reused: makes all stack ids new.
     pub generation: u64,
+    /// So many hits are passed over before recording begins.
+    pub skip: u64,
 }

@@ -146,6 +146,19 @@ fn the_text_names_the_line_for_a_person() {
     assert!(!outcome.stdout.contains('\x1b'), "colour, but no terminal");
 }
 
+/// A burst finds it waiting, and its request, which leaks at its end, takes all that a burst may spend. So
+/// only bursts that begin late see the leak, and it takes twice as many.
+#[test]
+fn a_service_that_mostly_waits_leaks() {
+    let python = any_python!();
+    let program = Program::open("small").unwrap();
+    let running = program.start(&python, &["--rate", "200"]).unwrap();
+    let outcome = leaktrace::observe(running.target.pid(), 2 * SECONDS).unwrap();
+    let report = outcome.report().unwrap();
+    assert_eq!(report["verdict"], "leak", "{report:#}");
+    assert!(program.is_culprit(&report["leaks"][0]["stack"]), "{report:#}");
+}
+
 /// What `cargo xtask trace` shows first. The scores that `rank` drops are recycled as the vectors of the
 /// embeddings that stay, so the innocent line may be accused too, but not before the cache's.
 #[test]

@@ -28,6 +28,12 @@ const TRIAL_GATE: Nanos = Nanos(1_000_000_000);
 /// Bursts begin at least so far apart: each makes the kernel patch the target's code twice.
 const SPACING: Nanos = Nanos(400_000_000);
 
+/// Bursts that begin late pass over so many hits at least …
+const SKIPPED_LEAST: f64 = 512.0;
+
+/// … and at most: some 15 ms of traps.
+const SKIPPED_MOST: f64 = 16_384.0;
+
 /// The share of this much time may be spent ahead, so that the first bursts need not wait; at the
 /// observation's end the account is even again.
 const AHEAD: Nanos = Nanos(2_000_000_000);
@@ -58,6 +64,22 @@ pub enum Kind {
     Pymalloc,
     /// The C library's heap.
     Malloc,
+}
+
+/// How many hits the burst of this turn passes over.
+///
+/// A service that mostly waits is found waiting when a burst begins: the burst would see the beginning of a
+/// request, always, and its end never, where it takes more than the burst may spend. So three bursts of
+/// four begin later, at points that spread evenly on a logarithmic scale (van der Corput's sequence),
+/// since nobody knows how much a request allocates.
+fn skip(turn: u32) -> u64 {
+    if turn.is_multiple_of(4) {
+        return 0;
+    }
+    let late = turn - turn / 4 - 1;
+    let spread = f64::from(late.reverse_bits()) / 2_f64.powi(32);
+    let ratio = SKIPPED_MOST / SKIPPED_LEAST;
+    (SKIPPED_LEAST * ratio.powf(spread)) as u64
 }
 
 impl Budget {
@@ -92,16 +114,20 @@ impl Budget {
     pub fn next(&self, kind: Kind, now: Nanos) -> Result<Terms, Nanos> {
         let spacing = self.last_start.map_or(0, |last| (last.0 + SPACING.0).saturating_sub(now.0));
         let elapsed = (now.0.saturating_sub(self.start.0) + AHEAD.0).min(self.duration.0);
-        let needed = (self.spent.0 + self.expected[kind as usize].0) as f64 / self.share;
+        let skip = skip(self.turns[kind as usize]);
+        // What it passes over is known to cost; the rest is as of late.
+        let least = BURST_SPEND.0 + skip * self.costs.trap.0;
+        let expected = self.expected[kind as usize].0.max(least);
+        let needed = (self.spent.0 + expected) as f64 / self.share;
         let wait = (needed - elapsed as f64).max(0.0) as u64;
         match wait.max(spacing) {
-            0 => Ok(self.terms(BURST_SPEND, LONGEST_GATE)),
+            0 => Ok(Terms { skip, ..self.terms(BURST_SPEND, LONGEST_GATE) }),
             wait => Err(Nanos(wait)),
         }
     }
 
     fn terms(&self, limit: Nanos, longest: Nanos) -> Terms {
-        Terms { limit, longest, interval: 0, costs: self.costs, note_content: true }
+        Terms { limit, longest, interval: 0, costs: self.costs, skip: 0, note_content: true }
     }
 
     /// One burst to estimate from, whatever the account says: long enough to see work and pauses.
@@ -145,7 +171,7 @@ impl Budget {
     /// What a burst cost the target.
     #[must_use]
     pub fn cost(&self, outcome: &Outcome) -> Nanos {
-        Nanos(outcome.spent.0 + outcome.closed_hits() * self.costs.trap.0)
+        Nanos(outcome.spent.0 + outcome.closed_cost.0)
     }
 
     /// What was spent of the target's time so far.
@@ -171,5 +197,25 @@ impl Budget {
     #[must_use]
     pub fn ns_per_hit(&self) -> f64 {
         if self.hits == 0 { 0.0 } else { self.spent.0 as f64 / self.hits as f64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn late_bursts_spread_over_requests_of_every_size() {
+        let late: Vec<u64> = (0..32).map(skip).filter(|skip| *skip > 0).collect();
+        assert_eq!(late.len(), 24);
+        let range = SKIPPED_LEAST as u64..SKIPPED_MOST as u64;
+        assert!(late.iter().all(|skip| range.contains(skip)), "{late:?}");
+        // Each of the five octaves has its share, of any eight in a row too.
+        for eight in late.windows(8) {
+            for octave in 9..14 {
+                let within = eight.iter().filter(|skip| skip.ilog2() == octave).count();
+                assert!((1..=3).contains(&within), "octave {octave} of {eight:?}");
+            }
+        }
     }
 }

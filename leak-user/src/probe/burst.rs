@@ -23,6 +23,9 @@ use crate::{
     units::{Addr, Nanos, Pid, Tid},
 };
 
+/// A hit of a breakpoint on a word is so many times dearer, and rarer.
+const WORD_SKIP: u64 = 8;
+
 /// What a burst may do.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
@@ -34,6 +37,8 @@ pub struct Terms {
     pub interval: u64,
     /// What a hit costs the target beside the program's own time.
     pub costs: Calibration,
+    /// Hits passed over before recording begins.
+    pub skip: u64,
     /// Have the kernel note what survivors hold when it closes the gate.
     pub note_content: bool,
 }
@@ -52,6 +57,8 @@ pub struct Outcome {
     /// What was counted since the burst before this one was closed: its late hits are in here, this
     /// one's will be in the next.
     pub counts: Counts,
+    /// What hits while the gate was closed cost, of those in `counts`.
+    pub closed_cost: Nanos,
     /// Time from the first attach to the gate's opening, and from its closing to the drop.
     pub attach_time: Nanos,
     /// See `attach_time`.
@@ -244,6 +251,10 @@ impl Bursts {
             return_trap_ns: terms.costs.return_trap.0,
             breakpoint_trap_ns: terms.costs.breakpoint_trap.0,
             note_content: u64::from(terms.note_content),
+            skip: match points {
+                Points::Functions(_) => terms.skip,
+                Points::Words(..) => terms.skip / WORD_SKIP,
+            },
         };
         self.current = Some(Current { attached, gate, opened, attach_time });
         self.set(gate)
@@ -278,11 +289,11 @@ impl Bursts {
         };
         let closed = now();
         let start = Instant::now();
-        let detaching = match attached {
-            Held::Functions(attached) => Some(attached.detach()),
+        let (trap, detaching) = match attached {
+            Held::Functions(attached) => (gate.trap_ns, Some(attached.detach())),
             Held::Words(breakpoints) => {
                 drop(breakpoints);
-                None
+                (gate.breakpoint_trap_ns, None)
             }
         };
         let spent = Nanos(self.gate.get(&0, 0).map_err(map_failed)?.spent_ns);
@@ -295,7 +306,8 @@ impl Bursts {
         let counts = total.since(&self.booked);
         self.booked = total;
         let burst = gate.burst;
-        Ok(Outcome { burst, opened, closed, spent, counts, attach_time, detach_time })
+        let closed_cost = Nanos(counts.get(Counter::ClosedHits) * trap);
+        Ok(Outcome { burst, opened, closed, spent, counts, closed_cost, attach_time, detach_time })
     }
 
     fn set(&mut self, gate: Gate) -> Result<(), ProbeError> {
