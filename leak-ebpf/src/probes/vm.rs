@@ -6,15 +6,10 @@
 //! only for those that were taken.
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::BPF_ANY,
-    helpers::{
-        bpf_probe_read_kernel,
-        generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
-    },
-    macros::{map, perf_event, tracepoint},
+    macros::{btf_tracepoint, map, perf_event},
     maps::{Array, HashMap, LruHashMap, PerCpuArray},
-    programs::{PerfEventContext, TracePointContext},
+    programs::{BtfTracePointContext, PerfEventContext},
 };
 use leak_common::{
     counters::Counter,
@@ -45,44 +40,60 @@ static BREAK: HashMap<u64, u64> = HashMap::with_max_entries(1, 0);
 
 const MAP_FIXED: u64 = 0x10;
 
-/// `pt_regs.r10`, the first of the registers read.
-const R10: usize = 56;
+/// Numbers of the system calls on x86-64.
+mod number {
+    pub const MMAP: u64 = 9;
+    pub const MUNMAP: u64 = 11;
+    pub const BRK: u64 = 12;
+    pub const MREMAP: u64 = 25;
+}
 
 /// A system call that has ended well.
 struct Call {
-    /// `r10 r9 r8 rax rcx rdx rsi rdi`, as they lie in `pt_regs` of x86-64.
-    registers: [u64; 8],
+    /// The registers that the thread entered the kernel with: `pt_regs`.
+    registers: *const u64,
     result: u64,
 }
 
 impl Call {
-    /// The call that the running thread ends; None where it failed or is not the target's.
+    /// Byte offset of `orig_rax`, the call's number, in `pt_regs` of x86-64.
+    const NUMBER: usize = 120;
+    /// Those of the arguments: rdi, rsi, rdx, r10, r8, r9.
+    const ARGUMENTS: [usize; 6] = [112, 104, 96, 56, 72, 64];
+
     #[inline(always)]
-    fn ended(ctx: &TracePointContext) -> Option<Self> {
-        if !gate::is_target() {
-            return None;
-        }
-        // SAFETY: the record of `sys_exit_*` holds the result at 16, in every kernel; the verifier allows
-        // to load it.
-        let result = unsafe { ctx.as_ptr().byte_add(16).cast::<i64>().read() };
-        // An error is -4095..=-1.
-        if result < 0 && result > -4096 {
-            return None;
-        }
-        // SAFETY: the running task exists, and its registers lie at the end of its stack.
-        let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as usize;
-        // SAFETY: the helper checks the address.
-        let registers =
-            unsafe { bpf_probe_read_kernel((registers + R10) as *const [u64; 8]) }.ok()?;
-        Some(Self { registers, result: result as u64 })
+    fn register(&self, offset: usize) -> u64 {
+        // SAFETY: the tracepoint's argument is a valid `pt_regs`; the verifier checks the offset by BTF.
+        unsafe { self.registers.byte_add(offset).read_volatile() }
     }
 
     /// An argument, from 0.
     #[inline(always)]
     fn argument(&self, n: usize) -> u64 {
-        const REGISTER: [usize; 6] = [7, 6, 5, 0, 2, 1];
-        self.registers[REGISTER[n]]
+        self.register(Self::ARGUMENTS[n])
     }
+}
+
+/// `sys_exit(regs, result)`: the end of every system call of every process. The tracepoint of a single
+/// call (`sys_exit_mmap`) would cost more, since the kernel first copies a record of the call for perf.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+    let call = Call { registers: ctx.arg(0), result: ctx.arg(1) };
+    let number = call.register(Call::NUMBER);
+    if !matches!(number, number::MMAP | number::MUNMAP | number::MREMAP | number::BRK) {
+        return 0;
+    }
+    // An error is -4095..=-1.
+    if !gate::is_target() || call.result > -4096_i64 as u64 {
+        return 0;
+    }
+    match number {
+        number::MMAP => mmap(&call),
+        number::MUNMAP => munmap(&call),
+        number::MREMAP => mremap(&call),
+        _ => brk(&call),
+    }
+    0
 }
 
 #[inline(always)]
@@ -126,9 +137,8 @@ const fn pages(length: u64) -> u64 {
 }
 
 /// mmap(addr, length, prot, flags, fd, offset) returned the address.
-#[tracepoint]
-pub fn mmap(ctx: TracePointContext) -> u32 {
-    let Some(call) = Call::ended(&ctx) else { return 0 };
+#[inline(always)]
+fn mmap(call: &Call) {
     let (length, flags) = (pages(call.argument(1)), call.argument(3));
     maps::count(Counter::Mappings);
     maps::count_many(Counter::MappedBytes, length);
@@ -146,25 +156,21 @@ pub fn mmap(ctx: TracePointContext) -> u32 {
             ..blank(kind::MMAP)
         });
     }
-    0
 }
 
 /// munmap(addr, length)
-#[tracepoint]
-pub fn munmap(ctx: TracePointContext) -> u32 {
-    let Some(call) = Call::ended(&ctx) else { return 0 };
+#[inline(always)]
+fn munmap(call: &Call) {
     let address = call.argument(0);
     if forget(address) || interval() == 0 {
         let length = pages(call.argument(1));
         emit::mapping(MapRecord { address, length, ..blank(kind::MUNMAP) });
     }
-    0
 }
 
 /// mremap(old, old_length, length, flags, new) returned the address.
-#[tracepoint]
-pub fn mremap(ctx: TracePointContext) -> u32 {
-    let Some(call) = Call::ended(&ctx) else { return 0 };
+#[inline(always)]
+fn mremap(call: &Call) {
     let old_address = call.argument(0);
     if forget(old_address) || interval() == 0 {
         mapped(MapRecord {
@@ -176,13 +182,11 @@ pub fn mremap(ctx: TracePointContext) -> u32 {
             ..blank(kind::MREMAP)
         });
     }
-    0
 }
 
 /// brk(addr) returned the break, moved or not.
-#[tracepoint]
-pub fn brk(ctx: TracePointContext) -> u32 {
-    let Some(call) = Call::ended(&ctx) else { return 0 };
+#[inline(always)]
+fn brk(call: &Call) {
     let address = call.result;
     // SAFETY: copied at once; a race of two threads is the kernel's to order.
     let old_address = unsafe { BREAK.get(0) }.copied().unwrap_or(0);
@@ -192,7 +196,6 @@ pub fn brk(ctx: TracePointContext) -> u32 {
         let stack = python::stack_id();
         emit::mapping(MapRecord { address, old_address, stack, ..blank(kind::BRK) });
     }
-    0
 }
 
 /// Every n-th page fault of the target's threads.

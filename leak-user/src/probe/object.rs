@@ -1,6 +1,6 @@
 //! Loads the eBPF object with the target's configuration.
 
-use aya::{Ebpf, EbpfLoader, programs::Program};
+use aya::{Btf, Ebpf, EbpfLoader, programs::Program};
 use leak_common::config::Config;
 
 use super::{
@@ -67,10 +67,12 @@ pub fn load(config: &Config, capacity: Capacity, one_by_one: bool) -> Result<Obj
         .map_err(|e| ProbeError::Load(Box::new(e)))?;
     let multi = if one_by_one { None } else { Multi::load(OBJECT, &ebpf)? };
     tracing::debug!(at_once = multi.is_some(), "uprobes");
+    let btf = Btf::from_sys_fs().map_err(|e| ProbeError::Load(Box::new(e.into())))?;
     for (name, program) in ebpf.programs_mut() {
         let loaded = match program {
             Program::UProbe(p) if multi.is_none() => p.load(),
             Program::TracePoint(p) => p.load(),
+            Program::BtfTracePoint(p) => p.load(name, &btf),
             Program::PerfEvent(p) => p.load(),
             _ => continue,
         };
