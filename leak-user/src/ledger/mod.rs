@@ -29,7 +29,7 @@ use crate::{
 use fresh::Fresh;
 use mappings::Mappings;
 use series::Recorder;
-use sites::{Site, Sites};
+use sites::Sites;
 use survivors::Survivors;
 
 /// Which allocator a burst watched.
@@ -51,6 +51,7 @@ pub struct Ledger {
     /// Where memory comes from afresh.
     pub fresh: Fresh,
     mappings: Mappings,
+    free_listed: Vec<Addr>,
     classes: Vec<Recorder>,
     rss: Recorder,
     pss: Recorder,
@@ -64,15 +65,17 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An empty ledger; times count from `start`.
+    /// An empty ledger; times count from `start`. `free_listed`: the types whose dead objects Python hands
+    /// out again without a call of the allocator.
     #[must_use]
-    pub fn new(start: Nanos, survivors: Survivors) -> Self {
+    pub fn new(start: Nanos, survivors: Survivors, free_listed: Vec<Addr>) -> Self {
         Self {
             start,
             sites: Sites::default(),
             survivors,
             fresh: Fresh::default(),
             mappings: Mappings::default(),
+            free_listed,
             classes: (0..=32).map(|_| Recorder::default()).collect(),
             rss: Recorder::default(),
             pss: Recorder::default(),
@@ -251,12 +254,20 @@ impl Ledger {
         for (site, fate) in self.mappings.fates(|time| self.seconds(time), end) {
             fates.entry(site).or_default().push(fate);
         }
+        let mut recycled = self.survivors.share_of(&self.free_listed);
         let sites = self
             .sites
             .iter()
             .map(|(id, site)| {
                 let followed = fates.remove(&id).unwrap_or_default();
-                site_evidence(id, site, followed)
+                SiteEvidence {
+                    id,
+                    domain: site.domain,
+                    classes: site.classes.values().copied().collect(),
+                    bursts: site.bursts,
+                    followed,
+                    recycled: recycled.remove(&id).unwrap_or(0.0),
+                }
             })
             .filter(|site| !site.classes.is_empty() || !site.followed.is_empty())
             .collect();
@@ -278,16 +289,6 @@ impl Ledger {
             coverage,
             lost: lost + self.mappings.refused(),
         }
-    }
-}
-
-fn site_evidence(id: SiteId, site: &Site, followed: Vec<Fate>) -> SiteEvidence {
-    SiteEvidence {
-        id,
-        domain: site.domain,
-        classes: site.classes.values().copied().collect(),
-        bursts: site.bursts,
-        followed,
     }
 }
 

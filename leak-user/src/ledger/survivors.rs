@@ -46,6 +46,16 @@ struct Followed {
     next_look_s: f64,
 }
 
+impl Followed {
+    /// Its type's address, where it is a Python object.
+    fn type_addr(&self) -> Option<Addr> {
+        match &self.look {
+            Look::Small(Identity { kind: Kind::Object { type_addr, .. }, .. }) => Some(*type_addr),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Look {
     Small(Identity),
@@ -345,19 +355,29 @@ impl Survivors {
         fates
     }
 
+    /// How much of each site's living blocks is of one of these types, 0 to 1, by weight. Sites that have
+    /// none are left out.
+    #[must_use]
+    pub fn share_of(&self, types: &[Addr]) -> HashMap<SiteId, f64> {
+        let mut weights: HashMap<SiteId, (f64, f64)> = HashMap::new();
+        for followed in self.followed.iter().filter(|f| f.fate.end == End::Alive) {
+            let (of_them, all) = weights.entry(followed.site).or_default();
+            *all += followed.fate.weight;
+            if followed.type_addr().is_some_and(|addr| types.contains(&addr)) {
+                *of_them += followed.fate.weight;
+            }
+        }
+        weights.retain(|_, (of_them, _)| *of_them > 0.0);
+        weights.into_iter().map(|(site, (of_them, all))| (site, of_them / all)).collect()
+    }
+
     /// What a site's living blocks are, by type address, with their weights; None: not an object.
     #[must_use]
     pub fn kinds(&self, site: SiteId) -> HashMap<Option<Addr>, f64> {
         let mut kinds = HashMap::new();
         let living = self.followed.iter().filter(|f| f.site == site && f.fate.end == End::Alive);
         for followed in living {
-            let kind = match &followed.look {
-                Look::Small(Identity { kind: Kind::Object { type_addr, .. }, .. }) => {
-                    Some(*type_addr)
-                }
-                _ => None,
-            };
-            *kinds.entry(kind).or_default() += followed.fate.weight;
+            *kinds.entry(followed.type_addr()).or_default() += followed.fate.weight;
         }
         kinds
     }

@@ -8,13 +8,10 @@ pub mod exact;
 mod fresh;
 mod mappings;
 pub mod open;
-mod recycled;
+mod readings;
 pub mod report;
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use leak_common::counters::Counter;
 
@@ -24,7 +21,7 @@ use mappings::Pace;
 
 use crate::{
     collect::decode::Event,
-    heap::pymalloc::{Census, census},
+    heap::pymalloc::Census,
     ledger::{Ledger, Watched},
     probe::{
         budget::{Budget, Kind},
@@ -40,26 +37,11 @@ use crate::{
     symbolize::{code::CodeCache, stacks::Stacks},
     target::{Target, kernel::KernelError, memory::Memory as _, process},
     units::{Bytes, Nanos},
-    watch::usage::{self, Usage},
+    watch::usage::Usage,
 };
 
 /// RSS is read so often.
 const USAGE_EVERY: Nanos = Nanos(250_000_000);
-
-/// The heap is counted and survivors are looked at so often at most.
-const CENSUS_EVERY: Nanos = Nanos(500_000_000);
-
-/// … and so rarely that it takes at most one part in so many of a core.
-const CENSUS_SHARE: u64 = 100;
-
-/// … and while everything is traced, when all that the kernel has booked is read as well.
-const EXACT_SHARE: u64 = 10;
-
-/// The proportional share is read so often at most: the kernel walks the target's page tables for it.
-const PROPORTIONAL_EVERY: Nanos = Nanos(2_000_000_000);
-
-/// … and so rarely that it takes at most one part in so many of the time.
-const PROPORTIONAL_SHARE: u64 = 1000;
 
 /// The kernel's records are read at least so often.
 const DRAIN_EVERY: Nanos = Nanos(50_000_000);
@@ -324,16 +306,7 @@ impl Session {
     ) -> Result<(), SessionError> {
         let time = now();
         if time >= self.census_due {
-            let begun = Instant::now();
-            self.count_heap(time);
-            if self.options.exact {
-                self.cut_exact()?;
-            }
-            let now_s = self.ledger.seconds(time);
-            self.look(now_s, false);
-            let took = begun.elapsed().as_nanos() as u64;
-            let share = if self.options.exact { EXACT_SHARE } else { CENSUS_SHARE };
-            self.census_due = Nanos(time.0 + CENSUS_EVERY.0.max(took * share));
+            self.take_census(time)?;
         }
         let (pid, faults) = (self.target.pid, &mut self.faults);
         let watched = faults.step(&mut self.object, pid, || open::threads(pid), time);
@@ -363,54 +336,6 @@ impl Session {
             rss: self.usage.rss,
             growth: growth.filter(|_| elapsed > 1.0),
         }
-    }
-
-    fn count_heap(&mut self, time: Nanos) {
-        let Some(pymalloc) = &self.target.python.pymalloc else { return };
-        // Unreadable for a moment (the array of arenas was moving), or the target has ended.
-        let Ok(counted) = census(&self.target.memory, pymalloc) else { return };
-        self.ledger.census(time, &counted, pymalloc.arena_size);
-        self.census = Some(counted);
-    }
-
-    fn read_usage(&mut self, time: Nanos) {
-        match usage::read(self.target.pid) {
-            Ok(usage) if self.is_alive() => self.usage = usage,
-            _ => {
-                self.target_ended = true;
-                return;
-            }
-        }
-        self.ledger.survivors.refresh_arenas(&self.target.memory);
-        self.ledger.usage(time, &self.usage);
-    }
-
-    fn read_proportional(&mut self, time: Nanos) {
-        let begun = Instant::now();
-        // The target has ended, which the reading of its usage notices.
-        let Ok(proportional) = usage::proportional(self.target.pid) else { return };
-        self.ledger.proportional(time, proportional);
-        let took = begun.elapsed().as_nanos() as u64;
-        let pause = PROPORTIONAL_EVERY.0.max(took.saturating_mul(PROPORTIONAL_SHARE));
-        self.proportional_due = Nanos(time.0.saturating_add(pause));
-    }
-
-    fn look(&mut self, now_s: f64, all: bool) {
-        if self.options.exact {
-            self.ledger.survivors.look_exact(now_s, |addr| self.tables.block(addr));
-        } else {
-            self.ledger.survivors.look(&self.target.memory, now_s, all);
-        }
-    }
-
-    fn last_look(&mut self) {
-        let time = now();
-        self.count_heap(time);
-        self.read_usage(time);
-        let now_s = self.ledger.seconds(time);
-        self.look(now_s, true);
-        self.check_mappings(time);
-        self.read_proportional(time);
     }
 
     /// Is it still the same process?

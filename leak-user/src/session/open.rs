@@ -66,7 +66,7 @@ impl Session {
         let codes = CodeCache::new(python.layout, python.code_type);
         let start = now();
         Ok(Self {
-            ledger: Ledger::new(start, survivors),
+            ledger: Ledger::new(start, survivors, target.python.free_listed.clone()),
             codes,
             stacks: Stacks::default(),
             budget: Budget::new(options.overhead, start, options.duration, costs),

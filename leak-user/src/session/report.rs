@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leak_common::counters::Counter;
 
-use super::{Ending, Session, SessionError, recycled};
+use super::{Ending, Session, SessionError};
 use crate::{
     heap::names::TypeNames,
     ledger::sites::Site,
@@ -21,6 +21,7 @@ use crate::{
         evidence::{Domain, Evidence, SiteId},
         judge, stats,
     },
+    watch::usage,
 };
 
 /// With fewer bursts and less time than this nothing can be said of a process that ended.
@@ -79,8 +80,7 @@ impl Session {
             sources: SourceLines::new(self.target.pid),
             names: TypeNames::new(self.target.python.layout, self.target.python.type_type),
         };
-        let mut leaks = self.sites(&judgement.accused, &mut writer);
-        recycled::rank_last(&mut leaks);
+        let leaks = self.sites(&judgement.accused, &mut writer);
         let others = &judgement.others[..judgement.others.len().min(MAX_OTHERS)];
         let sites = self.sites(others, &mut writer);
         Ok(Snapshot {
@@ -190,6 +190,13 @@ impl Session {
                  allocator in many places (probes on its functions saw {:.0} % of the events), so \
                  the growing size classes were watched by hardware breakpoints",
                 100.0 * coverage
+            ));
+        }
+        if self.share_is_dear() {
+            unseen.push(format!(
+                "what it shares with other processes (PSS): counting it would keep it from mapping \
+                 memory for some {:.0} ms",
+                usage::proportional_hold(self.usage.rss).seconds() * 1e3
             ));
         }
         let hooks = &self.target.python.allocators.hooks;

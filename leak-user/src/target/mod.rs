@@ -60,6 +60,7 @@ pub fn discover(pid: Pid) -> Result<Target, TargetError> {
         runtime: interpreter.runtime,
         type_type: interpreter.type_type,
         code_type: interpreter.code_type,
+        free_listed: interpreter.free_listed,
         thread_slot,
         allocators,
         pymalloc,
@@ -124,6 +125,8 @@ pub struct Python {
     pub type_type: Addr,
     /// See `type_type`.
     pub code_type: Addr,
+    /// The types whose dead objects it hands out again without a call of the allocator.
+    pub free_listed: Vec<Addr>,
     /// Where a thread finds its thread state.
     pub thread_slot: ThreadSlot,
     /// Which allocators are installed.

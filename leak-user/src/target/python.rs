@@ -44,7 +44,15 @@ pub struct Interpreter {
     pub type_type: Addr,
     /// `PyCode_Type`.
     pub code_type: Addr,
+    /// See [`FREE_LISTED`].
+    pub free_listed: Vec<Addr>,
 }
+
+/// Types whose dead objects CPython 3.11 to 3.13 keeps on free lists and hands out again without a call
+/// of the allocator, and of which a program can keep many (`Objects/floatobject.c`, `tupleobject.c`,
+/// `listobject.c`, `dictobject.c`, `Python/context.c`).
+const FREE_LISTED: [&str; 5] =
+    ["PyFloat_Type", "PyTuple_Type", "PyList_Type", "PyDict_Type", "PyContext_Type"];
 
 /// A `PyThreadState`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +155,18 @@ fn examine(
     let main = main_interpreter(pid, memory, layout, runtime)?;
     let threads = live_threads(pid, memory, layout, main)?;
     check_code(memory, layout, &threads, code_type)?;
-    Ok(Some(Interpreter { version, layout, file, runtime, main, threads, type_type, code_type }))
+    let free_listed = FREE_LISTED.iter().filter_map(|name| file.symbol(name)).collect();
+    Ok(Some(Interpreter {
+        version,
+        layout,
+        file,
+        runtime,
+        main,
+        threads,
+        type_type,
+        code_type,
+        free_listed,
+    }))
 }
 
 fn unsupported(version: String) -> TargetError {

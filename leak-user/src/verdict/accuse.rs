@@ -55,6 +55,17 @@ pub struct Case {
     pub shares: Vec<Share>,
     /// What speaks against accusing it; empty: it is accused.
     pub objections: Vec<String>,
+    /// See [`SiteEvidence::recycled`].
+    pub recycled: f64,
+}
+
+impl Case {
+    /// Sets it free after all.
+    pub fn acquit(&mut self, objection: String) {
+        self.finding.confidence = self.finding.confidence.min(UNACCUSED_CONFIDENCE);
+        self.finding.reasons.push(objection.clone());
+        self.objections.push(objection);
+    }
 }
 
 /// What all sites are judged by.
@@ -125,7 +136,7 @@ impl Court<'_> {
             survival: tail.survival.value,
             reasons,
         };
-        Case { finding, shares, objections }
+        Case { finding, shares, objections, recycled: site.recycled }
     }
 
     /// The tail that says most, and what speaks against it: at the base age, unless blocks of that

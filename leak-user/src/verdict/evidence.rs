@@ -48,6 +48,9 @@ pub struct SiteEvidence {
     pub bursts: u32,
     /// The blocks that outlived their burst and were followed since (a sample, bounded in number).
     pub followed: Vec<Fate>,
+    /// Of those alive, the share that are objects of types whose dead Python hands out again without a call
+    /// of the allocator: another line may hold them by now.
+    pub recycled: f64,
 }
 
 /// A site's allocations of one size class.

@@ -4,7 +4,7 @@ use super::accuse::{Case, Court};
 use super::evidence::{Domain, Evidence};
 use super::share::{self, Pot};
 use super::words::{bytes, number, percent, plural, rate, seconds};
-use super::{Estimate, Finding, Judgement, Trend, Verdict, stats, trend};
+use super::{Estimate, Finding, Judgement, Trend, Verdict, recycled, stats, trend};
 
 /// A shorter observation accuses nobody: blocks have no time to grow old.
 const MIN_DURATION_S: f64 = 5.0;
@@ -56,13 +56,16 @@ pub fn judge(evidence: &Evidence) -> Judgement {
         seen: seen(evidence),
     };
     let too_little = too_little_to_accuse(&court);
-    let (accused, others): (Vec<Case>, Vec<Case>) = court
+    let (accused, mut others): (Vec<Case>, Vec<Case>) = court
         .cases()
         .into_iter()
         .partition(|case| case.objections.is_empty() && too_little.is_none());
 
     let whole = Whole::of(&court, &accused);
-    let (verdict, reasons) = whole.verdict(&court, &accused, too_little);
+    let (accused, handed_on) = recycled::set_apart(accused);
+    let (verdict, mut reasons) = whole.verdict(&court, &accused, too_little);
+    reasons.extend(recycled::remark(&handed_on));
+    others.extend(handed_on);
     Judgement {
         verdict,
         reasons,

@@ -3,6 +3,7 @@
 mod accuse;
 pub mod evidence;
 mod judge;
+mod recycled;
 mod share;
 pub mod stats;
 pub mod survival;

@@ -22,6 +22,7 @@ fn site(id: u32, domain: Domain, births: u32, size: u64) -> SiteEvidence {
         classes: vec![],
         bursts: 10,
         followed: followed.collect(),
+        recycled: 0.0,
     }
 }
 

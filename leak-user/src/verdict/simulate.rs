@@ -194,7 +194,14 @@ impl World {
             freed_in_burst: 900.0,
         });
         let classes = classes.collect();
-        SiteEvidence { id, domain: part.domain, classes, bursts: self.bursts, followed }
+        SiteEvidence {
+            id,
+            domain: part.domain,
+            classes,
+            bursts: self.bursts,
+            followed,
+            recycled: 0.0,
+        }
     }
 
     fn fate(&self, born_s: f64, life_s: f64, size: u64, habit: Habit, random: &mut Random) -> Fate {

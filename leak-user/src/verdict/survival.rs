@@ -216,6 +216,7 @@ mod tests {
             classes: vec![],
             bursts: 10,
             followed,
+            recycled: 0.0,
         }
     }
 

@@ -1,0 +1,98 @@
+//! What is read of the target from outside, at intervals: its resident memory, its heap's own counts, what
+//! became of the survivors.
+
+use std::time::Instant;
+
+use super::{Session, SessionError};
+use crate::{heap::pymalloc::census, probe::burst::now, units::Nanos, watch::usage};
+
+/// The heap is counted and survivors are looked at so often at most.
+const CENSUS_EVERY: Nanos = Nanos(500_000_000);
+
+/// … and so rarely that it takes at most one part in so many of a core.
+const CENSUS_SHARE: u64 = 100;
+
+/// … and while everything is traced, when all that the kernel has booked is read as well.
+const EXACT_SHARE: u64 = 10;
+
+/// The proportional share is read so often at most: the kernel walks the target's page tables for it.
+const PROPORTIONAL_EVERY: Nanos = Nanos(2_000_000_000);
+
+/// … and so rarely that it takes at most one part in so many of the time.
+const PROPORTIONAL_SHARE: u64 = 1000;
+
+/// … and not at all where the target could not map memory for longer than this meanwhile.
+const PROPORTIONAL_HOLD: Nanos = Nanos(20_000_000);
+
+impl Session {
+    /// Counts the heap and looks at survivors, and says when to do so again.
+    pub(super) fn take_census(&mut self, time: Nanos) -> Result<(), SessionError> {
+        let begun = Instant::now();
+        self.count_heap(time);
+        if self.options.exact {
+            self.cut_exact()?;
+        }
+        let now_s = self.ledger.seconds(time);
+        self.look(now_s, false);
+        let took = begun.elapsed().as_nanos() as u64;
+        let share = if self.options.exact { EXACT_SHARE } else { CENSUS_SHARE };
+        self.census_due = Nanos(time.0 + CENSUS_EVERY.0.max(took * share));
+        Ok(())
+    }
+
+    fn count_heap(&mut self, time: Nanos) {
+        let Some(pymalloc) = &self.target.python.pymalloc else { return };
+        // Unreadable for a moment (the array of arenas was moving), or the target has ended.
+        let Ok(counted) = census(&self.target.memory, pymalloc) else { return };
+        self.ledger.census(time, &counted, pymalloc.arena_size);
+        self.census = Some(counted);
+    }
+
+    pub(super) fn read_usage(&mut self, time: Nanos) {
+        match usage::read(self.target.pid) {
+            Ok(usage) if self.is_alive() => self.usage = usage,
+            _ => {
+                self.target_ended = true;
+                return;
+            }
+        }
+        self.ledger.survivors.refresh_arenas(&self.target.memory);
+        self.ledger.usage(time, &self.usage);
+    }
+
+    /// Would counting the proportional share keep the target waiting too long?
+    pub(super) fn share_is_dear(&self) -> bool {
+        usage::proportional_hold(self.usage.rss) > PROPORTIONAL_HOLD
+    }
+
+    pub(super) fn read_proportional(&mut self, time: Nanos) {
+        if self.share_is_dear() {
+            return;
+        }
+        let begun = Instant::now();
+        // The target has ended, which the reading of its usage notices.
+        let Ok(proportional) = usage::proportional(self.target.pid) else { return };
+        self.ledger.proportional(time, proportional);
+        let took = begun.elapsed().as_nanos() as u64;
+        let pause = PROPORTIONAL_EVERY.0.max(took.saturating_mul(PROPORTIONAL_SHARE));
+        self.proportional_due = Nanos(time.0.saturating_add(pause));
+    }
+
+    fn look(&mut self, now_s: f64, all: bool) {
+        if self.options.exact {
+            self.ledger.survivors.look_exact(now_s, |addr| self.tables.block(addr));
+        } else {
+            self.ledger.survivors.look(&self.target.memory, now_s, all);
+        }
+    }
+
+    pub(super) fn last_look(&mut self) {
+        let time = now();
+        self.count_heap(time);
+        self.read_usage(time);
+        let now_s = self.ledger.seconds(time);
+        self.look(now_s, true);
+        self.check_mappings(time);
+        self.read_proportional(time);
+    }
+}
