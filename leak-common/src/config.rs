@@ -78,8 +78,6 @@ pub struct Gate {
     pub limit_ns: u64,
     /// How much it has spent.
     pub spent_ns: u64,
-    /// Mean distance of the samples in bytes; 0: all.
-    pub interval: u64,
     /// What one hit costs the target beside the program's own time, in ns.
     pub trap_ns: u64,
     /// The same for a return probe.

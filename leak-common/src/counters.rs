@@ -24,8 +24,6 @@ pub enum Counter {
     ClosedHits,
     /// Stacks walked.
     Walks,
-    /// Allocations that the byte sampler passed over.
-    SampledOut,
     /// Pymalloc events whose pool count agreed with what was seen before.
     PoolEventsSeen,
     /// Pymalloc events that must have happened unseen, by the pools' own counts.

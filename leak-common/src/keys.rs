@@ -48,8 +48,6 @@ pub struct LiveBlock {
     pub born_ns: u64,
     /// The burst that saw it.
     pub burst: u64,
-    /// The sampling interval in force (0: every allocation was taken).
-    pub interval: u64,
     /// When `content` was noted, 0: not yet.
     pub noted_ns: u64,
     /// The word before the block: glibc's chunk size, for blocks of its heap.

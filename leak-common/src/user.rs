@@ -13,10 +13,10 @@ macro_rules! pod {
 
 pod! {
     config::Config = 8 * (3 + 11 + 7),
-    config::Gate = 8 * 11,
+    config::Gate = 8 * 10,
     keys::SiteKey = 24,
     keys::SiteCounts = 24,
-    keys::LiveBlock = 8 * 18,
+    keys::LiveBlock = 8 * 17,
     keys::Pending = 56,
     keys::PoolSeen = 16,
 }

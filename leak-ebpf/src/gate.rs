@@ -14,8 +14,6 @@ pub struct Open {
     gate: *mut Gate,
     /// The burst.
     pub burst: u64,
-    /// Sampling interval in bytes; 0: all.
-    pub interval: u64,
     /// When the probe was hit.
     pub now_ns: u64,
 }
@@ -27,8 +25,7 @@ pub fn enter() -> Option<Open> {
     let gate = GATE.get_ptr_mut(0)?;
     // SAFETY: the verifier checked the pointer; the words are read one by one, and a burst that
     // closes meanwhile is closed for the next hit.
-    let (burst, deadline, interval) =
-        unsafe { ((*gate).burst, (*gate).deadline_ns, (*gate).interval) };
+    let (burst, deadline) = unsafe { ((*gate).burst, (*gate).deadline_ns) };
     if burst == 0 || !is_target() {
         maps::count(Counter::ClosedHits);
         return None;
@@ -43,7 +40,7 @@ pub fn enter() -> Option<Open> {
     }
     // SAFETY: no precondition.
     let now_ns = unsafe { bpf_ktime_get_ns() };
-    let open = Open { gate, burst, interval, now_ns };
+    let open = Open { gate, burst, now_ns };
     if now_ns >= deadline {
         open.close();
         return None;

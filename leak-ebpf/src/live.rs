@@ -11,19 +11,9 @@ use leak_common::{
 use crate::{
     atomic,
     gate::Open,
-    maps::{self, LIVE, SITES, TO_NEXT_SAMPLE},
-    sample, user,
+    maps::{self, LIVE, SITES},
+    user,
 };
-
-/// Is this allocation one to record?
-#[inline(always)]
-pub fn sampled(open: &Open, size: u64) -> bool {
-    let taken = sample::take(&TO_NEXT_SAMPLE, open.interval, size);
-    if !taken {
-        maps::count(Counter::SampledOut);
-    }
-    taken
-}
 
 /// A block was allocated.
 #[inline(always)]
@@ -33,7 +23,6 @@ pub fn allocated(open: &Open, site: &SiteKey, address: u64, size: u64) {
         size,
         born_ns: open.now_ns,
         burst: open.burst,
-        interval: open.interval,
         noted_ns: 0,
         header: 0,
         content: [0; CONTENT_WORDS],

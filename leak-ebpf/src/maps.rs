@@ -35,10 +35,6 @@ pub static GATE: Array<Gate> = Array::with_max_entries(1, 0);
 #[map]
 static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS as u32, 0);
 
-/// Bytes to go until the next sample, by CPU.
-#[map]
-pub static TO_NEXT_SAMPLE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
-
 /// 4,000 of the longest stacks; the reader empties the ring many times a second.
 pub const RING_BYTES: u32 = 4 << 20;
 

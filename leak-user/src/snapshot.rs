@@ -116,6 +116,8 @@ pub struct Losses {
     pub stacks_missing: u64,
     /// Frames whose code object could not be read.
     pub unresolved_frames: u64,
+    /// Breakpoints that the kernel refused in a thread, for a burst.
+    pub breakpoints_refused: u64,
 }
 
 /// The answer.

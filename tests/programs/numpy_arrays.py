@@ -9,16 +9,16 @@ SIZES = [2_000, 4_000, 8_000, 16_000, 3_000, 6_000, 12_000, 24_000, 5_000, 200_0
 features = []
 
 
-def load(number):
-    return numpy.arange(SIZES[number % len(SIZES)] // 8, dtype=numpy.float64)
+def load(size):
+    return numpy.arange(size // 8, dtype=numpy.float64)
 
 
-def churn(number):
+def churn():
     total = 0.0
-    for step in range(6):
-        column = load(number + step)
+    for size in SIZES:
+        column = load(size)
         scaled = column * 2.0
-        total += float((scaled + column)[-1])
+        total += float(scaled[-1])
     return total
 
 
@@ -30,9 +30,9 @@ def main():
     options = harness.arguments(__doc__, rate=250)
 
     def handle(number):
-        churn(number)
+        churn()
         if options.clean:
-            load(number)
+            load(SIZES[number % len(SIZES)])
         else:
             remember(number)
 

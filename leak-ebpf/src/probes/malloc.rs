@@ -82,18 +82,15 @@ fn enter(ctx: &ProbeContext, arguments: impl Fn(&ProbeContext) -> Option<(u64, u
     let Some(open) = gate::enter() else { return 0 };
     if let Some((size, out_pointer, released)) = arguments(ctx) {
         let thread = bpf_get_current_pid_tgid();
-        let taken = live::sampled(&open, size);
-        if taken || released != 0 {
-            let site = SiteKey {
-                stack: if taken { python::stack_id() } else { 0 },
-                native_leaf: if taken { return_address(ctx) } else { 0 },
-                domain: if taken { domain::MALLOC } else { 0 },
-                size_class: size_class(size),
-            };
-            let pending = Pending { site, size, out_pointer, released, burst: open.burst };
-            if PENDING.insert(thread, pending, u64::from(BPF_ANY)).is_err() {
-                maps::count(Counter::MapFull);
-            }
+        let site = SiteKey {
+            stack: python::stack_id(),
+            native_leaf: return_address(ctx),
+            domain: domain::MALLOC,
+            size_class: size_class(size),
+        };
+        let pending = Pending { site, size, out_pointer, released, burst: open.burst };
+        if PENDING.insert(thread, pending, u64::from(BPF_ANY)).is_err() {
+            maps::count(Counter::MapFull);
         }
     }
     open.leave();
@@ -112,9 +109,7 @@ fn exit(open: &Open, result: u64) {
     let thread = bpf_get_current_pid_tgid();
     // SAFETY: copied at once; only this thread writes its entry.
     let Some(pending) = (unsafe { PENDING.get(thread) }).copied() else {
-        if open.interval == 0 {
-            maps::count(Counter::UnmatchedReturn);
-        }
+        maps::count(Counter::UnmatchedReturn);
         return;
     };
     if PENDING.remove(thread).is_err() {
@@ -142,7 +137,7 @@ fn exit(open: &Open, result: u64) {
     if pending.released != 0 && (block != 0 || pending.size == 0) {
         live::freed(pending.released);
     }
-    if block != 0 && pending.site.domain != 0 {
+    if block != 0 {
         live::allocated(open, &pending.site, block, pending.size);
     }
 }
@@ -152,5 +147,8 @@ fn exit(open: &Open, result: u64) {
 fn return_address(ctx: &ProbeContext) -> u64 {
     // SAFETY: the kernel hands a valid pt_regs to the program.
     let stack_pointer = unsafe { (*ctx.as_ptr().cast::<aya_ebpf::bindings::pt_regs>()).rsp };
-    user::read(stack_pointer).unwrap_or(0)
+    user::read(stack_pointer).unwrap_or_else(|| {
+        maps::count(Counter::ReadFault);
+        0
+    })
 }

@@ -40,9 +40,7 @@ fn take(open: &Open, regs: &pt_regs, slot: u64, class: u64) {
     let size = 16 * (class + 1);
     if let Some(next) = next_block(regs, slot, class) {
         live::freed(next.block);
-        if live::sampled(open, size) {
-            pymem::book(open, next.block, size);
-        }
+        pymem::book(open, next.block, size);
     }
 }
 

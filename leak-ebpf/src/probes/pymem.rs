@@ -92,11 +92,6 @@ fn allocate(open: &Open, size: u64) {
     }
     let Some(next) = predict(size) else { return };
     note_pool(open, next.pool, next.count, 1);
-    if !live::sampled(open, size) {
-        // The address may still be booked on a block whose free was not seen.
-        live::freed(next.block);
-        return;
-    }
     book(open, next.block, size);
 }
 
@@ -119,8 +114,9 @@ fn free(open: &Open, block: u64) {
     // SAFETY: read at once.
     if let Some(seen) = unsafe { POOLS.get(pool) } {
         if seen.burst == open.burst {
-            if let Some(count) = user::read::<u32>(pool) {
-                note_pool(open, pool, u64::from(count), -1);
+            match user::read::<u32>(pool) {
+                Some(count) => note_pool(open, pool, u64::from(count), -1),
+                None => maps::count(Counter::ReadFault),
             }
         }
     }

@@ -12,10 +12,7 @@ pub mod thinning;
 
 use std::collections::{HashMap, HashSet};
 
-use leak_common::{
-    keys::{LiveBlock, SiteCounts, SiteKey, domain},
-    sampling,
-};
+use leak_common::keys::{LiveBlock, SiteCounts, SiteKey, domain};
 
 use crate::{
     collect::decode::{Origin, Region},
@@ -100,7 +97,6 @@ impl Ledger {
         memory: &M,
         stacks: &Stacks,
         watched: Watched,
-        interval: u64,
         counts: &[(SiteKey, SiteCounts)],
         blocks: &[(Addr, LiveBlock)],
     ) {
@@ -112,10 +108,8 @@ impl Ledger {
             let Some(id) = self.site(stacks, key) else { continue };
             ids.insert(*key, id);
             self.allocations += counts.allocs;
-            let mean = counts.bytes.checked_div(counts.allocs).unwrap_or(0);
-            let weight = sampling::weight(mean, interval);
             let site = self.sites.get_mut(id);
-            site.count(key.size_class, counts, weight);
+            site.count(key.size_class, counts);
             if counts.allocs > 0 && seen.insert(id) {
                 site.bursts += 1;
             }
@@ -145,7 +139,7 @@ impl Ledger {
         for (key, counts) in counts {
             let Some(id) = self.site(stacks, key) else { continue };
             ids.insert(*key, id);
-            self.sites.get_mut(id).count(key.size_class, counts, 1.0);
+            self.sites.get_mut(id).count(key.size_class, counts);
         }
         let new = blocks.iter().filter(|(_, block)| block.burst == number);
         let owned = new.filter_map(|(addr, block)| Some((*ids.get(&block.site)?, *addr, block)));

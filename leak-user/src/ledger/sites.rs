@@ -38,17 +38,17 @@ pub struct Site {
 }
 
 impl Site {
-    /// Adds what a burst counted; each count stands for `weight` allocations.
-    pub fn count(&mut self, size_class: u32, counts: &SiteCounts, weight: f64) {
+    /// Adds what was counted.
+    pub fn count(&mut self, size_class: u32, counts: &SiteCounts) {
         let class = self.classes.entry(size_class).or_insert(SiteClass {
             size_class,
             allocations: 0.0,
             bytes: 0.0,
             freed_in_burst: 0.0,
         });
-        class.allocations += counts.allocs as f64 * weight;
-        class.bytes += counts.bytes as f64 * weight;
-        class.freed_in_burst += counts.frees as f64 * weight;
+        class.allocations += counts.allocs as f64;
+        class.bytes += counts.bytes as f64;
+        class.freed_in_burst += counts.frees as f64;
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use leak_common::{keys::LiveBlock, sampling};
+use leak_common::keys::LiveBlock;
 
 use super::{block_bytes, sites::Sites, thinning::Thinning};
 use crate::{
@@ -216,8 +216,7 @@ impl Survivors {
             return;
         }
         sample.held += 1;
-        let weight =
-            stands_for * sample.thinning.weight() * sampling::weight(block.size, block.interval);
+        let weight = stands_for * sample.thinning.weight();
         let seconds = |ns: u64| Nanos(ns.saturating_sub(start.0)).seconds();
         let born_s = seconds(block.born_ns);
         let alive_until_s = if block.noted_ns == 0 { born_s } else { seconds(block.noted_ns) };

@@ -13,7 +13,6 @@ fn block(born_ns: u64) -> LiveBlock {
         size: 64,
         born_ns,
         burst: 1,
-        interval: 0,
         noted_ns: 0,
         header: 0,
         content: [0; CONTENT_WORDS],

@@ -127,7 +127,7 @@ impl Budget {
     }
 
     fn terms(&self, limit: Nanos, longest: Nanos) -> Terms {
-        Terms { limit, longest, interval: 0, costs: self.costs, skip: 0, note_content: true }
+        Terms { limit, longest, costs: self.costs, skip: 0, note_content: true }
     }
 
     /// One burst to estimate from, whatever the account says: long enough to see work and pauses.

@@ -33,8 +33,6 @@ pub struct Terms {
     pub limit: Nanos,
     /// How long the gate is open at most.
     pub longest: Nanos,
-    /// Mean distance of samples in bytes; 0: every allocation.
-    pub interval: u64,
     /// What a hit costs the target beside the program's own time.
     pub costs: Calibration,
     /// Hits passed over before recording begins.
@@ -84,6 +82,8 @@ pub struct Bursts {
     detaching: Vec<(Detaching, f64)>,
     /// What breakpoints that were slow to go took of the target's time, not booked yet.
     lingering: Nanos,
+    /// Breakpoints that the kernel refused so far.
+    refused: u64,
     /// What had been counted when the latest burst was closed.
     booked: Counts,
     turn: Option<Turn>,
@@ -135,10 +135,17 @@ impl Bursts {
             current: None,
             detaching: Vec::new(),
             lingering: Nanos(0),
+            refused: 0,
             booked: Counts::default(),
             turn: None,
             keeper,
         })
+    }
+
+    /// Breakpoints that the kernel refused so far, in threads that lived: what they allocated was not seen.
+    #[must_use]
+    pub fn refused_breakpoints(&self) -> u64 {
+        self.refused
     }
 
     /// What has been counted so far (while calibrating) is nobody's.
@@ -236,7 +243,11 @@ impl Bursts {
             Points::Functions(probes) => {
                 Held::Functions(attach::attach(object, &self.keeper, pid, probes)?)
             }
-            Points::Words(words, threads) => Held::Words(classes::set(object, words, threads)?),
+            Points::Words(words, threads) => {
+                let set = classes::set(object, words, threads)?;
+                self.refused += set.refused;
+                Held::Words(set)
+            }
         };
         let attach_time = elapsed(start);
         let opened = now();
@@ -245,7 +256,6 @@ impl Bursts {
             deadline_ns: opened.0.saturating_add(terms.longest.0),
             limit_ns: terms.limit.0,
             spent_ns: 0,
-            interval: terms.interval,
             generation: self.generation,
             trap_ns: terms.costs.trap.0,
             return_trap_ns: terms.costs.return_trap.0,

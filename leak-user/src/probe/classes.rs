@@ -7,8 +7,10 @@
 //! 4 µs a hit, patches nothing, and is set and dropped in well under a millisecond. x86-64 has four:
 //! the classes that grow are watched, in turn.
 
+use std::{error::Error, io, iter};
+
 use aya::programs::{
-    PerfEvent,
+    PerfEvent, ProgramError,
     perf_event::{
         BreakpointConfig, PerfBreakpointLength, PerfBreakpointType, PerfEventConfig, PerfEventLink,
         PerfEventScope, SamplePolicy,
@@ -34,6 +36,8 @@ pub fn head(usedpools: Addr, size_class: u32) -> Addr {
 pub struct Breakpoints {
     /// Held for their drop.
     _links: Vec<PerfEventLink>,
+    /// Those that were refused for a living thread.
+    pub refused: u64,
 }
 
 /// Sets breakpoints on up to [`AT_ONCE`] words for every thread. A thread that ended meanwhile needs
@@ -50,7 +54,7 @@ pub fn set(
     const NAME: &str = "class_access";
     let program: &mut PerfEvent = object.program(NAME)?;
     let mut links = Vec::new();
-    let mut failure = None;
+    let (mut failure, mut refusals) = (None, 0);
     for thread in threads {
         for word in words {
             let breakpoint = PerfEventConfig::Breakpoint(BreakpointConfig::Data {
@@ -64,12 +68,25 @@ pub fn set(
                 .and_then(|id| program.take_link(id));
             match attached {
                 Ok(link) => links.push(link),
-                Err(error) => failure = Some(error),
+                Err(error) => {
+                    refusals += u64::from(!has_ended(&error));
+                    failure = Some(error);
+                }
             }
         }
     }
     match failure {
         Some(error) if links.len() < words.len() => Err(refused(NAME)(error)),
-        _ => Ok(Breakpoints { _links: links }),
+        _ => Ok(Breakpoints { _links: links, refused: refusals }),
     }
+}
+
+/// Was the thread gone (`ESRCH`)?
+fn has_ended(error: &ProgramError) -> bool {
+    let first: &dyn Error = error;
+    let mut causes = iter::successors(Some(first), |error| (*error).source());
+    causes.any(|cause| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.and_then(io::Error::raw_os_error) == Some(libc::ESRCH)
+    })
 }

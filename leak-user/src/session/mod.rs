@@ -248,7 +248,7 @@ impl Session {
             Kind::Malloc => Watched::Malloc,
         };
         let memory = &self.target.memory;
-        self.ledger.burst(memory, &self.stacks, watched, terms.interval, &counts, &blocks);
+        self.ledger.burst(memory, &self.stacks, watched, &counts, &blocks);
         self.check_codes();
         Ok(Nanos(0))
     }

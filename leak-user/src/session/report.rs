@@ -171,6 +171,7 @@ impl Session {
             bad_records: self.ring.bad_records,
             stacks_missing: self.ledger.sites.missing_stacks(),
             unresolved_frames: self.stacks.unresolved() + self.stacks.refused(),
+            breakpoints_refused: self.bursts.refused_breakpoints(),
         }
     }
 

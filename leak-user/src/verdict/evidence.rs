@@ -42,7 +42,7 @@ pub struct SiteEvidence {
     pub id: SiteId,
     /// Owner of its blocks.
     pub domain: Domain,
-    /// Sampled allocations by size class (see `leak_common::keys::size_class`).
+    /// Allocations that bursts saw, by size class (see `leak_common::keys::size_class`).
     pub classes: Vec<SiteClass>,
     /// How many bursts saw it allocate.
     pub bursts: u32,
@@ -58,9 +58,9 @@ pub struct SiteEvidence {
 pub struct SiteClass {
     /// The class.
     pub size_class: u32,
-    /// Allocations that bursts saw, weighted by the sampling (a count of 1 where all were taken).
+    /// Allocations that bursts saw.
     pub allocations: f64,
-    /// Their bytes, weighted.
+    /// Their bytes.
     pub bytes: f64,
     /// Of `allocations`: freed before the burst that saw them closed.
     pub freed_in_burst: f64,

@@ -68,6 +68,7 @@ fn losses(losses: &Losses) -> Vec<String> {
         bad_records,
         stacks_missing,
         unresolved_frames,
+        breakpoints_refused,
     } = *losses;
     [
         (ring_full, "record", "records", "(ring buffer full)"),
@@ -79,6 +80,7 @@ fn losses(losses: &Losses) -> Vec<String> {
         (bad_records, "record", "records", "malformed"),
         (stacks_missing, "stack", "stacks", "missing"),
         (unresolved_frames, "frame", "frames", "without a name"),
+        (breakpoints_refused, "breakpoint", "breakpoints", "refused"),
     ]
     .into_iter()
     .filter(|&(count, ..)| count > 0)
