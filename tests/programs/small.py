@@ -24,13 +24,13 @@ def churn(number):
 
 
 def remember(number):
-    history = [number, number]  # LEAK
+    history = [None, None]  # LEAK
     key = f"session {number}"  # LEAK
     sessions[key] = Session(history)  # LEAK
 
 
 def forget(number):
-    history = [number, number]
+    history = [None, None]
     key = f"session {number}"
     sessions[key] = Session(history)
     del sessions[key]
