@@ -16,6 +16,10 @@ use crate::units::Nanos;
 /// A burst's gate is open for at most so much of the target's time: what one request can feel.
 const BURST_SPEND: Nanos = Nanos(10_000_000);
 
+/// … and, where words are watched, for so much: that is set and dropped at once, so that it can be done more
+/// often.
+const WORDS_SPEND: Nanos = Nanos(4_000_000);
+
 /// … and for so long, where the target allocates little.
 const LONGEST_GATE: Nanos = Nanos(250_000_000);
 
@@ -38,9 +42,6 @@ const SKIPPED_MOST: f64 = 16_384.0;
 /// observation's end the account is even again.
 const AHEAD: Nanos = Nanos(2_000_000_000);
 
-/// Of three bursts, two watch pymalloc: it has many more sites to see.
-const TURNS: [u32; 2] = [2, 1];
-
 /// The account.
 #[derive(Debug)]
 pub struct Budget {
@@ -48,6 +49,8 @@ pub struct Budget {
     start: Nanos,
     duration: Nanos,
     spent: Nanos,
+    /// Of it, by each kind of burst.
+    spent_by: [Nanos; 2],
     /// How many bursts each kind has had.
     turns: [u32; 2],
     hits: u64,
@@ -65,6 +68,22 @@ pub enum Kind {
     /// The C library's heap.
     Malloc,
 }
+
+/// How a burst watches.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Way {
+    /// Probes on functions.
+    Functions,
+    /// Breakpoints on the words of size classes. `share`: of the hits that all classes worth watching take.
+    Words {
+        /// 0 to 1.
+        share: f64,
+    },
+}
+
+/// Hits of the classes that are worth watching, of those of the functions: there are no frees among them, and
+/// not all classes.
+const CLASSES_OF_ALL: f64 = 0.125;
 
 /// How many hits the burst of this turn passes over.
 ///
@@ -91,6 +110,7 @@ impl Budget {
             start,
             duration,
             spent: Nanos(0),
+            spent_by: [Nanos(0); 2],
             turns: [0; 2],
             hits: 0,
             last_start: None,
@@ -99,11 +119,10 @@ impl Budget {
         }
     }
 
-    /// Whose turn it is among the kinds that can be watched.
+    /// Whose turn it is among the kinds that can be watched; `parts`: of what is spent, by kind.
     #[must_use]
-    pub fn turn(&self, kinds: &[Kind]) -> Option<Kind> {
-        let had =
-            |kind: &Kind| f64::from(self.turns[*kind as usize]) / f64::from(TURNS[*kind as usize]);
+    pub fn turn(&self, kinds: &[Kind], parts: [f64; 2]) -> Option<Kind> {
+        let had = |kind: &Kind| self.spent_by[*kind as usize].0 as f64 / parts[*kind as usize];
         kinds.iter().copied().min_by(|a, b| had(a).total_cmp(&had(b)))
     }
 
@@ -111,17 +130,25 @@ impl Budget {
     ///
     /// # Errors
     /// The time to wait.
-    pub fn next(&self, kind: Kind, now: Nanos) -> Result<Terms, Nanos> {
+    pub fn next(&self, kind: Kind, way: Way, now: Nanos) -> Result<Terms, Nanos> {
         let spacing = self.last_start.map_or(0, |last| (last.0 + SPACING.0).saturating_sub(now.0));
         let elapsed = (now.0.saturating_sub(self.start.0) + AHEAD.0).min(self.duration.0);
         let skip = skip(self.turns[kind as usize]);
+        let (spend, skip, hit) = match way {
+            Way::Functions => (BURST_SPEND, skip, self.costs.trap),
+            Way::Words { share } => (
+                WORDS_SPEND,
+                (skip as f64 * CLASSES_OF_ALL * share) as u64,
+                self.costs.breakpoint_trap,
+            ),
+        };
         // What it passes over is known to cost; the rest is as of late.
-        let least = BURST_SPEND.0 + skip * self.costs.trap.0;
+        let least = spend.0 + skip * hit.0;
         let expected = self.expected[kind as usize].0.max(least);
         let needed = (self.spent.0 + expected) as f64 / self.share;
         let wait = (needed - elapsed as f64).max(0.0) as u64;
         match wait.max(spacing) {
-            0 => Ok(Terms { skip, ..self.terms(BURST_SPEND, LONGEST_GATE) }),
+            0 => Ok(Terms { skip, ..self.terms(spend, LONGEST_GATE) }),
             wait => Err(Nanos(wait)),
         }
     }
@@ -163,6 +190,7 @@ impl Budget {
         self.last_start = Some(begun);
         self.book_other(outcome);
         self.turns[kind as usize] += 1;
+        self.spent_by[kind as usize].0 += cost.0;
         let expected = &mut self.expected[kind as usize];
         // The dearest of late, forgotten slowly.
         *expected = Nanos(cost.0.max(expected.0 - expected.0 / 4));

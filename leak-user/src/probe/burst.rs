@@ -23,9 +23,6 @@ use crate::{
     units::{Addr, Nanos, Pid, Tid},
 };
 
-/// A hit of a breakpoint on a word is so many times dearer, and rarer.
-const WORD_SKIP: u64 = 8;
-
 /// What a burst may do.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
@@ -261,10 +258,7 @@ impl Bursts {
             return_trap_ns: terms.costs.return_trap.0,
             breakpoint_trap_ns: terms.costs.breakpoint_trap.0,
             note_content: u64::from(terms.note_content),
-            skip: match points {
-                Points::Functions(_) => terms.skip,
-                Points::Words(..) => terms.skip / WORD_SKIP,
-            },
+            skip: terms.skip,
         };
         self.current = Some(Current { attached, gate, opened, attach_time });
         self.set(gate)

@@ -1,13 +1,18 @@
 //! When pymalloc is watched by size class instead of by function, and which classes.
+//!
+//! A hit costs the same whatever the class, but some classes are used twenty times as often as others that grow
+//! as fast. So three bursts of four go to the classes that pay best, in growth for a hit, and the fourth to the
+//! one that has had least, with those that are used no more often than it.
 
-use std::cell::Cell;
-
-use leak_common::counters::Counter;
+use leak_common::{
+    counters::Counter,
+    keys::{SiteCounts, SiteKey},
+};
 
 use super::Session;
 use crate::{
-    ledger::Ledger,
     probe::{
+        budget::Way,
         burst::Outcome,
         classes::{self, AT_ONCE},
     },
@@ -20,54 +25,239 @@ const ENOUGH: f64 = 0.9;
 /// Events without which a burst says nothing of the coverage.
 const MEASURABLE: u64 = 50;
 
+/// pymalloc's size classes count from 1.
+const CLASSES: usize = 33;
+
+/// Classes that pay at least this part of what the best one does are watched with it.
+const PAYS: f64 = 0.25;
+
+/// One burst of so many goes to the class that has had least.
+const LEAST_EVERY: u32 = 4;
+
+/// A class that a burst never saw used counts for as much.
+const RARE: f64 = 0.5;
+
 /// Watching by size class.
 #[derive(Debug)]
 pub(super) struct ByClass {
     usedpools: Addr,
-    /// How often each class was watched.
-    watched: [Cell<u32>; 33],
+    /// Bursts so far.
+    bursts: u32,
+    classes: [Class; CLASSES],
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Class {
+    /// Bursts that watched it.
+    bursts: u32,
+    /// Allocations that they saw.
+    hits: f64,
+    /// How often it is used, in a unit that all classes share; None: never watched.
+    usage: Option<f64>,
+}
+
+/// The classes that a burst watches.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Choice {
+    classes: Vec<u32>,
+    /// Their part of the use of all classes that are worth watching.
+    share: f64,
 }
 
 impl ByClass {
     fn new(usedpools: Addr) -> Self {
-        Self { usedpools, watched: std::array::from_fn(|_| Cell::new(0)) }
+        Self { usedpools, bursts: 0, classes: [Class::default(); CLASSES] }
     }
 
-    /// The words to watch in the next burst: of the classes that grow those that were watched least,
-    /// the fastest first; where fewer grow, others that hold blocks.
-    pub(super) fn next(&self, ledger: &Ledger) -> Vec<Addr> {
-        let mut classes = ledger.class_growth();
-        classes.sort_by(|a, b| {
-            let times = |class: u32| self.watched[class as usize].get();
-            let grows = |growth: f64| growth > 0.0;
-            grows(b.1).cmp(&grows(a.1)).then(times(a.0).cmp(&times(b.0))).then(b.1.total_cmp(&a.1))
-        });
+    /// For the next burst. `growth`: the classes that hold blocks, and by how many blocks each has grown.
+    fn choose(&self, growth: &[(u32, f64)]) -> Choice {
+        let mut growing: Vec<(u32, f64)> =
+            growth.iter().copied().filter(|(_, growth)| *growth > 0.0).collect();
+        growing.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let unknown: Vec<u32> =
+            growing.iter().map(|(c, _)| *c).filter(|c| self.class(*c).usage.is_none()).collect();
+        let mut classes = if growing.is_empty() {
+            self.least_watched(growth)
+        } else if !unknown.is_empty() {
+            // With others, so that their use can be compared.
+            let known = growing.iter().map(|(c, _)| *c).filter(|c| !unknown.contains(c));
+            unknown.iter().copied().chain(known).collect()
+        } else if self.bursts % LEAST_EVERY == LEAST_EVERY - 1 {
+            self.least_had(&growing)
+        } else {
+            self.best_paying(&growing)
+        };
+        classes.truncate(AT_ONCE);
+        let used = |classes: &[u32]| classes.iter().map(|c| self.usage(*c)).sum::<f64>();
+        let worth: Vec<u32> = growing.iter().map(|(c, _)| *c).collect();
+        let share = if unknown.is_empty() { used(&classes) / used(&worth).max(RARE) } else { 1.0 };
+        Choice { classes, share: share.min(1.0) }
+    }
+
+    fn class(&self, class: u32) -> Class {
+        self.classes.get(class as usize).copied().unwrap_or_default()
+    }
+
+    fn usage(&self, class: u32) -> f64 {
+        self.class(class).usage.unwrap_or(RARE)
+    }
+
+    fn best_paying(&self, growing: &[(u32, f64)]) -> Vec<u32> {
+        let mut pay: Vec<(u32, f64)> =
+            growing.iter().map(|(c, growth)| (*c, growth / self.usage(*c))).collect();
+        pay.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let best = pay.first().map_or(0.0, |(_, best)| *best);
+        pay.into_iter().filter(|(_, pay)| *pay >= PAYS * best).map(|(c, _)| c).collect()
+    }
+
+    /// The class that has had the fewest hits, and those that are used no more often.
+    fn least_had(&self, growing: &[(u32, f64)]) -> Vec<u32> {
+        let mut classes: Vec<u32> = growing.iter().map(|(c, _)| *c).collect();
+        classes.sort_by(|a, b| self.class(*a).hits.total_cmp(&self.class(*b).hits));
+        let most = classes.first().map_or(0.0, |first| self.usage(*first));
+        classes.retain(|c| self.usage(*c) <= most);
         classes
-            .into_iter()
-            .take(AT_ONCE)
-            .map(|(class, _)| {
-                let times = &self.watched[class as usize];
-                times.set(times.get() + 1);
-                classes::head(self.usedpools, class)
-            })
-            .collect()
+    }
+
+    fn least_watched(&self, all: &[(u32, f64)]) -> Vec<u32> {
+        let mut classes: Vec<u32> = all.iter().map(|(c, _)| *c).collect();
+        classes.sort_by_key(|c| self.class(*c).bursts);
+        classes
+    }
+
+    /// Books what a burst saw of the classes that it watched.
+    fn book(&mut self, choice: &Choice, counts: &[(SiteKey, SiteCounts)]) {
+        let seen = |class: u32| {
+            let of_it = counts.iter().filter(|(key, _)| key.size_class == class);
+            of_it.map(|(_, counts)| counts.allocs as f64).sum::<f64>().max(RARE)
+        };
+        // What one unit of use came to in this burst, by the classes whose use is known.
+        let (mut hits, mut usage) = (0.0, 0.0);
+        for class in &choice.classes {
+            if let Some(known) = self.classes.get(*class as usize).and_then(|class| class.usage) {
+                hits += seen(*class);
+                usage += known;
+            }
+        }
+        self.bursts += 1;
+        let unit = if usage > 0.0 { hits / usage } else { 1.0 };
+        for index in &choice.classes {
+            let Some(class) = self.classes.get_mut(*index as usize) else { continue };
+            class.bursts += 1;
+            class.hits += seen(*index);
+            let found = seen(*index) / unit;
+            class.usage = Some(class.usage.map_or(found, |known| (known + found) / 2.0));
+        }
+    }
+}
+
+impl Choice {
+    /// The words to watch.
+    fn words(&self, by_class: &ByClass) -> Vec<Addr> {
+        let head = |class: &u32| classes::head(by_class.usedpools, *class);
+        self.classes.iter().map(head).collect()
     }
 }
 
 impl Session {
+    /// The classes that the next burst of pymalloc watches, and their words; None: it probes functions.
+    pub(super) fn classes_to_watch(&self) -> Option<(Choice, Vec<Addr>)> {
+        let by_class = self.by_class.as_ref()?;
+        let blocks = |(class, bytes): (u32, f64)| (class, bytes / (16.0 * f64::from(class)));
+        let growth: Vec<(u32, f64)> = self.ledger.class_growth().into_iter().map(blocks).collect();
+        let choice = by_class.choose(&growth);
+        let words = choice.words(by_class);
+        Some((choice, words))
+    }
+
     /// Looks at what a burst saw of pymalloc: where too much escapes the probes on its functions, the
     /// next bursts watch size classes.
-    pub(super) fn note_way(&mut self, outcome: &Outcome, words: &[Addr]) {
+    pub(super) fn note_way(
+        &mut self,
+        outcome: &Outcome,
+        choice: Option<&Choice>,
+        counts: &[(SiteKey, SiteCounts)],
+    ) {
+        if let (Some(choice), Some(by_class)) = (choice, &mut self.by_class) {
+            by_class.book(choice, counts);
+            return;
+        }
         let seen = outcome.counts.get(Counter::PoolEventsSeen);
         let missed = outcome.counts.get(Counter::PoolEventsMissed);
         let Some(pymalloc) = &self.target.python.pymalloc else { return };
-        if words.is_empty()
-            && self.by_class.is_none()
+        if self.by_class.is_none()
             && seen + missed >= MEASURABLE
             && (seen as f64) < ENOUGH * (seen + missed) as f64
         {
             tracing::debug!(seen, missed, "pymalloc is inlined: watching size classes");
             self.by_class = Some(ByClass::new(pymalloc.usedpools));
         }
+    }
+}
+
+/// How a burst of these classes, or of functions, watches.
+pub(super) fn way(choice: Option<&Choice>) -> Way {
+    choice.map_or(Way::Functions, |choice| Way::Words { share: choice.share })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A burst of 1,000 hits on a service that uses each class so often, a request.
+    fn burst(by_class: &mut ByClass, growth: &[(u32, f64)], uses: &[(u32, f64)]) -> Choice {
+        let choice = by_class.choose(growth);
+        let used =
+            |class: u32| uses.iter().find(|(c, _)| *c == class).map_or(0.0, |(_, uses)| *uses);
+        let total: f64 = choice.classes.iter().map(|class| used(*class)).sum();
+        let counts: Vec<(SiteKey, SiteCounts)> = choice
+            .classes
+            .iter()
+            .map(|class| {
+                let key = SiteKey { stack: 1, native_leaf: 0, domain: 0, size_class: *class };
+                let allocs = (1000.0 * used(*class) / total) as u64;
+                (key, SiteCounts { allocs, ..SiteCounts::default() })
+            })
+            .collect();
+        by_class.book(&choice, &counts);
+        choice
+    }
+
+    #[test]
+    fn the_classes_that_pay_have_most_bursts_and_each_has_some() {
+        let growth = [(1, 10.0), (2, 11.0), (4, 30.0), (6, 0.0), (9, -5.0)];
+        let uses = [(1, 100.0), (2, 1500.0), (4, 300.0)];
+        let mut by_class = ByClass::new(Addr(0));
+        let choices: Vec<Choice> = (0..17).map(|_| burst(&mut by_class, &growth, &uses)).collect();
+        // All at first, to learn how often each is used.
+        assert_eq!(choices[0], Choice { classes: vec![4, 2, 1], share: 1.0 });
+        let had =
+            |classes: &[u32]| choices.iter().filter(|choice| choice.classes == classes).count();
+        assert!(had(&[4, 1]) + had(&[1, 4]) >= 12, "{choices:?}");
+        assert!(by_class.classes[2].bursts >= 3, "{choices:?}");
+        let pays = choices.iter().find(|choice| choice.classes.len() == 2).unwrap();
+        assert!((pays.share - 400.0 / 1900.0).abs() < 0.01, "{pays:?}");
+    }
+
+    /// Nine classes grow, four can be watched.
+    #[test]
+    fn each_that_grows_is_tried_first() {
+        let growth: Vec<(u32, f64)> = (1..=9).map(|class| (class, f64::from(class))).collect();
+        let uses: Vec<(u32, f64)> = (1..=9).map(|class| (class, 100.0)).collect();
+        let mut by_class = ByClass::new(Addr(0));
+        for _ in 0..3 {
+            burst(&mut by_class, &growth, &uses);
+        }
+        assert!((1..=9).all(|class| by_class.classes[class].usage.is_some()));
+    }
+
+    #[test]
+    fn where_nothing_grows_all_have_their_turn() {
+        let growth: Vec<(u32, f64)> = (1..=10).map(|class| (class, 0.0)).collect();
+        let mut by_class = ByClass::new(Addr(0));
+        for _ in 0..5 {
+            assert_eq!(burst(&mut by_class, &growth, &[]).classes.len(), AT_ONCE);
+        }
+        assert!((1..=10).all(|class| by_class.classes[class].bursts == 2));
     }
 }

@@ -191,28 +191,30 @@ impl Session {
     ) -> Result<Nanos, SessionError> {
         // First, since what the last burst left behind may use up what the next one needs.
         self.budget.book_lingering(self.bursts.take_lingering());
-        let Some(kind) = self.budget.turn(&self.plan.kinds()) else { return Ok(DRAIN_EVERY) };
-        let terms = match self.budget.next(kind, time) {
+        let Some(kind) = self.budget.turn(&self.plan.kinds(), self.ledger.parts()) else {
+            return Ok(DRAIN_EVERY);
+        };
+        let (choice, words) = match kind {
+            Kind::Pymalloc => self.classes_to_watch(),
+            Kind::Malloc => None,
+        }
+        .unzip();
+        let terms = match self.budget.next(kind, by_class::way(choice.as_ref()), time) {
             Ok(terms) => terms,
             Err(wait) => return Ok(wait),
         };
         if !self.bursts.is_ready() {
             return Ok(READY_EVERY);
         }
-        let words = match (&self.by_class, kind) {
-            (Some(by_class), Kind::Pymalloc) => by_class.next(&self.ledger),
-            _ => Vec::new(),
-        };
-        let threads = if words.is_empty() { Vec::new() } else { open::threads(self.target.pid) };
+        let threads = if words.is_some() { open::threads(self.target.pid) } else { Vec::new() };
         let mut at = Attachment {
             object: &mut self.object,
             tables: &self.tables,
             ring: &mut self.ring,
             pid: self.target.pid,
-            points: if words.is_empty() {
-                Points::Functions(self.plan.probes(kind))
-            } else {
-                Points::Words(&words, &threads)
+            points: match &words {
+                Some(words) => Points::Words(words, &threads),
+                None => Points::Functions(self.plan.probes(kind)),
             },
             events,
         };
@@ -236,10 +238,10 @@ impl Session {
             attach_ms = outcome.attach_time.seconds() * 1e3,
             "burst"
         );
-        if kind == Kind::Pymalloc {
-            self.note_way(&outcome, &words);
-        }
         let counts = self.tables.take_sites();
+        if kind == Kind::Pymalloc {
+            self.note_way(&outcome, choice.as_ref(), &counts);
+        }
         let blocks = self.tables.take_live();
         self.ring.drain(events);
         self.digest(events);
