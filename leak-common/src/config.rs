@@ -29,20 +29,22 @@ pub struct PythonConfig {
     pub tss_offset: u64,
     /// `PyThreadState.cframe` (3.11, 3.12); 0 where the thread state holds the frame itself.
     pub cframe: u64,
-    /// `current_frame`, in the cframe or the thread state.
+    /// `current_frame` (before 3.11 `frame`), in the cframe or the thread state.
     pub current_frame: u64,
-    /// `_PyInterpreterFrame`: code object.
+    /// `_PyInterpreterFrame`, before 3.11 `PyFrameObject`: code object.
     pub frame_code: u64,
     /// Previous frame.
     pub frame_previous: u64,
-    /// Instruction pointer.
+    /// Instruction pointer; before 3.11 the index of the instruction, an i32.
     pub frame_instr: u64,
+    /// Where not 0: `frame_instr` is an index, and one step of it stands for so many bytes.
+    pub instr_bytes: u64,
     /// Owner, one byte.
     pub frame_owner: u64,
     /// Owners from this on are boundaries between C and Python, not frames.
     pub owner_boundary: u64,
-    /// `PyCodeObject.co_code_adaptive`.
-    pub code_adaptive: u64,
+    /// `PyCodeObject.co_code_adaptive`, where the bytecode begins.
+    pub code_start: u64,
 }
 
 /// How the block that pymalloc will hand out next is found. All zero: no prediction.

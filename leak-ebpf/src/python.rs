@@ -24,7 +24,8 @@ use crate::{
     user,
 };
 
-/// Bytes of `_PyInterpreterFrame` that hold all that is needed, in every version.
+/// Bytes of a frame that hold all that is needed, in every version, but the index of the instruction
+/// before 3.11.
 const FRAME_BYTES: usize = 80;
 
 /// Links followed at most: frames and boundaries between C and Python.
@@ -144,13 +145,28 @@ fn step(walk: &mut Walk) -> Option<u64> {
     let owner = (owner_word >> (8 * (config!(python.frame_owner) & 7))) & 0xff;
     // From 3.14 on, the low bits of the pointer are a tag.
     let code = word(config!(python.frame_code)) & !7;
-    let instr = word(config!(python.frame_instr));
+    let frame = walk.frame;
     walk.frame = word(config!(python.frame_previous));
     if owner >= config!(python.owner_boundary) || code == 0 {
         return Some(0);
     }
     walk.depth += 1;
-    Some(frame::pack(code, instr.wrapping_sub(code + config!(python.code_adaptive))))
+    let instr = config!(python.frame_instr);
+    let byte_offset = if config!(python.instr_bytes) == 0 {
+        word(instr).wrapping_sub(code + config!(python.code_start))
+    } else {
+        byte_offset(frame + instr)
+    };
+    Some(frame::pack(code, byte_offset))
+}
+
+/// Before 3.11, a frame holds the index of its instruction, -1 before the first one.
+#[inline(always)]
+fn byte_offset(index: u64) -> u64 {
+    match user::read::<i32>(index) {
+        Some(index) => (i64::from(index) as u64).wrapping_mul(config!(python.instr_bytes)),
+        None => u64::MAX,
+    }
 }
 
 #[inline(never)]

@@ -38,12 +38,13 @@ def compute_elsewhere(number, kept):
 
 
 def memory():
-    """Resident bytes and the number of maps, without the page that uprobes add."""
+    """Resident bytes that are no file's (those of code become resident when it is looked at for probes), and
+    the number of maps, without the page that uprobes add."""
     with open("/proc/self/smaps_rollup") as file:
-        rss = next(int(line.split()[1]) * 1024 for line in file if line.startswith("Rss:"))
+        own = next(int(line.split()[1]) * 1024 for line in file if line.startswith("Anonymous:"))
     with open("/proc/self/maps") as file:
         maps = [line for line in file if "[uprobes]" not in line]
-    return rss, len(maps)
+    return own, len(maps)
 
 
 def main():
@@ -65,9 +66,9 @@ def main():
         number += 1
     gc.collect()
     blocks, objects = sys.getallocatedblocks() - blocks, len(gc.get_objects()) - objects
-    rss, maps = memory()
+    own, maps = memory()
     facts = {"rounds": number, "digest": digest.hexdigest(), "kept": len(kept)}
-    facts |= {"blocks": blocks, "objects": objects, "rss": rss, "maps": maps}
+    facts.update({"blocks": blocks, "objects": objects, "own": own, "maps": maps})
     print(json.dumps(facts), flush=True)
 
 

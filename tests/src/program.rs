@@ -80,7 +80,9 @@ impl Program {
         };
         let function = frame["function"].as_str().unwrap_or("");
         let function = function.rsplit('.').next().unwrap_or(function);
-        frame["file"].as_str().is_some_and(|file| self.path.ends_with(file) || self.path == *file)
+        // Under another root, the path begins elsewhere.
+        let is_own = |file: &str| self.path.ends_with(file.trim_start_matches('/'));
+        frame["file"].as_str().is_some_and(is_own)
             && self
                 .leaks
                 .iter()

@@ -29,9 +29,8 @@ impl Target {
     /// # Errors
     /// If it can't be started, ends, or isn't ready within a minute.
     pub fn start(python: &Interpreter, program: &Path, args: &[&str]) -> Result<Self> {
-        let mut command = Command::new(&python.path);
-        command.arg(program).args(args);
-        Self::spawn(&mut command)
+        let mut command = python.run(program)?;
+        Self::spawn(command.args(args))
     }
 
     /// Starts any command and waits for its line that begins with `ready`.

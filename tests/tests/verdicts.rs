@@ -39,11 +39,19 @@ fn must_acquit(name: &str, python: &Interpreter) {
 }
 
 fn small_objects_leak(python: &Interpreter) {
-    must_accuse("small", python);
+    judge_small(python, must_accuse);
 }
 
 fn small_objects_clean(python: &Interpreter) {
-    must_acquit("small", python);
+    judge_small(python, must_acquit);
+}
+
+/// On all, but for builds of Debian's whose like is among the others.
+fn judge_small(python: &Interpreter, judge: fn(&str, &Interpreter)) {
+    if ["debian3.9", "debian3.13"].contains(&python.name) && !skip::is_all() {
+        skip!("left out without --all");
+    }
+    judge("small", python);
 }
 
 fn numpy_arrays_leak(python: &Interpreter) {
@@ -109,16 +117,15 @@ fn a_report_keeps_its_contract(python: &Interpreter) {
     }
 }
 
+for_each_interpreter!(bare: small_objects_leak, small_objects_clean, a_report_keeps_its_contract);
+
 for_each_interpreter!(
-    small_objects_leak,
-    small_objects_clean,
     numpy_arrays_leak,
     numpy_arrays_clean,
     mmap_buffers_leak,
     mmap_buffers_clean,
     fastapi_visits_leak,
     fastapi_visits_clean,
-    a_report_keeps_its_contract,
 );
 
 #[test]

@@ -49,8 +49,8 @@ pub fn run(fast: bool, all: bool) -> Result<()> {
 
     let mut whole = step::cargo();
     whole.args(["test", "--no-fail-fast", "--package", "leak-tests"]);
-    // One at a time: they measure, and there may be two cores.
-    whole.args(["--", "--test-threads", "1"]).env("LEAKTRACE", &leaktrace);
+    // Each keeps a core busy, and there may be two.
+    whole.args(["--", "--test-threads", "2"]).env("LEAKTRACE", &leaktrace);
     if fast {
         whole.env("LEAKTRACE_TESTS_FAST", "1");
     }

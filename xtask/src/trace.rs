@@ -28,7 +28,7 @@ pub fn run(mut args: Vec<String>) -> Result<()> {
     let mut service = None;
     if !(names_process || subcommand || asks) {
         let python = interpreter::all().into_iter().next();
-        let python = python.context("no Python from 3.11 to 3.13 is on this machine")?;
+        let python = python.context("none of the Pythons with packages is on this machine")?;
         let started = Target::start(&python, &step::root().join(SERVICE), &[])?;
         println!("trace: {SERVICE} runs on {} as process {}", python.name, started.pid());
         args.extend(["--pid".into(), started.pid().to_string()]);

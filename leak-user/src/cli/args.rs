@@ -15,7 +15,7 @@ const ABOUT: &str = "Names the line of a running Python service that leaks memor
 
 const LONG_ABOUT: &str = "Names the line of a running Python service that leaks memory.
 
-leaktrace attaches to a live CPython process (3.11 to 3.13) through eBPF, watches what it allocates
+leaktrace attaches to a live CPython process (3.8 to 3.15) through eBPF, watches what it allocates
 in short bursts, follows what stays, and reports the lines whose memory only grows. No code runs in
 the process, nothing is written into it, and it is never stopped.";
 

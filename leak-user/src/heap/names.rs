@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::types::Types;
 use crate::symbolize::unicode;
-use crate::target::layout::Layout;
+use crate::target::layout::{KeysSize, Layout};
 use crate::target::memory::Memory;
 use crate::units::Addr;
 
@@ -73,34 +73,54 @@ impl TypeNames {
 
     /// A dict's value for a key that is a string. Only dicts that own their keys: those of types do.
     ///
-    /// `PyDictObject`: `ma_keys`@32, `ma_values`@40. `PyDictKeysObject` (3.11 and later):
-    /// `dk_log2_index_bytes`@9, `dk_kind`@10, `dk_nentries`@24, the index@32, then the entries: hash,
-    /// key, value in a general table (kind 0), key, value in one of strings (kind 1).
+    /// `PyDictObject`: `ma_keys`@32, `ma_values`@40.
     fn value<M: Memory>(&self, memory: &M, dict: Addr, key: &str) -> Option<Addr> {
         let mut words = [0; 16];
         memory.read(dict.offset(32), &mut words).ok()?;
-        let (keys, values) = words.split_at(8);
-        let (keys, values) = (word(keys, 0)?, word(values, 0)?);
+        let (keys, values) = (Addr(word(&words, 0)?), word(&words, 8)?);
         if values != 0 {
             return None;
         }
-        let mut head = [0; 32];
-        memory.read(Addr(keys), &mut head).ok()?;
-        let index_bytes = 1_u64.checked_shl(head[9].into()).filter(|bytes| *bytes < 1 << 40)?;
-        let (entry_bytes, key_at): (usize, usize) = match head[10] {
-            0 => (24, 8),
-            1 => (16, 0),
-            _ => return None,
-        };
-        let count = usize::try_from(word(&head, 24)?.min(MAX_ENTRIES)).ok()?;
-        let mut entries = vec![0; count * entry_bytes];
-        memory.read(Addr(keys).offset(32 + index_bytes), &mut entries).ok()?;
+        let layout = &self.layout.keys;
+        let mut head = [0; 40];
+        memory.read(keys, &mut head).ok()?;
+        let (index_bytes, with_hash) = index(layout.size, &head)?;
+        // Entries: hash, key, value, or key, value.
+        let (entry_bytes, key_at) = if with_hash { (24, 8) } else { (16, 0) };
+        let count = word(&head, usize::try_from(layout.count).ok()?)?.min(MAX_ENTRIES);
+        let mut entries = vec![0; usize::try_from(count).ok()? * entry_bytes];
+        memory.read(keys.offset(layout.indices + index_bytes), &mut entries).ok()?;
         entries.chunks_exact(entry_bytes).find_map(|entry| {
             let (name, value) = (word(entry, key_at)?, word(entry, key_at + 8)?);
             let found = value != 0
                 && unicode::read(memory, self.layout, Addr(name), MAX_NAME).as_deref() == Some(key);
             found.then_some(Addr(value))
         })
+    }
+}
+
+/// Bytes of a table's index, and whether its entries hold hashes.
+fn index(size: KeysSize, head: &[u8]) -> Option<(u64, bool)> {
+    match size {
+        KeysSize::Slots => {
+            let slots = word(head, 8)?;
+            let slot_bytes = match slots {
+                0..=0xff => 1,
+                0x100..=0xffff => 2,
+                0x1_0000..=0xffff_ffff => 4,
+                _ => return None,
+            };
+            Some((slots * slot_bytes, true))
+        }
+        KeysSize::Bytes => {
+            let bytes =
+                1_u64.checked_shl((*head.get(9)?).into()).filter(|bytes| *bytes < 1 << 40)?;
+            match head.get(10)? {
+                0 => Some((bytes, true)),
+                1 => Some((bytes, false)),
+                _ => None,
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::target::Pymalloc;
-use crate::target::layout::{self, Layout, Obmalloc};
+use crate::target::layout::{self, Layout, Obmalloc, PoolLayout};
 use crate::target::memory::{Memory, ProcessMemory, ReadError};
 use crate::units::{Addr, Pid};
 
@@ -57,7 +57,15 @@ pub(crate) fn interpreters() -> Vec<(PathBuf, &'static Layout)> {
         || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".pyenv"),
         PathBuf::from,
     );
-    let built = [("3.11.7", 11), ("3.12.1", 12), ("3.13.0", 13)].map(|(version, minor)| {
+    let built = [
+        ("3.8.18", 8),
+        ("3.9.18", 9),
+        ("3.10.13", 10),
+        ("3.11.7", 11),
+        ("3.12.1", 12),
+        ("3.13.0", 13),
+    ];
+    let built = built.map(|(version, minor)| {
         (pyenv.join(format!("versions/{version}/bin/python3.{minor}")), minor)
     });
     let packaged =
@@ -128,30 +136,50 @@ impl Drop for Python {
     }
 }
 
+/// Defines `lines_of(code)`: the line of each code unit (None: it has none), as the interpreter itself reads
+/// its table, and the table.
+pub(crate) const LINES_OF: &str = "
+import dis, sys
+def lines_of(code):
+    if sys.version_info >= (3, 11):
+        return [p[0] for p in code.co_positions()], code.co_linetable
+    if sys.version_info >= (3, 10):
+        starts, table = code.co_lines(), code.co_linetable
+    else:
+        found, table = list(dis.findlinestarts(code)), code.co_lnotab
+        ends = [start for start, _ in found[1:]] + [len(code.co_code)]
+        starts = [(start, end, line) for (start, line), end in zip(found, ends)]
+    lines = [None] * (len(code.co_code) // 2)
+    for start, end, line in starts:
+        lines[start // 2 : end // 2] = [line] * ((end - start) // 2)
+    return lines, table
+";
+
 /// Prints the address of `_PyRuntime`: the first number that [`pymalloc`] takes.
 pub(crate) const PRINT_RUNTIME: &str = "
 import ctypes
 print(ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, '_PyRuntime')))
 ";
 
-/// Where pymalloc's state is, given `_PyRuntime`; for 3.11 by the static symbols of an unstripped
+/// Where pymalloc's state is, given `_PyRuntime`; up to 3.11 by the static symbols of an unstripped
 /// build. None, with a line that says so, where they are missing.
 pub(crate) fn pymalloc(python: &Python, layout: &Layout, runtime: u64) -> Option<Pymalloc> {
     let memory = python.memory();
+    let PoolLayout { pool_size, arena_size } = layout.pools;
     let state = |addr: Addr| Pymalloc {
         usedpools: addr,
         arenas: addr.offset(512),
         maxarenas: addr.offset(520),
         usable_arenas: Some(addr.offset(536)),
-        pool_size: 1 << 14,
-        arena_size: 1 << 20,
+        pool_size,
+        arena_size,
     };
     let interpreter = memory.pointer(Addr(runtime + layout.runtime.interpreters_head)).ok()?;
     match layout.interpreter.obmalloc {
         Obmalloc::Embedded(offset) => Some(state(interpreter.offset(offset))),
         Obmalloc::Pointer(offset) => Some(state(memory.pointer(interpreter.offset(offset)).ok()?)),
         Obmalloc::Statics => {
-            let found = static_pymalloc(python.pid(), runtime);
+            let found = static_pymalloc(python.pid(), runtime, layout.pools);
             if found.is_none() {
                 println!("skipped: {:?} has no symbols of pymalloc's statics", layout.version);
             }
@@ -160,7 +188,7 @@ pub(crate) fn pymalloc(python: &Python, layout: &Layout, runtime: u64) -> Option
     }
 }
 
-fn static_pymalloc(pid: Pid, runtime: u64) -> Option<Pymalloc> {
+fn static_pymalloc(pid: Pid, runtime: u64, sizes: PoolLayout) -> Option<Pymalloc> {
     use object::{Object, ObjectSymbol};
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
     let path = maps
@@ -177,7 +205,7 @@ fn static_pymalloc(pid: Pid, runtime: u64) -> Option<Pymalloc> {
         arenas: address("arenas")?,
         maxarenas: address("maxarenas")?,
         usable_arenas: address("usable_arenas"),
-        pool_size: 1 << 14,
-        arena_size: 1 << 20,
+        pool_size: sizes.pool_size,
+        arena_size: sizes.arena_size,
     })
 }

@@ -8,10 +8,6 @@ use crate::units::Addr;
 
 /// Bits of `tp_flags` (`Include/object.h`).
 mod flag {
-    /// Instances have the words of a managed weak reference list before them (3.12).
-    pub(super) const MANAGED_WEAKREF: u64 = 1 << 3;
-    /// Instances have the words of a managed `__dict__` before them (3.11).
-    pub(super) const MANAGED_DICT: u64 = 1 << 4;
     /// Made at run time.
     pub(super) const HEAPTYPE: u64 = 1 << 9;
     /// Instances have a `PyGC_Head` before them.
@@ -42,7 +38,8 @@ pub struct TypeHead {
     /// `tp_itemsize`, in bytes.
     pub itemsize: u64,
     flags: u64,
-    with_managed_weakref: bool,
+    /// See [`crate::target::layout::TypeLayout::managed`].
+    managed: u64,
 }
 
 impl TypeHead {
@@ -56,12 +53,8 @@ impl TypeHead {
     /// (`_PyType_PreHeaderSize`).
     #[must_use]
     pub fn header(&self) -> u64 {
-        let mut managed = flag::MANAGED_DICT;
-        if self.with_managed_weakref {
-            managed |= flag::MANAGED_WEAKREF;
-        }
         let has = |bits| u64::from(self.flags & bits != 0);
-        PREFIX * (has(flag::HAVE_GC) + has(managed))
+        PREFIX * (has(flag::HAVE_GC) + has(self.managed))
     }
 
     fn is_metatype(&self) -> bool {
@@ -153,7 +146,7 @@ impl Types {
             basicsize: word(types.basicsize)?,
             itemsize: word(types.itemsize)?,
             flags: word(types.flags)?,
-            with_managed_weakref: self.layout.version >= (3, 12),
+            managed: types.managed,
         };
         let sizes = (16..=1 << 20).contains(&parsed.basicsize) && parsed.itemsize <= 1 << 16;
         let named = (1 << 16..1 << 47).contains(&parsed.name.0);

@@ -49,8 +49,8 @@ pub struct Budget {
     start: Nanos,
     duration: Nanos,
     spent: Nanos,
-    /// Of it, by each kind of burst.
-    spent_by: [Nanos; 2],
+    /// What each kind of burst has had of it, for whose turn it is.
+    turns_spent: [Nanos; 2],
     /// How many bursts each kind has had.
     turns: [u32; 2],
     hits: u64,
@@ -110,7 +110,7 @@ impl Budget {
             start,
             duration,
             spent: Nanos(0),
-            spent_by: [Nanos(0); 2],
+            turns_spent: [Nanos(0); 2],
             turns: [0; 2],
             hits: 0,
             last_start: None,
@@ -122,7 +122,7 @@ impl Budget {
     /// Whose turn it is among the kinds that can be watched; `parts`: of what is spent, by kind.
     #[must_use]
     pub fn turn(&self, kinds: &[Kind], parts: [f64; 2]) -> Option<Kind> {
-        let had = |kind: &Kind| self.spent_by[*kind as usize].0 as f64 / parts[*kind as usize];
+        let had = |kind: &Kind| self.turns_spent[*kind as usize].0 as f64 / parts[*kind as usize];
         kinds.iter().copied().min_by(|a, b| had(a).total_cmp(&had(b)))
     }
 
@@ -184,13 +184,14 @@ impl Budget {
         }
     }
 
-    /// Books a burst.
-    pub fn book(&mut self, kind: Kind, begun: Nanos, outcome: &Outcome) {
+    /// Books a burst that might have spent `limit`.
+    pub fn book(&mut self, kind: Kind, begun: Nanos, outcome: &Outcome, limit: Nanos) {
         let cost = self.cost(outcome);
         self.last_start = Some(begun);
         self.book_other(outcome);
         self.turns[kind as usize] += 1;
-        self.spent_by[kind as usize].0 += cost.0;
+        // One that hardly found anything to do has had its turn all the same.
+        self.turns_spent[kind as usize].0 += cost.0.max(limit.0 / 2);
         let expected = &mut self.expected[kind as usize];
         // The dearest of late, forgotten slowly.
         *expected = Nanos(cost.0.max(expected.0 - expected.0 / 4));
@@ -231,6 +232,39 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn outcome(spent: u64) -> Outcome {
+        Outcome {
+            burst: 1,
+            opened: Nanos(0),
+            closed: Nanos(0),
+            spent: Nanos(spent),
+            counts: super::super::tables::Counts::default(),
+            closed_cost: Nanos(0),
+            attach_time: Nanos(0),
+            detach_time: Nanos(0),
+        }
+    }
+
+    /// Turns of pymalloc and malloc among 30, where a burst of each spends so much.
+    fn turns(spends: [u64; 2]) -> [usize; 2] {
+        let mut budget = Budget::new(0.01, Nanos(0), Nanos(u64::MAX), Calibration::USUAL);
+        let mut had = [0; 2];
+        for _ in 0..30 {
+            let kind = budget.turn(&[Kind::Pymalloc, Kind::Malloc], [2.0, 1.0]).unwrap();
+            had[kind as usize] += 1;
+            budget.book(kind, Nanos(0), &outcome(spends[kind as usize]), BURST_SPEND);
+        }
+        had
+    }
+
+    #[test]
+    fn turns_follow_what_is_spent_but_none_is_for_free() {
+        assert_eq!(turns([10_000_000, 10_000_000]), [20, 10]);
+        assert_eq!(turns([1_000, 10]), [20, 10]);
+        // One of ten milliseconds for each that found nothing, twice as many parts: as many bursts.
+        assert_eq!(turns([10_000_000, 10]), [15, 15]);
+    }
 
     #[test]
     fn late_bursts_spread_over_requests_of_every_size() {

@@ -226,7 +226,7 @@ impl Session {
             }
             Err(error) => return Err(error.into()),
         };
-        self.budget.book(kind, time, &outcome);
+        self.budget.book(kind, time, &outcome, terms.limit);
         self.burst_count += 1;
         tracing::debug!(
             burst = outcome.burst,

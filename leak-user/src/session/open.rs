@@ -26,6 +26,7 @@ use crate::{
     target::{
         Python, Target,
         kernel::{self, KernelRelease},
+        layout::{Instr, OWNER_BOUNDARY},
         process,
     },
     units::{Nanos, Pid, Tid},
@@ -124,6 +125,10 @@ fn config(target: &Target, plan: &Plan) -> Result<Config, SessionError> {
 
 fn python_config(python: &Python) -> PythonConfig {
     let layout = python.layout;
+    let (frame_instr, code_start, instr_bytes) = match layout.frame.instr {
+        Instr::Pointer { at, code_start } => (at, code_start, 0),
+        Instr::Index { at, bytes } => (at, 0, bytes),
+    };
     PythonConfig {
         enabled: 1,
         tss_indirect: python.thread_slot.indirect.unwrap_or(0),
@@ -132,10 +137,12 @@ fn python_config(python: &Python) -> PythonConfig {
         current_frame: layout.thread.current_frame,
         frame_code: layout.frame.code,
         frame_previous: layout.frame.previous,
-        frame_instr: layout.frame.instr,
-        frame_owner: layout.frame.owner,
-        owner_boundary: u64::from(layout.frame.owner_boundary),
-        code_adaptive: layout.code.code_adaptive,
+        frame_instr,
+        instr_bytes,
+        frame_owner: layout.frame.owner.unwrap_or(0),
+        // No byte reaches it where there are no owners.
+        owner_boundary: layout.frame.owner.map_or(256, |_| OWNER_BOUNDARY.into()),
+        code_start,
     }
 }
 

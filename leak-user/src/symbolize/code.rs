@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{linetable, unicode};
-use crate::target::layout::{CodeLayout, Layout, object};
+use crate::target::layout::{CodeLayout, Layout, Lines, object};
 use crate::target::memory::Memory;
 use crate::units::Addr;
 
@@ -25,14 +25,16 @@ const ATTEMPTS: u32 = 3;
 /// What a code object says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Code {
-    /// `co_qualname`.
+    /// `co_qualname`; before 3.11 `co_name`, which lacks the class.
     pub function: Arc<str>,
     /// `co_filename`.
     pub file: Arc<str>,
     /// `co_firstlineno`, 0 where it is none.
     pub first_line: u32,
-    /// `co_linetable`.
+    /// `co_linetable`, before 3.10 `co_lnotab`.
     pub linetable: Box<[u8]>,
+    /// Its form.
+    pub lines: Lines,
     /// Tells it from a later object at the same address.
     pub fingerprint: Fingerprint,
 }
@@ -42,7 +44,7 @@ impl Code {
     #[must_use]
     pub fn line(&self, byte_offset: Option<u64>) -> u32 {
         byte_offset
-            .and_then(|at| linetable::line(&self.linetable, self.first_line, at))
+            .and_then(|at| linetable::line(self.lines, &self.linetable, self.first_line, at))
             .unwrap_or(self.first_line)
     }
 
@@ -55,7 +57,7 @@ impl Code {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
     filename: Addr,
-    qualname: Addr,
+    name: Addr,
     linetable: Addr,
     first_line: u32,
 }
@@ -70,7 +72,7 @@ impl Fingerprint {
         let first_line = bytes.get(usize::try_from(layout.firstlineno).ok()?..)?.first_chunk()?;
         (pointer(object::TYPE)? == code_type).then_some(Self {
             filename: pointer(layout.filename)?,
-            qualname: pointer(layout.qualname)?,
+            name: pointer(layout.name)?,
             linetable: pointer(layout.linetable)?,
             first_line: u32::from_le_bytes(*first_line),
         })
@@ -153,7 +155,7 @@ impl CodeCache {
 
     /// Bytes that hold a fingerprint; a code object has at least as many.
     fn head_bytes(&self) -> usize {
-        self.layout.code.code_adaptive as usize
+        self.layout.code.linetable as usize + 8
     }
 
     fn fingerprint<M: Memory>(&self, memory: &M, addr: Addr) -> Option<Fingerprint> {
@@ -165,7 +167,7 @@ impl CodeCache {
     fn read<M: Memory>(&mut self, memory: &M, addr: Addr) -> Option<Code> {
         let mut fingerprint = self.fingerprint(memory, addr)?;
         for _ in 0..ATTEMPTS {
-            let function = unicode::read(memory, self.layout, fingerprint.qualname, MAX_NAME);
+            let function = unicode::read(memory, self.layout, fingerprint.name, MAX_NAME);
             let file = unicode::read(memory, self.layout, fingerprint.filename, MAX_NAME);
             let linetable = read_bytes(memory, fingerprint.linetable);
             let after = self.fingerprint(memory, addr)?;
@@ -173,7 +175,8 @@ impl CodeCache {
                 let file = self.share(file?);
                 let first_line = i32::try_from(fingerprint.first_line).map_or(0, i32::unsigned_abs);
                 let (function, linetable) = (function?.into(), linetable?);
-                return Some(Code { function, file, first_line, linetable, fingerprint });
+                let lines = self.layout.code.lines;
+                return Some(Code { function, file, first_line, linetable, lines, fingerprint });
             }
             fingerprint = after;
         }

@@ -1,7 +1,10 @@
-//! CPython's location table (3.11 and later): which line a byte offset into the bytecode belongs to.
+//! CPython's tables of lines: which line a byte offset into the bytecode belongs to.
 //!
-//! Format: CPython's `Objects/locations.md`. A table is a row of entries; each covers 1 to 8 code
-//! units (2 bytes each) and says how far the line moves.
+//! Each of the three forms is a row of entries that cover a stretch of bytecode and say how far the line
+//! moves. 3.11 and later: `Objects/locations.md`. 3.10: `Objects/lnotab_notes.txt` of that version. 3.9 and
+//! before: the same file of those.
+
+use crate::target::layout::Lines;
 
 /// Bytes of a code unit.
 const UNIT: u64 = 2;
@@ -19,16 +22,18 @@ pub struct Range {
 
 /// The line of a byte offset; None outside the table, or where the bytecode there has no line.
 #[must_use]
-pub fn line(table: &[u8], first_line: u32, byte_offset: u64) -> Option<u32> {
-    ranges(table, first_line).find(|range| byte_offset < range.end)?.line
+pub fn line(form: Lines, table: &[u8], first_line: u32, byte_offset: u64) -> Option<u32> {
+    ranges(form, table, first_line).find(|range| byte_offset < range.end)?.line
 }
 
-/// The stretches of a table, in order, without gaps; ends where the table is malformed.
-pub fn ranges(table: &[u8], first_line: u32) -> impl Iterator<Item = Range> {
-    Ranges { rest: table, line: first_line.into(), start: 0 }
+/// The stretches of a table, in order, without gaps; ends where the table is malformed. What a
+/// [`Lines::Lnotab`] says last goes on to the end of the bytecode, which it does not tell.
+pub fn ranges(form: Lines, table: &[u8], first_line: u32) -> impl Iterator<Item = Range> {
+    Ranges { form, rest: table, line: first_line.into(), start: 0 }
 }
 
 struct Ranges<'a> {
+    form: Lines,
     rest: &'a [u8],
     line: i64,
     start: u64,
@@ -38,6 +43,45 @@ impl Iterator for Ranges<'_> {
     type Item = Range;
 
     fn next(&mut self) -> Option<Range> {
+        match self.form {
+            Lines::Lnotab => self.before_3_10(),
+            Lines::Pairs => self.in_3_10(),
+            Lines::Locations => self.since_3_11(),
+        }
+    }
+}
+
+impl Ranges<'_> {
+    /// Pairs of (bytes, lines): after so many bytes, the line moves by so many.
+    fn before_3_10(&mut self) -> Option<Range> {
+        let start = self.start;
+        while let Some((bytes, lines)) = self.pair() {
+            let line = u32::try_from(self.line).ok();
+            self.start += u64::from(bytes);
+            self.advance(lines.into());
+            if bytes > 0 {
+                return Some(Range { start, end: self.start, line });
+            }
+        }
+        self.start = u64::MAX;
+        let line = u32::try_from(self.line).ok();
+        (start < u64::MAX).then_some(Range { start, end: u64::MAX, line })
+    }
+
+    /// Pairs of (bytes, lines): the line moves by so many, then holds for so many bytes; -128: no line.
+    fn in_3_10(&mut self) -> Option<Range> {
+        let (bytes, lines) = self.pair()?;
+        let has_line = lines != i8::MIN;
+        if has_line {
+            self.advance(lines.into());
+        }
+        let start = self.start;
+        self.start += u64::from(bytes);
+        let line = if has_line { u32::try_from(self.line).ok() } else { None };
+        Some(Range { start, end: self.start, line })
+    }
+
+    fn since_3_11(&mut self) -> Option<Range> {
         let first = self.byte()?;
         let units = u64::from(first & 7) + 1;
         let mut has_line = true;
@@ -65,9 +109,12 @@ impl Iterator for Ranges<'_> {
         let line = if has_line { u32::try_from(self.line).ok() } else { None };
         Some(Range { start, end: self.start, line })
     }
-}
 
-impl Ranges<'_> {
+    fn pair(&mut self) -> Option<(u8, i8)> {
+        let bytes = self.byte()?;
+        Some((bytes, self.byte()?.cast_signed()))
+    }
+
     fn advance(&mut self, delta: i64) {
         self.line = self.line.saturating_add(delta);
     }

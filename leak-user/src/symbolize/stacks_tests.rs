@@ -2,13 +2,13 @@ use leak_common::frame::pack;
 
 use super::super::code::tests::{PROGRAM, read_said};
 use super::*;
-use crate::heap::testing::{FakeMemory, Python, interpreters};
+use crate::heap::testing::{FakeMemory, LINES_OF, Python, interpreters};
 use crate::target::layout::layout;
 
 #[test]
 fn frames_outlive_their_code_objects() {
     for (exe, layout) in interpreters() {
-        let mut python = Python::run(&exe, PROGRAM);
+        let mut python = Python::run(&exe, &format!("{LINES_OF}{PROGRAM}"));
         let (said, code_type) = read_said(&mut python);
         let memory = python.memory();
         let (mut codes, mut stacks) = (CodeCache::new(layout, code_type), Stacks::default());

@@ -46,6 +46,23 @@ pub fn references(code: &[u8], address: u64) -> Vec<Reference> {
     found
 }
 
+/// The distances from the fs base of the thread-local words that `code` loads, in its order (they are
+/// negative, as two's complement).
+#[must_use]
+pub fn thread_locals(code: &[u8], address: u64) -> Vec<u64> {
+    Decoder::with_ip(64, code, address, DecoderOptions::NONE)
+        .iter()
+        .take_while(|instruction| !instruction.is_invalid())
+        .filter(|instruction| {
+            matches!(instruction.code(), Code::Mov_r64_rm64 | Code::Mov_RAX_moffs64)
+                && instruction.segment_prefix() == Register::FS
+                && instruction.memory_base() == Register::None
+                && instruction.memory_index() == Register::None
+        })
+        .map(|instruction| instruction.memory_displacement64())
+        .collect()
+}
+
 /// The functions that `code` calls directly, or jumps to outside itself.
 #[must_use]
 pub fn callees(code: &[u8], address: u64) -> Vec<u64> {
@@ -121,6 +138,16 @@ mod tests {
     }
 
     #[test]
+    fn words_of_a_thread() {
+        // endbr64; mov %fs:0xffffffffffffffd8,%rax; ret
+        let code =
+            [0xf3, 0x0f, 0x1e, 0xfa, 0x64, 0x48, 0x8b, 0x04, 0x25, 0xd8, 0xff, 0xff, 0xff, 0xc3];
+        assert_eq!(thread_locals(&code, 0x40_0000), [-0x28_i64 as u64]);
+        // mov 0x959f48,%rax
+        assert!(thread_locals(&[0x48, 0x8b, 0x04, 0x25, 0x48, 0x9f, 0x95, 0], 0).is_empty());
+    }
+
+    #[test]
     fn calls_outside() {
         // call +0x100; je +0 (within); jmp -0x20
         let code = [0xe8, 0, 1, 0, 0, 0x74, 0, 0xe9, 0xdb, 0xff, 0xff, 0xff];
@@ -132,6 +159,7 @@ mod tests {
         fn survives_anything(code: Vec<u8>, at: u64) {
             proptest::prop_assert!(references(&code, at).len() <= code.len());
             proptest::prop_assert!(callees(&code, at).len() <= code.len());
+            proptest::prop_assert!(thread_locals(&code, at).len() <= code.len());
         }
     }
 }

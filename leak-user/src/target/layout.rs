@@ -1,8 +1,4 @@
-//! Where CPython keeps what leaktrace reads: one row a minor version, offsets in bytes.
-//!
-//! Sources: DWARF of upstream builds 3.11.7, 3.12.1, 3.13.0 and Debian's 3.11.2 and 3.13.5; each row
-//! was compared with what live interpreters say of themselves. Within a minor version none of these
-//! moved; [`super::python`] validates them on every target all the same.
+//! Where CPython keeps what leaktrace reads, offsets in bytes. The rows are in [`super::layouts`].
 
 /// Layout of one minor version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +19,13 @@ pub struct Layout {
     pub unicode: UnicodeLayout,
     /// `PyTypeObject`.
     pub types: TypeLayout,
+    /// `PyDictKeysObject`.
+    pub keys: KeysLayout,
+    /// pymalloc.
+    pub pools: PoolLayout,
+    /// Types whose dead objects the interpreter keeps on free lists and hands out again without a call of
+    /// the allocator, and of which a program can keep many.
+    pub free_listed: &'static [&'static str],
 }
 
 /// `_PyRuntimeState`.
@@ -30,13 +33,23 @@ pub struct Layout {
 pub struct RuntimeLayout {
     /// `interpreters.head`.
     pub interpreters_head: u64,
-    /// `autoTSSkey._key`, a u32; `_is_initialized`, an i32, lies 4 bytes before it.
-    pub auto_tss_key: u64,
-    /// `allocators.standard.raw`; `mem` and `obj` follow at +40 and +80. None (3.11): statics, see
-    /// [`super::allocators`].
+    /// Where a thread finds its thread state.
+    pub thread_state: StateSlot,
+    /// `allocators.standard.raw`; `mem` and `obj` follow at +40 and +80. None (3.11 and before): statics,
+    /// see [`super::allocators`].
     pub allocators: Option<u64>,
-    /// `allocators.obj_arena`.
-    pub arena_allocator: Option<u64>,
+    /// `allocators.use_hugepages`, a byte: arenas are twice as large (3.15).
+    pub use_hugepages: Option<u64>,
+}
+
+/// Where a thread finds its thread state, whether it holds the GIL or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateSlot {
+    /// In the thread-specific slot of `autoTSSkey._key`, a u32 at this offset in the runtime;
+    /// `_is_initialized`, an i32, lies 4 bytes before it (3.14 and before).
+    Key(u64),
+    /// In the thread-local variable that `PyGILState_GetThisThreadState` returns (3.15).
+    ThreadLocal,
 }
 
 /// `PyInterpreterState`.
@@ -74,23 +87,45 @@ pub struct ThreadLayout {
     pub current_frame: u64,
     /// `thread_id`: `pthread_t`, on x86-64 the thread's fs base.
     pub thread_id: u64,
-    /// `native_thread_id`: the kernel's tid.
-    pub native_thread_id: u64,
+    /// `native_thread_id`: the kernel's tid. None (3.10 and before): the C library knows it.
+    pub native_thread_id: Option<u64>,
 }
 
-/// `_PyInterpreterFrame`.
+/// `_PyInterpreterFrame`, or `PyFrameObject` (3.10 and before). All but [`Instr::Index`] lies within its first
+/// 80 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameLayout {
-    /// `f_code` or `f_executable`.
+    /// `f_code` or `f_executable`; from 3.14 on the lowest three bits are a tag.
     pub code: u64,
-    /// `previous`.
+    /// `previous` or `f_back`.
     pub previous: u64,
-    /// `prev_instr` or `instr_ptr`.
-    pub instr: u64,
-    /// `owner`, one byte.
-    pub owner: u64,
-    /// Owners from this on are boundaries between C and Python.
-    pub owner_boundary: u8,
+    /// Where it is in the code.
+    pub instr: Instr,
+    /// `owner`, one byte. None (3.10 and before): every frame is one of Python's.
+    pub owner: Option<u64>,
+}
+
+/// Owners from this on are boundaries between C and Python (`FRAME_OWNED_BY_CSTACK` in 3.12 and 3.13,
+/// `FRAME_OWNED_BY_INTERPRETER` later).
+pub const OWNER_BOUNDARY: u8 = 3;
+
+/// How a frame says where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instr {
+    /// `prev_instr` or `instr_ptr`: a pointer into the code object.
+    Pointer {
+        /// Its place in the frame.
+        at: u64,
+        /// `PyCodeObject.co_code_adaptive`, where the bytecode begins.
+        code_start: u64,
+    },
+    /// `f_lasti`, an i32, -1 before the first instruction (3.10 and before).
+    Index {
+        /// Its place in the frame.
+        at: u64,
+        /// Bytes of bytecode that one step of it stands for.
+        bytes: u64,
+    },
 }
 
 /// `PyCodeObject`.
@@ -100,12 +135,23 @@ pub struct CodeLayout {
     pub firstlineno: u64,
     /// `co_filename`.
     pub filename: u64,
-    /// `co_qualname`.
-    pub qualname: u64,
-    /// `co_linetable`.
+    /// `co_qualname`, or `co_name` where there is none (3.10 and before).
+    pub name: u64,
+    /// `co_linetable` or `co_lnotab`: after the others.
     pub linetable: u64,
-    /// `co_code_adaptive`.
-    pub code_adaptive: u64,
+    /// Its form.
+    pub lines: Lines,
+}
+
+/// The form of a code object's table of lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lines {
+    /// `co_lnotab` (3.9 and before).
+    Lnotab,
+    /// `co_linetable` of 3.10.
+    Pairs,
+    /// `co_linetable` of 3.11 and later.
+    Locations,
 }
 
 /// `PyUnicodeObject`; the state word is at 32 in all versions.
@@ -132,6 +178,39 @@ pub struct TypeLayout {
     pub dict: u64,
     /// `ht_qualname`, in heap types.
     pub qualname: u64,
+    /// The bits of `tp_flags` that put two managed words before an instance: `Py_TPFLAGS_MANAGED_DICT` (3.11),
+    /// `Py_TPFLAGS_MANAGED_WEAKREF` (3.12).
+    pub managed: u64,
+}
+
+/// `PyDictKeysObject`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeysLayout {
+    /// `dk_nentries`, a signed word.
+    pub count: u64,
+    /// `dk_indices`; the entries follow them.
+    pub indices: u64,
+    /// How large the index is.
+    pub size: KeysSize,
+}
+
+/// How a `PyDictKeysObject` tells the size of its index and the form of its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeysSize {
+    /// `dk_size`, a word at 8: slots of 1, 2, 4 or 8 bytes; entries of hash, key, value (3.10 and before).
+    Slots,
+    /// `dk_log2_index_bytes`, a byte at 9; `dk_kind`, a byte at 10: 0 for entries of hash, key, value, 1 for
+    /// entries of key, value.
+    Bytes,
+}
+
+/// pymalloc's sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolLayout {
+    /// `POOL_SIZE`.
+    pub pool_size: u64,
+    /// `ARENA_SIZE`.
+    pub arena_size: u64,
 }
 
 /// `PyObject`: the same in all builds with a GIL.
@@ -144,111 +223,4 @@ pub mod object {
     pub const BYTES_DATA: u64 = 32;
 }
 
-const TYPE_3_11: TypeLayout =
-    TypeLayout { name: 24, flags: 168, basicsize: 32, itemsize: 40, dict: 264, qualname: 864 };
-
-const LAYOUTS: [Layout; 3] = [
-    Layout {
-        version: (3, 11),
-        runtime: RuntimeLayout {
-            interpreters_head: 40,
-            auto_tss_key: 596,
-            allocators: None,
-            arena_allocator: None,
-        },
-        interpreter: InterpreterLayout { next: 0, threads_head: 16, obmalloc: Obmalloc::Statics },
-        thread: ThreadLayout {
-            next: 8,
-            interp: 16,
-            cframe: Some(56),
-            current_frame: 8,
-            thread_id: 152,
-            native_thread_id: 160,
-        },
-        frame: FrameLayout { code: 32, previous: 48, instr: 56, owner: 69, owner_boundary: 3 },
-        code: CodeLayout {
-            firstlineno: 72,
-            filename: 112,
-            qualname: 128,
-            linetable: 136,
-            code_adaptive: 184,
-        },
-        unicode: UnicodeLayout { ascii_data: 48, compact_data: 72 },
-        types: TYPE_3_11,
-    },
-    Layout {
-        version: (3, 12),
-        runtime: RuntimeLayout {
-            interpreters_head: 40,
-            auto_tss_key: 1548,
-            allocators: Some(96),
-            arena_allocator: Some(360),
-        },
-        interpreter: InterpreterLayout {
-            next: 0,
-            threads_head: 72,
-            obmalloc: Obmalloc::Embedded(3960),
-        },
-        thread: ThreadLayout {
-            next: 8,
-            interp: 16,
-            cframe: Some(56),
-            current_frame: 0,
-            thread_id: 136,
-            native_thread_id: 144,
-        },
-        frame: FrameLayout { code: 0, previous: 8, instr: 56, owner: 70, owner_boundary: 3 },
-        code: CodeLayout {
-            firstlineno: 68,
-            filename: 112,
-            qualname: 128,
-            linetable: 136,
-            code_adaptive: 192,
-        },
-        unicode: UnicodeLayout { ascii_data: 40, compact_data: 56 },
-        types: TypeLayout { qualname: 872, ..TYPE_3_11 },
-    },
-    Layout {
-        version: (3, 13),
-        runtime: RuntimeLayout {
-            interpreters_head: 632,
-            auto_tss_key: 2164,
-            allocators: Some(704),
-            arena_allocator: Some(976),
-        },
-        interpreter: InterpreterLayout {
-            next: 7264,
-            threads_head: 7344,
-            obmalloc: Obmalloc::Pointer(10800),
-        },
-        thread: ThreadLayout {
-            next: 8,
-            interp: 16,
-            cframe: None,
-            current_frame: 72,
-            thread_id: 152,
-            native_thread_id: 160,
-        },
-        frame: FrameLayout { code: 0, previous: 8, instr: 56, owner: 70, owner_boundary: 3 },
-        code: CodeLayout {
-            firstlineno: 68,
-            filename: 112,
-            qualname: 128,
-            linetable: 136,
-            code_adaptive: 200,
-        },
-        unicode: UnicodeLayout { ascii_data: 40, compact_data: 56 },
-        types: TypeLayout { qualname: 872, ..TYPE_3_11 },
-    },
-];
-
-/// The layout of a minor version, where it is known.
-#[must_use]
-pub fn layout(version: (u8, u8)) -> Option<&'static Layout> {
-    LAYOUTS.iter().find(|layout| layout.version == version)
-}
-
-/// The versions that [`layout`] knows, for messages.
-pub fn known_versions() -> impl Iterator<Item = (u8, u8)> {
-    LAYOUTS.iter().map(|layout| layout.version)
-}
+pub use super::layouts::{known_versions, layout};

@@ -11,6 +11,7 @@ pub mod error;
 pub mod files;
 pub mod kernel;
 pub mod layout;
+mod layouts;
 pub mod libc;
 pub mod maps;
 pub mod memory;

@@ -11,16 +11,13 @@ use super::Pymalloc;
 use super::decode;
 use super::error::TargetError;
 use super::files::Loaded;
-use super::layout::Obmalloc;
+use super::layout::{Obmalloc, PoolLayout};
 use super::memory::Memory;
 use super::python::Interpreter;
 use crate::units::{Addr, Pid};
 
 /// Size classes of 16 bytes each, up to 512 bytes; `usedpools` has two pointers for each.
 const CLASSES: u64 = 32;
-/// `POOL_SIZE` and `ARENA_SIZE` since 3.10.
-const POOL_SIZE: u64 = 16 << 10;
-const ARENA_SIZE: u64 = 1 << 20;
 /// `sizeof(struct arena_object)`: address, pool_address, nfreepools, ntotalpools, freepools, nextarena,
 /// prevarena.
 const ARENA_OBJECT: u64 = 48;
@@ -48,6 +45,7 @@ pub fn find(
     malloc: Addr,
 ) -> Result<Option<Pymalloc>, TargetError> {
     let main = interpreter.main;
+    let sizes = sizes(memory, interpreter);
     let state = match interpreter.layout.interpreter.obmalloc {
         Obmalloc::Embedded(offset) => main.offset(offset),
         Obmalloc::Pointer(offset) => memory
@@ -55,7 +53,9 @@ pub fn find(
             .map_err(|e| TargetError::read(pid, "pymalloc's state", e))?,
         Obmalloc::Statics => {
             let file = &interpreter.file;
-            return Ok(by_symbol(memory, file).or_else(|| by_shape(memory, file, malloc)));
+            return Ok(
+                by_symbol(memory, file, sizes).or_else(|| by_shape(memory, file, malloc, sizes))
+            );
         }
     };
     let (arenas, maxarenas, usable) = STATE;
@@ -64,45 +64,61 @@ pub fn find(
         arenas: state.offset(arenas),
         maxarenas: state.offset(maxarenas),
         usable_arenas: Some(state.offset(usable)),
-        pool_size: POOL_SIZE,
-        arena_size: ARENA_SIZE,
+        pool_size: sizes.pool_size,
+        arena_size: sizes.arena_size,
     };
     Ok(is_valid(memory, &found).then_some(found))
 }
 
-fn by_symbol(memory: &impl Memory, file: &Loaded) -> Option<Pymalloc> {
+/// pymalloc's sizes in this process.
+fn sizes(memory: &impl Memory, interpreter: &Interpreter) -> PoolLayout {
+    let layout = interpreter.layout;
+    let huge_pages = layout.runtime.use_hugepages.is_some_and(|at| {
+        let mut flag = [0];
+        memory.read(interpreter.runtime.offset(at), &mut flag).is_ok() && flag != [0]
+    });
+    let PoolLayout { pool_size, arena_size } = layout.pools;
+    PoolLayout { pool_size, arena_size: if huge_pages { 2 * arena_size } else { arena_size } }
+}
+
+fn by_symbol(memory: &impl Memory, file: &Loaded, sizes: PoolLayout) -> Option<Pymalloc> {
     let found = Pymalloc {
         usedpools: file.symbol("usedpools")?,
         arenas: file.symbol("arenas")?,
         maxarenas: file.symbol("maxarenas")?,
         usable_arenas: file.symbol("usable_arenas"),
-        pool_size: POOL_SIZE,
-        arena_size: ARENA_SIZE,
+        pool_size: sizes.pool_size,
+        arena_size: sizes.arena_size,
     };
     is_valid(memory, &found).then_some(found)
 }
 
 /// For a stripped file.
-fn by_shape(memory: &impl Memory, file: &Loaded, malloc: Addr) -> Option<Pymalloc> {
+fn by_shape(
+    memory: &impl Memory,
+    file: &Loaded,
+    malloc: Addr,
+    sizes: PoolLayout,
+) -> Option<Pymalloc> {
     let segments = writable_segments(memory, file);
     let (usedpools, pools) = segments.iter().find_map(|segment| {
         let places = segment.places(2 * CLASSES as usize);
-        places.filter(|(at, words)| looks_like_usedpools(*at, words)).find_map(|(at, _)| {
-            Some((at, used_pools(memory, at)?)).filter(|(_, pools)| !pools.is_empty())
+        places.filter(|(at, words)| looks_like_usedpools(*at, words, sizes)).find_map(|(at, _)| {
+            Some((at, used_pools(memory, at, sizes)?)).filter(|(_, pools)| !pools.is_empty())
         })
     })?;
     let (arenas, maxarenas) = counted_by_code(file)
         .into_iter()
-        .find(|(arenas, maxarenas)| arenas_hold(memory, *arenas, *maxarenas, &pools))
-        .or_else(|| arenas_by_shape(memory, &segments, &pools))?;
+        .find(|(arenas, maxarenas)| arenas_hold(memory, *arenas, *maxarenas, &pools, sizes))
+        .or_else(|| arenas_by_shape(memory, &segments, &pools, sizes))?;
     let usable_arenas = usable_arenas(memory, file, malloc, arenas, maxarenas);
     let found = Pymalloc {
         usedpools,
         arenas,
         maxarenas,
         usable_arenas,
-        pool_size: POOL_SIZE,
-        arena_size: ARENA_SIZE,
+        pool_size: sizes.pool_size,
+        arena_size: sizes.arena_size,
     };
     is_valid(memory, &found).then_some(found)
 }
@@ -115,9 +131,10 @@ struct Pool {
 }
 
 fn is_valid(memory: &impl Memory, found: &Pymalloc) -> bool {
+    let sizes = PoolLayout { pool_size: found.pool_size, arena_size: found.arena_size };
     (0..TRIES).any(|_| {
-        used_pools(memory, found.usedpools).is_some_and(|pools| {
-            !pools.is_empty() && arenas_hold(memory, found.arenas, found.maxarenas, &pools)
+        used_pools(memory, found.usedpools, sizes).is_some_and(|pools| {
+            !pools.is_empty() && arenas_hold(memory, found.arenas, found.maxarenas, &pools, sizes)
         })
     })
 }
@@ -128,27 +145,32 @@ fn own_header(usedpools: Addr, class: u64) -> u64 {
 }
 
 /// In this buffer alone: every class is empty or refers to something that could be a pool.
-fn looks_like_usedpools(at: Addr, words: &[u64]) -> bool {
+fn looks_like_usedpools(at: Addr, words: &[u64], sizes: PoolLayout) -> bool {
     (0..).zip(words.as_chunks::<2>().0).all(|(class, &[next, previous])| {
         let empty = own_header(at, class);
-        let pool = |word: u64| word != 0 && word.is_multiple_of(POOL_SIZE) && word >> 47 == 0;
+        let pool = |word: u64| word != 0 && word.is_multiple_of(sizes.pool_size) && word >> 47 == 0;
         next == empty && previous == empty || pool(next) && pool(previous)
     })
 }
 
 /// The first pool of every class that has one, each checked to lead back; None: this is not
 /// `usedpools`.
-fn used_pools(memory: &impl Memory, usedpools: Addr) -> Option<Vec<Pool>> {
+fn used_pools(memory: &impl Memory, usedpools: Addr, sizes: PoolLayout) -> Option<Vec<Pool>> {
     let mut pools = Vec::new();
     for class in 0..CLASSES {
         // A pool may just be moving between the lists.
-        let found = (0..TRIES).find_map(|_| first_pool(memory, usedpools, class))?;
+        let found = (0..TRIES).find_map(|_| first_pool(memory, usedpools, class, sizes))?;
         pools.extend(found);
     }
     Some(pools)
 }
 
-fn first_pool(memory: &impl Memory, usedpools: Addr, class: u64) -> Option<Option<Pool>> {
+fn first_pool(
+    memory: &impl Memory,
+    usedpools: Addr,
+    class: u64,
+    sizes: PoolLayout,
+) -> Option<Option<Pool>> {
     let empty = own_header(usedpools, class);
     let next = memory.pointer(usedpools.offset(class * 16)).ok()?;
     if next.0 == empty {
@@ -160,37 +182,45 @@ fn first_pool(memory: &impl Memory, usedpools: Addr, class: u64) -> Option<Optio
     let word = |at| Some(u64::from_le_bytes(header.get(at..at + 8)?.try_into().ok()?));
     let half = |at| Some(u32::from_le_bytes(header.get(at..at + 4)?.try_into().ok()?));
     let leads_back = word(24)? == empty && u64::from(half(36)?) == class;
-    (leads_back && next.0.is_multiple_of(POOL_SIZE))
+    (leads_back && next.0.is_multiple_of(sizes.pool_size))
         .then_some(Some(Pool { addr: next, arena: half(32)? }))
 }
 
 /// Do these two variables name an array of arenas that holds the pools?
-fn arenas_hold(memory: &impl Memory, arenas: Addr, maxarenas: Addr, pools: &[Pool]) -> bool {
+fn arenas_hold(
+    memory: &impl Memory,
+    arenas: Addr,
+    maxarenas: Addr,
+    pools: &[Pool],
+    sizes: PoolLayout,
+) -> bool {
     let (Ok(array), Ok(length)) = (memory.pointer(arenas), memory.half(maxarenas)) else {
         return false;
     };
-    is_length(length) && pools.iter().all(|p| p.arena < length) && array_holds(memory, array, pools)
+    is_length(length)
+        && pools.iter().all(|p| p.arena < length)
+        && array_holds(memory, array, pools, sizes)
 }
 
 fn is_length(length: u32) -> bool {
     length.is_power_of_two() && (MIN_ARENAS..=MAX_ARENAS).contains(&length)
 }
 
-fn array_holds(memory: &impl Memory, array: Addr, pools: &[Pool]) -> bool {
-    pools.iter().all(|pool| arena_holds(memory, array, *pool).unwrap_or(false))
+fn array_holds(memory: &impl Memory, array: Addr, pools: &[Pool], sizes: PoolLayout) -> bool {
+    pools.iter().all(|pool| arena_holds(memory, array, *pool, sizes).unwrap_or(false))
 }
 
-fn arena_holds(memory: &impl Memory, array: Addr, pool: Pool) -> Option<bool> {
+fn arena_holds(memory: &impl Memory, array: Addr, pool: Pool, sizes: PoolLayout) -> Option<bool> {
     let arena = array.offset(u64::from(pool.arena) * ARENA_OBJECT);
     let address = memory.word(arena).ok()?;
     let (free, total) = (memory.half(arena.offset(16)).ok()?, memory.half(arena.offset(20)).ok()?);
     // One pool is lost where the arena does not begin at a pool boundary.
-    let pools = (ARENA_SIZE / POOL_SIZE) as u32;
+    let pools = (sizes.arena_size / sizes.pool_size) as u32;
     let counts = free <= total && (pools - 1..=pools).contains(&total);
-    Some(counts && address <= pool.addr.0 && pool.addr.0 - address < ARENA_SIZE)
+    Some(counts && address <= pool.addr.0 && pool.addr.0 - address < sizes.arena_size)
 }
 
-/// `_Py_GetAllocatedBlocks`, exported in 3.11, reads both variables: `arenas` as a pointer,
+/// `_Py_GetAllocatedBlocks`, exported up to 3.11, reads both variables: `arenas` as a pointer,
 /// `maxarenas` as a u32.
 fn counted_by_code(file: &Loaded) -> Vec<(Addr, Addr)> {
     let Some((address, code)) = file.code("_Py_GetAllocatedBlocks") else { return Vec::new() };
@@ -204,6 +234,7 @@ fn arenas_by_shape(
     memory: &impl Memory,
     segments: &[Words],
     pools: &[Pool],
+    sizes: PoolLayout,
 ) -> Option<(Addr, Addr)> {
     let mut others = HashSet::new();
     for (at, words) in segments.iter().flat_map(|segment| segment.places(1)) {
@@ -212,13 +243,13 @@ fn arenas_by_shape(
         if !possible || others.contains(&array) {
             continue;
         }
-        if !array_holds(memory, Addr(array), pools) {
+        if !array_holds(memory, Addr(array), pools, sizes) {
             others.insert(array);
             continue;
         }
         // Other variables may point to the same entry; only `arenas` has its length before it.
         let before = [8, 16, 4, 12].map(|distance| Addr(at.0.wrapping_sub(distance)));
-        let length = before.into_iter().find(|l| arenas_hold(memory, at, *l, pools));
+        let length = before.into_iter().find(|l| arenas_hold(memory, at, *l, pools, sizes));
         if let Some(maxarenas) = length {
             return Some((at, maxarenas));
         }
@@ -297,17 +328,19 @@ mod tests {
     use crate::target::memory::ProcessMemory;
     use crate::target::{process, python};
 
+    const SIZES: PoolLayout = PoolLayout { pool_size: 16 << 10, arena_size: 1 << 20 };
+
     #[test]
     fn an_untouched_usedpools_refers_to_itself() {
         let at = Addr(0x5000);
         let mut words: Vec<u64> = (0..64).map(|i| own_header(at, i / 2)).collect();
-        assert!(looks_like_usedpools(at, &words));
-        assert!(!looks_like_usedpools(Addr(0x5008), &words));
+        assert!(looks_like_usedpools(at, &words, SIZES));
+        assert!(!looks_like_usedpools(Addr(0x5008), &words, SIZES));
         words[6] = 0x7f00_0000_4000;
-        assert!(!looks_like_usedpools(at, &words), "a list has two ends");
+        assert!(!looks_like_usedpools(at, &words, SIZES), "a list has two ends");
         words[7] = 0x7f00_0000_8000;
-        assert!(looks_like_usedpools(at, &words));
-        assert!(!looks_like_usedpools(at, &[0; 64]));
+        assert!(looks_like_usedpools(at, &words, SIZES));
+        assert!(!looks_like_usedpools(at, &[0; 64], SIZES));
     }
 
     /// An interpreter with symbols tells whether the search by shape is right.
@@ -324,15 +357,16 @@ mod tests {
         let files = Files::new(target.pid(), process::mappings(target.pid()).expect("its maps"));
         let interpreter = python::find(target.pid(), &files, memory, "").expect("an interpreter");
         let malloc = interpreter.file.symbol("_PyObject_Malloc").expect("symbols");
-        let symbols = by_symbol(&memory, &interpreter.file);
+        let sizes = interpreter.layout.pools;
+        let symbols = by_symbol(&memory, &interpreter.file, sizes);
         assert!(symbols.is_some_and(|found| found.usable_arenas.is_some()));
-        assert_eq!(by_shape(&memory, &interpreter.file, malloc), symbols);
+        assert_eq!(by_shape(&memory, &interpreter.file, malloc, sizes), symbols);
         // The same without the help of `_Py_GetAllocatedBlocks`.
         let segments = writable_segments(&memory, &interpreter.file);
         let found = symbols.expect("checked above");
-        let pools = used_pools(&memory, found.usedpools).expect("pools");
+        let pools = used_pools(&memory, found.usedpools, sizes).expect("pools");
         assert_eq!(
-            arenas_by_shape(&memory, &segments, &pools),
+            arenas_by_shape(&memory, &segments, &pools, sizes),
             Some((found.arenas, found.maxarenas))
         );
     }

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use super::decode;
 use super::error::TargetError;
 use super::files::{Files, Loaded};
 use super::layout::{self, Layout, object};
@@ -44,15 +45,9 @@ pub struct Interpreter {
     pub type_type: Addr,
     /// `PyCode_Type`.
     pub code_type: Addr,
-    /// See [`FREE_LISTED`].
+    /// See [`Layout::free_listed`].
     pub free_listed: Vec<Addr>,
 }
-
-/// Types whose dead objects CPython 3.11 to 3.13 keeps on free lists and hands out again without a call
-/// of the allocator, and of which a program can keep many (`Objects/floatobject.c`, `tupleobject.c`,
-/// `listobject.c`, `dictobject.c`, `Python/context.c`).
-const FREE_LISTED: [&str; 5] =
-    ["PyFloat_Type", "PyTuple_Type", "PyList_Type", "PyDict_Type", "PyContext_Type"];
 
 /// A `PyThreadState`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +150,7 @@ fn examine(
     let main = main_interpreter(pid, memory, layout, runtime)?;
     let threads = live_threads(pid, memory, layout, main)?;
     check_code(memory, layout, &threads, code_type)?;
-    let free_listed = FREE_LISTED.iter().filter_map(|name| file.symbol(name)).collect();
+    let free_listed = layout.free_listed.iter().filter_map(|name| file.symbol(name)).collect();
     Ok(Some(Interpreter {
         version,
         layout,
@@ -176,7 +171,7 @@ fn unsupported(version: String) -> TargetError {
 }
 
 /// `PY_VERSION_HEX` from the constant `Py_Version` (3.11 and later) or, where it is hidden, from
-/// `_Py_DebugOffsets` (3.13 and later).
+/// `_Py_DebugOffsets` (3.13 and later); before 3.11 from the text that `Py_GetVersion` returns.
 fn hex_version(file: &Loaded, memory: &impl Memory, runtime: Addr) -> Option<u32> {
     let in_file = || {
         let address = file.elf.symbol("Py_Version")?.address;
@@ -187,7 +182,41 @@ fn hex_version(file: &Loaded, memory: &impl Memory, runtime: Addr) -> Option<u32
         memory.read(runtime, &mut cookie).ok()?;
         (cookie == *COOKIE).then(|| memory.half(runtime.offset(8)).ok())?
     };
-    in_file().or_else(in_runtime).filter(|hex| hex >> 24 == 3)
+    let in_text = || {
+        let (address, code) = file.code("Py_GetVersion")?;
+        decode::references(&code, address.0).into_iter().find_map(|reference| {
+            let mut text = [0; 16];
+            memory.read(Addr(reference.address), &mut text).ok()?;
+            parse_version(&text)
+        })
+    };
+    in_file().or_else(in_runtime).or_else(in_text).filter(|hex| hex >> 24 == 3)
+}
+
+/// `3.10.13 (main, …` or `3.9.0rc1` as `PY_VERSION_HEX`.
+fn parse_version(text: &[u8]) -> Option<u32> {
+    let end = text.iter().position(|byte| !byte.is_ascii_graphic()).unwrap_or(text.len());
+    let text = std::str::from_utf8(text.get(..end)?).ok()?.trim_end_matches('+');
+    let (numbers, release) = match text.find(|c: char| c.is_ascii_lowercase()) {
+        Some(at) => text.split_at(at),
+        None => (text, ""),
+    };
+    let mut parts = numbers.split('.').map(|part| part.parse::<u8>().ok());
+    let (major, minor, micro) = (parts.next()??, parts.next()??, parts.next()??);
+    if parts.next().is_some() {
+        return None;
+    }
+    let serial = |digits: &str| digits.parse::<u8>().ok().filter(|serial| *serial < 16);
+    let level = match release {
+        "" => 0xf0,
+        _ => {
+            let (level, digits) = [(0xa0, "a"), (0xb0, "b"), (0xc0, "rc")]
+                .into_iter()
+                .find_map(|(level, name)| Some((level, release.strip_prefix(name)?)))?;
+            level | serial(digits)?
+        }
+    };
+    Some(u32::from_be_bytes([major, minor, micro, level]))
 }
 
 /// `PY_VERSION_HEX` as Python writes it: `3.13.0`, `3.13.0rc1`.
@@ -202,13 +231,13 @@ fn version_text(hex: u32) -> String {
     format!("{major}.{minor}.{micro}{level}{}", hex & 0xf)
 }
 
-/// Before 3.11 only the name of the file tells the version.
+/// Where nothing else tells the version.
 fn version_in_name(path: &str) -> String {
     let name = path.rsplit('/').next().unwrap_or_default();
     let after = name.split_once("python").map_or("", |(_, after)| after);
     let digits: String = after.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
     match digits.trim_matches('.') {
-        "" => "3.10 or older".to_owned(),
+        "" => "unknown version".to_owned(),
         version => version.to_owned(),
     }
 }
@@ -249,7 +278,7 @@ fn live_threads(
     let mut last = None;
     for _ in 0..TRIES {
         let tasks: HashSet<u32> = process::inner_thread_ids(pid)?.into_iter().collect();
-        match threads(&memory, layout, main) {
+        match threads(&memory, layout, main, &tasks) {
             Ok(threads) => {
                 let live: Vec<_> =
                     threads.into_iter().filter(|thread| tasks.contains(&thread.native)).collect();
@@ -267,7 +296,12 @@ fn live_threads(
 
 /// Walks the list of thread states; every one must point back to its interpreter, and its
 /// `thread_id` must be a thread control block (whose first word is its own address).
-fn threads(memory: &impl Memory, layout: &Layout, main: Addr) -> Result<Vec<Thread>, &'static str> {
+fn threads(
+    memory: &impl Memory,
+    layout: &Layout,
+    main: Addr,
+    tasks: &HashSet<u32>,
+) -> Result<Vec<Thread>, &'static str> {
     let offsets = layout.thread;
     let unreadable = |_| "the list of thread states can't be read";
     let mut state =
@@ -284,12 +318,24 @@ fn threads(memory: &impl Memory, layout: &Layout, main: Addr) -> Result<Vec<Thre
         let fs_base = read(offsets.thread_id)?;
         // A state whose thread has not begun, or has ended, has no control block.
         if !fs_base.is_null() && memory.pointer(fs_base) == Ok(fs_base) {
-            let native = read(offsets.native_thread_id)?.0;
-            found.push(Thread { state, fs_base, native: u32::try_from(native).unwrap_or(0) });
+            let native = match offsets.native_thread_id {
+                Some(at) => u32::try_from(read(at)?.0).unwrap_or(0),
+                None => libc_thread_id(memory, fs_base, tasks).unwrap_or(0),
+            };
+            found.push(Thread { state, fs_base, native });
         }
         state = read(offsets.next)?;
     }
     if found.is_empty() { Err("no thread state has a thread") } else { Ok(found) }
+}
+
+/// The thread's id in its control block: `struct pthread.tid`, glibc 2.31 to 2.43 and musl.
+fn libc_thread_id(memory: &impl Memory, fs_base: Addr, tasks: &HashSet<u32>) -> Option<u32> {
+    const PLACES: [u64; 2] = [0x2d0, 0x30];
+    PLACES
+        .into_iter()
+        .filter_map(|at| memory.half(fs_base.offset(at)).ok())
+        .find(|tid| tasks.contains(tid))
 }
 
 /// Where a thread runs Python code, the frame must lead to a code object.
@@ -329,9 +375,12 @@ fn innermost_code(memory: &impl Memory, layout: &Layout, state: Addr) -> Option<
             return None;
         }
         let mut owner = [0];
-        memory.read(frame.offset(layout.frame.owner), &mut owner).ok()?;
-        if owner[0] < layout.frame.owner_boundary {
-            return memory.pointer(frame.offset(layout.frame.code)).ok();
+        if let Some(at) = layout.frame.owner {
+            memory.read(frame.offset(at), &mut owner).ok()?;
+        }
+        if owner[0] < layout::OWNER_BOUNDARY {
+            let code = memory.pointer(frame.offset(layout.frame.code)).ok()?;
+            return Some(Addr(code.0 & !7));
         }
         frame = memory.pointer(frame.offset(layout.frame.previous)).ok()?;
     }
@@ -347,8 +396,18 @@ mod tests {
         assert_eq!(version_text(0x030b_07f0), "3.11.7");
         assert_eq!(version_text(0x030d_00c2), "3.13.0rc2");
         assert_eq!(version_text(0x030c_00a1), "3.12.0a1");
+        for (text, hex) in [
+            ("3.8.18 (default, Nov", 0x0308_12f0),
+            ("3.9.2+", 0x0309_02f0),
+            ("3.10.0rc2", 0x030a_00c2),
+        ] {
+            assert_eq!(parse_version(text.as_bytes()), Some(hex), "{text}");
+        }
+        for text in ["", "3.9", "3.9.x", "GCC 12.2.0x", "3.10.0.1", "300.1.2", "3.1.0c99"] {
+            assert_eq!(parse_version(text.as_bytes()), None, "{text}");
+        }
         assert_eq!(version_in_name("/usr/lib/libpython3.10.so.1.0"), "3.10");
         assert_eq!(version_in_name("/usr/bin/python3.9"), "3.9");
-        assert_eq!(version_in_name("/opt/app/server"), "3.10 or older");
+        assert_eq!(version_in_name("/opt/app/server"), "unknown version");
     }
 }

@@ -1,11 +1,15 @@
-//! Where a thread finds its Python thread state: the slot of `autoTSSkey`.
+//! Where a thread finds its Python thread state: the slot of `autoTSSkey`, or from 3.15 on a thread-local
+//! variable.
 //!
-//! The slot is right with and without the GIL, unlike `_Py_tss_tstate`. Where it lies depends on the
+//! Both are right with and without the GIL, unlike `_Py_tss_tstate`. Where the slot lies depends on the
 //! C library; every way that is known is tried on the live threads, and the one that finds their
 //! states is taken.
 
 use super::ThreadSlot;
+use super::decode;
 use super::error::TargetError;
+use super::files::Loaded;
+use super::layout::StateSlot;
 use super::memory::Memory;
 use super::python::{Interpreter, Thread};
 use crate::units::{Addr, Pid};
@@ -24,14 +28,13 @@ pub fn find(
     memory: &impl Memory,
     interpreter: &Interpreter,
 ) -> Result<ThreadSlot, TargetError> {
-    let key_address = interpreter.runtime.offset(interpreter.layout.runtime.auto_tss_key);
-    let read = |addr| memory.half(addr).map_err(|e| TargetError::read(pid, "autoTSSkey", e));
-    let initialized = read(Addr(key_address.0.wrapping_sub(4)))?;
-    let key = read(key_address)?;
-    if initialized == 0 || key >= MAX_KEY {
-        return Err(TargetError::inconsistent("autoTSSkey is not set"));
-    }
-    let best = slots(key.into())
+    let slots = match interpreter.layout.runtime.thread_state {
+        StateSlot::Key(at) => {
+            slots(key(pid, memory, interpreter.runtime.offset(at))?.into()).to_vec()
+        }
+        StateSlot::ThreadLocal => thread_local(&interpreter.file).into_iter().collect(),
+    };
+    let best = slots
         .into_iter()
         .map(|slot| (matches(memory, slot, &interpreter.threads), slot))
         .max_by_key(|(matches, _)| *matches);
@@ -41,6 +44,25 @@ pub fn find(
             "no thread's slot for its state could be found (unknown C library?)",
         )),
     }
+}
+
+/// The key, where it has been made.
+fn key(pid: Pid, memory: &impl Memory, at: Addr) -> Result<u32, TargetError> {
+    let read = |addr| memory.half(addr).map_err(|e| TargetError::read(pid, "autoTSSkey", e));
+    let initialized = read(Addr(at.0.wrapping_sub(4)))?;
+    let key = read(at)?;
+    if initialized == 0 || key >= MAX_KEY {
+        return Err(TargetError::inconsistent("autoTSSkey is not set"));
+    }
+    Ok(key)
+}
+
+/// The variable at a fixed distance from the fs base that the function returns, as programs and libraries
+/// that are loaded from the start have it: `mov %fs:DISTANCE,%rax`.
+fn thread_local(file: &Loaded) -> Option<ThreadSlot> {
+    let (address, code) = file.code("PyGILState_GetThisThreadState")?;
+    let distance = decode::thread_locals(&code, address.0).first().copied()?;
+    Some(ThreadSlot { indirect: None, offset: distance })
 }
 
 /// The ways known, for x86-64.

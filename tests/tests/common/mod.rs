@@ -12,6 +12,22 @@ macro_rules! for_each_interpreter {
             $crate::for_each_interpreter!(@one $test, debian3_11, "debian3.11");
         }
     )+};
+    // Those that have nothing but the standard library, too.
+    (bare: $($test:ident),+ $(,)?) => {$(
+        mod $test {
+            $crate::for_each_interpreter!(@one $test, py3_8, "py3.8");
+            $crate::for_each_interpreter!(@one $test, py3_9, "py3.9");
+            $crate::for_each_interpreter!(@one $test, py3_10, "py3.10");
+            $crate::for_each_interpreter!(@one $test, py3_11, "py3.11");
+            $crate::for_each_interpreter!(@one $test, py3_12, "py3.12");
+            $crate::for_each_interpreter!(@one $test, py3_13, "py3.13");
+            $crate::for_each_interpreter!(@one $test, debian3_9, "debian3.9");
+            $crate::for_each_interpreter!(@one $test, debian3_11, "debian3.11");
+            $crate::for_each_interpreter!(@one $test, debian3_13, "debian3.13");
+            $crate::for_each_interpreter!(@one $test, debian3_14, "debian3.14");
+            $crate::for_each_interpreter!(@one $test, debian3_15, "debian3.15");
+        }
+    )+};
     (@one $test:ident, $name:ident, $interpreter:literal) => {
         #[test]
         fn $name() {

@@ -53,7 +53,10 @@ fn interpreters(named: &[String]) -> Result<Vec<Interpreter>> {
     }
     let find = |name: &String| {
         let found = interpreter::find(name);
-        found.ok_or_else(|| anyhow::anyhow!("{name} isn't one of {:?}", interpreter::NAMES))
+        found.ok_or_else(|| {
+            let (equipped, bare) = (interpreter::EQUIPPED, interpreter::BARE);
+            anyhow::anyhow!("{name} isn't here, or isn't one of {equipped:?} and {bare:?}")
+        })
     };
     named.iter().map(find).collect()
 }

@@ -3,6 +3,7 @@
 //! Each step first looks whether there is anything to do, says in a line what it found or did, and if
 //! it can't go on, names the command that a person would run.
 
+mod debian;
 mod ebpf;
 mod python;
 #[expect(dead_code, reason = "leak-user/build.rs uses the rest")]
@@ -19,7 +20,8 @@ pub fn run() -> Result<()> {
     c_compiler()?;
     ebpf::toolchain()?;
     ebpf::linker()?;
-    python::environments()
+    python::environments()?;
+    debian::interpreters()
 }
 
 fn say(step: &str, what: impl std::fmt::Display) {

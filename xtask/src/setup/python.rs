@@ -11,11 +11,14 @@ use std::time::Duration;
 
 const PIP_LIMIT: Duration = Duration::from_secs(600);
 
-/// Makes `.venv/NAME` for each of [`interpreter::NAMES`] whose interpreter is on this machine.
+/// Makes `.venv/NAME` for each of [`interpreter::EQUIPPED`] whose interpreter is on this machine, and an
+/// empty one for each of [`interpreter::BARE`].
 pub fn environments() -> Result<()> {
-    for name in interpreter::NAMES {
+    let bare = interpreter::BARE.into_iter().filter(|name| interpreter::suite(name).is_none());
+    let equipped = interpreter::EQUIPPED.map(|name| (name, true));
+    for (name, with_packages) in equipped.into_iter().chain(bare.map(|name| (name, false))) {
         match base(name) {
-            Some(python) => environment(name, &python)?,
+            Some(python) => environment(name, &python, with_packages)?,
             None => {
                 say("Python", format_args!("{name}: not on this machine, its tests are skipped"));
             }
@@ -24,9 +27,9 @@ pub fn environments() -> Result<()> {
     Ok(())
 }
 
-fn environment(name: &str, python: &Path) -> Result<()> {
+fn environment(name: &str, python: &Path, with_packages: bool) -> Result<()> {
     let requirements = step::root().join("tests/requirements.txt");
-    let wanted = fs::read_to_string(&requirements)?;
+    let wanted = if with_packages { fs::read_to_string(&requirements)? } else { String::new() };
     let home = interpreter::home(name);
     let stamp = home.join("requirements.txt");
     let ready = fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted)
@@ -39,12 +42,17 @@ fn environment(name: &str, python: &Path) -> Result<()> {
         say("Python", format_args!("{name}: makes {} with {}", home.display(), python.display()));
         let mut create = Command::new(python);
         create.args(["-m", "venv", "--clear"]).arg(&home);
+        if !with_packages {
+            create.arg("--without-pip");
+        }
         step::run_quietly(&mut create, PIP_LIMIT).context(
             "can't make a virtual environment; on Debian run `apt-get install python3-venv`",
         )?;
-        let mut install = Command::new(home.join("bin/python"));
-        install.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&requirements);
-        step::run_quietly(&mut install, PIP_LIMIT)?;
+        if with_packages {
+            let mut install = Command::new(home.join("bin/python"));
+            install.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&requirements);
+            step::run_quietly(&mut install, PIP_LIMIT)?;
+        }
         fs::write(&stamp, wanted)?;
     }
     say("Python", format_args!("{name}: {}", python.display()));

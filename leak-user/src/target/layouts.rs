@@ -1,0 +1,364 @@
+//! CPython's layouts: one row a minor version.
+//!
+//! Sources: DWARF of upstream builds 3.8.18, 3.9.18, 3.10.13, 3.11.7, 3.12.1 and 3.13.0, probes compiled
+//! against the headers of Debian's 3.13.5, 3.14.10 and 3.15.2; each row was compared with what live
+//! interpreters say of themselves. Within a minor version none of these moved; [`super::python`] validates
+//! them on every target all the same.
+
+use super::layout::{
+    CodeLayout, FrameLayout, Instr, InterpreterLayout, KeysLayout, KeysSize, Layout, Lines,
+    Obmalloc, PoolLayout, RuntimeLayout, StateSlot, ThreadLayout, TypeLayout, UnicodeLayout,
+};
+
+/// 3.8 and 3.10.
+const TYPE: TypeLayout = TypeLayout {
+    name: 24,
+    flags: 168,
+    basicsize: 32,
+    itemsize: 40,
+    dict: 264,
+    qualname: 864,
+    managed: 0,
+};
+/// 3.12 to 3.14.
+const TYPE_3_12: TypeLayout = TypeLayout { qualname: 872, managed: 1 << 3 | 1 << 4, ..TYPE };
+
+/// 3.9 and before.
+const SMALL_POOLS: PoolLayout = PoolLayout { pool_size: 4 << 10, arena_size: 256 << 10 };
+const POOLS: PoolLayout = PoolLayout { pool_size: 16 << 10, arena_size: 1 << 20 };
+
+/// 3.10 and before.
+const OLD_KEYS: KeysLayout = KeysLayout { count: 32, indices: 40, size: KeysSize::Slots };
+const KEYS: KeysLayout = KeysLayout { count: 24, indices: 32, size: KeysSize::Bytes };
+
+/// `Objects/floatobject.c`, `tupleobject.c`, `listobject.c`, `dictobject.c`, `Python/context.c`.
+const FREE_LISTED: &[&str] =
+    &["PyFloat_Type", "PyTuple_Type", "PyList_Type", "PyDict_Type", "PyContext_Type"];
+
+/// From 3.14 on also `Objects/longobject.c`.
+const FREE_LISTED_3_14: &[&str] = &[
+    "PyFloat_Type",
+    "PyTuple_Type",
+    "PyList_Type",
+    "PyDict_Type",
+    "PyContext_Type",
+    "PyLong_Type",
+];
+
+const LAYOUTS: [Layout; 8] = [
+    Layout {
+        version: (3, 8),
+        runtime: RuntimeLayout {
+            interpreters_head: 32,
+            thread_state: StateSlot::Key(1396),
+            allocators: None,
+            use_hugepages: None,
+        },
+        interpreter: InterpreterLayout { next: 0, threads_head: 8, obmalloc: Obmalloc::Statics },
+        thread: ThreadLayout {
+            next: 8,
+            interp: 16,
+            cframe: None,
+            current_frame: 24,
+            thread_id: 176,
+            native_thread_id: None,
+        },
+        frame: FrameLayout {
+            code: 32,
+            previous: 24,
+            instr: Instr::Index { at: 104, bytes: 1 },
+            owner: None,
+        },
+        code: CodeLayout {
+            firstlineno: 40,
+            filename: 104,
+            name: 112,
+            linetable: 120,
+            lines: Lines::Lnotab,
+        },
+        unicode: UnicodeLayout { ascii_data: 48, compact_data: 72 },
+        types: TYPE,
+        keys: OLD_KEYS,
+        pools: SMALL_POOLS,
+        free_listed: FREE_LISTED,
+    },
+    Layout {
+        version: (3, 9),
+        runtime: RuntimeLayout {
+            interpreters_head: 32,
+            thread_state: StateSlot::Key(588),
+            allocators: None,
+            use_hugepages: None,
+        },
+        interpreter: InterpreterLayout { next: 0, threads_head: 8, obmalloc: Obmalloc::Statics },
+        thread: ThreadLayout {
+            next: 8,
+            interp: 16,
+            cframe: None,
+            current_frame: 24,
+            thread_id: 176,
+            native_thread_id: None,
+        },
+        frame: FrameLayout {
+            code: 32,
+            previous: 24,
+            instr: Instr::Index { at: 104, bytes: 1 },
+            owner: None,
+        },
+        code: CodeLayout {
+            firstlineno: 40,
+            filename: 104,
+            name: 112,
+            linetable: 120,
+            lines: Lines::Lnotab,
+        },
+        unicode: UnicodeLayout { ascii_data: 48, compact_data: 72 },
+        types: TypeLayout { qualname: 856, ..TYPE },
+        keys: OLD_KEYS,
+        pools: SMALL_POOLS,
+        free_listed: FREE_LISTED,
+    },
+    Layout {
+        version: (3, 10),
+        runtime: RuntimeLayout {
+            interpreters_head: 32,
+            thread_state: StateSlot::Key(588),
+            allocators: None,
+            use_hugepages: None,
+        },
+        interpreter: InterpreterLayout { next: 0, threads_head: 8, obmalloc: Obmalloc::Statics },
+        thread: ThreadLayout {
+            next: 8,
+            interp: 16,
+            cframe: None,
+            current_frame: 24,
+            thread_id: 176,
+            native_thread_id: None,
+        },
+        frame: FrameLayout {
+            code: 32,
+            previous: 24,
+            instr: Instr::Index { at: 96, bytes: 2 },
+            owner: None,
+        },
+        code: CodeLayout {
+            firstlineno: 40,
+            filename: 104,
+            name: 112,
+            linetable: 120,
+            lines: Lines::Pairs,
+        },
+        unicode: UnicodeLayout { ascii_data: 48, compact_data: 72 },
+        types: TYPE,
+        keys: OLD_KEYS,
+        pools: POOLS,
+        free_listed: FREE_LISTED,
+    },
+    Layout {
+        version: (3, 11),
+        runtime: RuntimeLayout {
+            interpreters_head: 40,
+            thread_state: StateSlot::Key(596),
+            allocators: None,
+            use_hugepages: None,
+        },
+        interpreter: InterpreterLayout { next: 0, threads_head: 16, obmalloc: Obmalloc::Statics },
+        thread: ThreadLayout {
+            next: 8,
+            interp: 16,
+            cframe: Some(56),
+            current_frame: 8,
+            thread_id: 152,
+            native_thread_id: Some(160),
+        },
+        frame: FrameLayout {
+            code: 32,
+            previous: 48,
+            instr: Instr::Pointer { at: 56, code_start: 184 },
+            owner: Some(69),
+        },
+        code: CodeLayout {
+            firstlineno: 72,
+            filename: 112,
+            name: 128,
+            linetable: 136,
+            lines: Lines::Locations,
+        },
+        unicode: UnicodeLayout { ascii_data: 48, compact_data: 72 },
+        types: TypeLayout { managed: 1 << 4, ..TYPE },
+        keys: KEYS,
+        pools: POOLS,
+        free_listed: FREE_LISTED,
+    },
+    Layout {
+        version: (3, 12),
+        runtime: RuntimeLayout {
+            interpreters_head: 40,
+            thread_state: StateSlot::Key(1548),
+            allocators: Some(96),
+            use_hugepages: None,
+        },
+        interpreter: InterpreterLayout {
+            next: 0,
+            threads_head: 72,
+            obmalloc: Obmalloc::Embedded(3960),
+        },
+        thread: ThreadLayout {
+            next: 8,
+            interp: 16,
+            cframe: Some(56),
+            current_frame: 0,
+            thread_id: 136,
+            native_thread_id: Some(144),
+        },
+        frame: FrameLayout {
+            code: 0,
+            previous: 8,
+            instr: Instr::Pointer { at: 56, code_start: 192 },
+            owner: Some(70),
+        },
+        code: CodeLayout {
+            firstlineno: 68,
+            filename: 112,
+            name: 128,
+            linetable: 136,
+            lines: Lines::Locations,
+        },
+        unicode: UnicodeLayout { ascii_data: 40, compact_data: 56 },
+        types: TYPE_3_12,
+        keys: KEYS,
+        pools: POOLS,
+        free_listed: FREE_LISTED,
+    },
+    Layout {
+        version: (3, 13),
+        runtime: RuntimeLayout {
+            interpreters_head: 632,
+            thread_state: StateSlot::Key(2164),
+            allocators: Some(704),
+            use_hugepages: None,
+        },
+        interpreter: InterpreterLayout {
+            next: 7264,
+            threads_head: 7344,
+            obmalloc: Obmalloc::Pointer(10800),
+        },
+        thread: ThreadLayout {
+            next: 8,
+            interp: 16,
+            cframe: None,
+            current_frame: 72,
+            thread_id: 152,
+            native_thread_id: Some(160),
+        },
+        frame: FrameLayout {
+            code: 0,
+            previous: 8,
+            instr: Instr::Pointer { at: 56, code_start: 200 },
+            owner: Some(70),
+        },
+        code: CodeLayout {
+            firstlineno: 68,
+            filename: 112,
+            name: 128,
+            linetable: 136,
+            lines: Lines::Locations,
+        },
+        unicode: UnicodeLayout { ascii_data: 40, compact_data: 56 },
+        types: TYPE_3_12,
+        keys: KEYS,
+        pools: POOLS,
+        free_listed: FREE_LISTED,
+    },
+    Layout {
+        version: (3, 14),
+        runtime: RuntimeLayout {
+            interpreters_head: 808,
+            thread_state: StateSlot::Key(2340),
+            allocators: Some(880),
+            use_hugepages: None,
+        },
+        interpreter: InterpreterLayout {
+            next: 7272,
+            threads_head: 7344,
+            obmalloc: Obmalloc::Pointer(10904),
+        },
+        thread: ThreadLayout {
+            next: 8,
+            interp: 16,
+            cframe: None,
+            current_frame: 72,
+            thread_id: 152,
+            native_thread_id: Some(160),
+        },
+        frame: FrameLayout {
+            code: 0,
+            previous: 8,
+            instr: Instr::Pointer { at: 56, code_start: 208 },
+            owner: Some(74),
+        },
+        code: CodeLayout {
+            firstlineno: 68,
+            filename: 112,
+            name: 128,
+            linetable: 136,
+            lines: Lines::Locations,
+        },
+        unicode: UnicodeLayout { ascii_data: 40, compact_data: 56 },
+        types: TYPE_3_12,
+        keys: KEYS,
+        pools: POOLS,
+        free_listed: FREE_LISTED_3_14,
+    },
+    Layout {
+        version: (3, 15),
+        runtime: RuntimeLayout {
+            interpreters_head: 936,
+            thread_state: StateSlot::ThreadLocal,
+            allocators: Some(1008),
+            use_hugepages: Some(1276),
+        },
+        interpreter: InterpreterLayout {
+            next: 7264,
+            threads_head: 7336,
+            obmalloc: Obmalloc::Pointer(10880),
+        },
+        thread: ThreadLayout {
+            next: 8,
+            interp: 16,
+            cframe: None,
+            current_frame: 72,
+            thread_id: 176,
+            native_thread_id: Some(184),
+        },
+        frame: FrameLayout {
+            code: 0,
+            previous: 8,
+            instr: Instr::Pointer { at: 56, code_start: 208 },
+            owner: Some(74),
+        },
+        code: CodeLayout {
+            firstlineno: 68,
+            filename: 112,
+            name: 128,
+            linetable: 136,
+            lines: Lines::Locations,
+        },
+        unicode: UnicodeLayout { ascii_data: 40, compact_data: 56 },
+        types: TypeLayout { qualname: 880, ..TYPE_3_12 },
+        keys: KEYS,
+        pools: POOLS,
+        free_listed: FREE_LISTED_3_14,
+    },
+];
+
+/// The layout of a minor version, where it is known.
+#[must_use]
+pub fn layout(version: (u8, u8)) -> Option<&'static Layout> {
+    LAYOUTS.iter().find(|layout| layout.version == version)
+}
+
+/// The versions that [`layout`] knows, for messages.
+pub fn known_versions() -> impl Iterator<Item = (u8, u8)> {
+    LAYOUTS.iter().map(|layout| layout.version)
+}
