@@ -40,5 +40,6 @@ fn calibrate() -> Result<doctor::Calibration, CliError> {
     Ok(doctor::Calibration {
         ns_per_hit: costs.trap.0 as f64,
         ns_per_return: Some(costs.return_trap.0 as f64),
+        ns_per_breakpoint: costs.breakpoint_trap.0 as f64,
     })
 }

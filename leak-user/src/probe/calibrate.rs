@@ -47,7 +47,7 @@ pub struct Calibration {
 impl Calibration {
     /// Where it could not be measured: what is usual on a virtual machine, rounded up.
     pub const USUAL: Self =
-        Self { trap: Nanos(1_000), return_trap: Nanos(1_000), breakpoint_trap: Nanos(5_000) };
+        Self { trap: Nanos(1_000), return_trap: Nanos(1_000), breakpoint_trap: Nanos(10_000) };
 
     /// Measures, in about a tenth of a second.
     ///

@@ -23,6 +23,8 @@ pub struct Calibration {
     pub ns_per_hit: f64,
     /// Nanoseconds for a return probe on top, where they are used.
     pub ns_per_return: Option<f64>,
+    /// Nanoseconds for a hit of a hardware breakpoint, which watch pymalloc where it is inlined.
+    pub ns_per_breakpoint: f64,
 }
 
 /// The parts of the program that look closer than `/proc` allows; None where this build has none.
@@ -75,8 +77,8 @@ fn probes(machine: &[Check], instruments: Instruments) -> (Option<Check>, Option
                 .ns_per_return
                 .map_or_else(String::new, |ns| format!(", {ns:.0} ns more for a return"));
             let found = format!(
-                "tried on a throw-away process: {:.0} ns a hit{returned}",
-                calibration.ns_per_hit
+                "tried on a throw-away process: {:.0} ns a hit{returned}; {:.0} ns a hardware breakpoint",
+                calibration.ns_per_hit, calibration.ns_per_breakpoint
             );
             (Some(Check::ok(NAME, found)), Some(calibration))
         }
@@ -104,12 +106,19 @@ mod tests {
     fn probes_are_tried_where_nothing_is_missing() {
         let works = Instruments {
             discover: None,
-            calibrate: Some(|| Ok(Calibration { ns_per_hit: 752.4, ns_per_return: Some(701.0) })),
+            calibrate: Some(|| {
+                Ok(Calibration {
+                    ns_per_hit: 752.4,
+                    ns_per_return: Some(701.0),
+                    ns_per_breakpoint: 8_550.0,
+                })
+            }),
         };
         let (check, calibration) = probes(&sound(), works);
         assert_eq!(
             check.unwrap().found,
-            "tried on a throw-away process: 752 ns a hit, 701 ns more for a return"
+            "tried on a throw-away process: 752 ns a hit, 701 ns more for a return; 8550 ns a \
+             hardware breakpoint"
         );
         assert!(calibration.is_some());
 
