@@ -165,7 +165,7 @@ print(ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, '_PyRuntime')))
 /// build. None, with a line that says so, where they are missing.
 pub(crate) fn pymalloc(python: &Python, layout: &Layout, runtime: u64) -> Option<Pymalloc> {
     let memory = python.memory();
-    let PoolLayout { pool_size, arena_size } = layout.pools;
+    let PoolLayout { pool_size, arena_size } = layout.pools[0];
     let state = |addr: Addr| Pymalloc {
         usedpools: addr,
         arenas: addr.offset(512),
@@ -179,7 +179,7 @@ pub(crate) fn pymalloc(python: &Python, layout: &Layout, runtime: u64) -> Option
         Obmalloc::Embedded(offset) => Some(state(interpreter.offset(offset))),
         Obmalloc::Pointer(offset) => Some(state(memory.pointer(interpreter.offset(offset)).ok()?)),
         Obmalloc::Statics => {
-            let found = static_pymalloc(python.pid(), runtime, layout.pools);
+            let found = static_pymalloc(python.pid(), runtime, layout.pools[0]);
             if found.is_none() {
                 println!("skipped: {:?} has no symbols of pymalloc's statics", layout.version);
             }

@@ -240,15 +240,16 @@ impl Ledger {
     pub fn parts(&self) -> [f64; 2] {
         /// Growth that tells.
         const LITTLE: f64 = 1_048_576.0;
-        /// Neither is left without.
-        const LEAST: f64 = 0.15;
+        /// Neither is left without: pymalloc has enough bursts to be cleared.
+        const PYMALLOC: (f64, f64) = (0.3, 0.85);
         let grown =
             |series: &Recorder| series.last().zip(series.first()).map_or(0.0, |(l, f)| l - f);
         let small: f64 = self.class_growth().iter().map(|(_, bytes)| bytes).sum();
-        let large = (grown(&self.anonymous) - grown(&self.arenas)).max(0.0);
-        let (small, large) = (small.max(0.0), large);
+        // Mappings are followed without bursts.
+        let rest = grown(&self.anonymous) - grown(&self.arenas) - grown(&self.mapped);
+        let (small, large) = (small.max(0.0), rest.max(0.0));
         let share = if small + large < LITTLE { 2.0 / 3.0 } else { small / (small + large) };
-        let share = share.clamp(LEAST, 1.0 - LEAST);
+        let share = share.clamp(PYMALLOC.0, PYMALLOC.1);
         [share, 1.0 - share]
     }
 

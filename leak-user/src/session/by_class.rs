@@ -1,8 +1,8 @@
 //! When pymalloc is watched by size class instead of by function, and which classes.
 //!
 //! A hit costs the same whatever the class, but some classes are used twenty times as often as others that grow
-//! as fast. So three bursts of four go to the classes that pay best, in growth for a hit, and the fourth to the
-//! one that has had least, with those that are used no more often than it.
+//! as fast. So three bursts of four go to the classes that pay best, in growth for a hit, and the fourth to those
+//! that were watched least.
 
 use leak_common::{
     counters::Counter,
@@ -31,10 +31,16 @@ const CLASSES: usize = 33;
 /// Classes that pay at least this part of what the best one does are watched with it.
 const PAYS: f64 = 0.25;
 
-/// One burst of so many goes to the class that has had least.
+/// One burst of so many goes to the classes that were watched least.
 const LEAST_EVERY: u32 = 4;
 
-/// A class that a burst never saw used counts for as much.
+/// With fewer hits, a class is quiet: watching it costs next to nothing, and what it pays can't be told.
+const MEASURED: f64 = 10.0;
+
+/// Bursts that a class is tried before it is quiet.
+const TRIES: u32 = 3;
+
+/// The use of a quiet class.
 const RARE: f64 = 0.5;
 
 /// Watching by size class.
@@ -75,15 +81,16 @@ impl ByClass {
             growth.iter().copied().filter(|(_, growth)| *growth > 0.0).collect();
         growing.sort_by(|a, b| b.1.total_cmp(&a.1));
         let unknown: Vec<u32> =
-            growing.iter().map(|(c, _)| *c).filter(|c| self.class(*c).usage.is_none()).collect();
+            growing.iter().map(|(c, _)| *c).filter(|c| self.class(*c).is_unknown()).collect();
         let mut classes = if growing.is_empty() {
             self.least_watched(growth)
         } else if !unknown.is_empty() {
-            // With others, so that their use can be compared.
-            let known = growing.iter().map(|(c, _)| *c).filter(|c| !unknown.contains(c));
-            unknown.iter().copied().chain(known).collect()
+            // With the one that is known best, so that their use can be compared.
+            let known = growing.iter().map(|(c, _)| *c).filter(|c| self.class(*c).usage.is_some());
+            let best = known.max_by(|a, b| self.class(*a).hits.total_cmp(&self.class(*b).hits));
+            best.into_iter().chain(unknown.iter().copied()).collect()
         } else if self.bursts % LEAST_EVERY == LEAST_EVERY - 1 {
-            self.least_had(&growing)
+            self.least_watched(&growing)
         } else {
             self.best_paying(&growing)
         };
@@ -102,21 +109,17 @@ impl ByClass {
         self.class(class).usage.unwrap_or(RARE)
     }
 
+    /// The best of those whose pay can be told, then the quiet ones.
     fn best_paying(&self, growing: &[(u32, f64)]) -> Vec<u32> {
+        let is_measured = |class: u32| self.class(class).hits >= MEASURED;
+        let measured = growing.iter().filter(|(c, _)| is_measured(*c));
+        let quiet = growing.iter().copied().filter(|(c, _)| !is_measured(*c));
         let mut pay: Vec<(u32, f64)> =
-            growing.iter().map(|(c, growth)| (*c, growth / self.usage(*c))).collect();
+            measured.map(|(c, growth)| (*c, growth / self.usage(*c))).collect();
         pay.sort_by(|a, b| b.1.total_cmp(&a.1));
         let best = pay.first().map_or(0.0, |(_, best)| *best);
-        pay.into_iter().filter(|(_, pay)| *pay >= PAYS * best).map(|(c, _)| c).collect()
-    }
-
-    /// The class that has had the fewest hits, and those that are used no more often.
-    fn least_had(&self, growing: &[(u32, f64)]) -> Vec<u32> {
-        let mut classes: Vec<u32> = growing.iter().map(|(c, _)| *c).collect();
-        classes.sort_by(|a, b| self.class(*a).hits.total_cmp(&self.class(*b).hits));
-        let most = classes.first().map_or(0.0, |first| self.usage(*first));
-        classes.retain(|c| self.usage(*c) <= most);
-        classes
+        let good = pay.into_iter().filter(|(_, pay)| *pay >= PAYS * best);
+        good.chain(quiet).map(|(c, _)| c).collect()
     }
 
     fn least_watched(&self, all: &[(u32, f64)]) -> Vec<u32> {
@@ -129,25 +132,38 @@ impl ByClass {
     fn book(&mut self, choice: &Choice, counts: &[(SiteKey, SiteCounts)]) {
         let seen = |class: u32| {
             let of_it = counts.iter().filter(|(key, _)| key.size_class == class);
-            of_it.map(|(_, counts)| counts.allocs as f64).sum::<f64>().max(RARE)
+            of_it.map(|(_, counts)| counts.allocs as f64).sum::<f64>()
         };
-        // What one unit of use came to in this burst, by the classes whose use is known.
-        let (mut hits, mut usage) = (0.0, 0.0);
-        for class in &choice.classes {
-            if let Some(known) = self.classes.get(*class as usize).and_then(|class| class.usage) {
-                hits += seen(*class);
-                usage += known;
-            }
-        }
+        let unit = self.unit(choice, seen);
         self.bursts += 1;
-        let unit = if usage > 0.0 { hits / usage } else { 1.0 };
         for index in &choice.classes {
             let Some(class) = self.classes.get_mut(*index as usize) else { continue };
             class.bursts += 1;
             class.hits += seen(*index);
-            let found = seen(*index) / unit;
-            class.usage = Some(class.usage.map_or(found, |known| (known + found) / 2.0));
+            if let Some(unit) = unit {
+                let found = (seen(*index) / unit).max(RARE);
+                class.usage = Some(class.usage.map_or(found, |known| (known + found) / 2.0));
+            }
         }
+    }
+
+    /// What one unit of use came to in a burst, by the classes whose use is known. None where too little of
+    /// them was seen.
+    fn unit(&self, choice: &Choice, seen: impl Fn(u32) -> f64) -> Option<f64> {
+        let known = |c: &u32| self.class(*c).usage;
+        let usage: f64 = choice.classes.iter().filter_map(known).sum();
+        let hits = |c: &&u32| known(c).is_some() || self.classes.iter().all(|c| c.usage.is_none());
+        let hits: f64 = choice.classes.iter().filter(hits).map(|c| seen(*c)).sum();
+        if hits < MEASURED {
+            return None;
+        }
+        Some(if usage > 0.0 { hits / usage } else { 1.0 })
+    }
+}
+
+impl Class {
+    fn is_unknown(&self) -> bool {
+        self.usage.is_none() && self.bursts < TRIES
     }
 }
 
@@ -215,7 +231,7 @@ mod tests {
             .iter()
             .map(|class| {
                 let key = SiteKey { stack: 1, native_leaf: 0, domain: 0, size_class: *class };
-                let allocs = (1000.0 * used(*class) / total) as u64;
+                let allocs = if total > 0.0 { (1000.0 * used(*class) / total) as u64 } else { 0 };
                 (key, SiteCounts { allocs, ..SiteCounts::default() })
             })
             .collect();
@@ -249,6 +265,31 @@ mod tests {
             burst(&mut by_class, &growth, &uses);
         }
         assert!((1..=9).all(|class| by_class.classes[class].usage.is_some()));
+    }
+
+    #[test]
+    fn a_class_that_grew_once_does_not_take_the_place_of_those_that_leak() {
+        let growth = [(4, 900.0), (3, 400.0), (20, 300.0)];
+        let uses = [(4, 266.0), (3, 133.0)];
+        let mut by_class = ByClass::new(Addr(0));
+        for _ in 0..24 {
+            burst(&mut by_class, &growth, &uses);
+        }
+        assert!(by_class.classes[4].bursts >= 20 && by_class.classes[3].bursts >= 20);
+    }
+
+    #[test]
+    fn bursts_that_see_nothing_change_no_estimate() {
+        let growth = [(1, 10.0), (2, 11.0), (4, 30.0)];
+        let mut by_class = ByClass::new(Addr(0));
+        burst(&mut by_class, &growth, &[(1, 100.0), (2, 1500.0), (4, 300.0)]);
+        let usage =
+            |by_class: &ByClass| [1, 2, 4].map(|class: usize| by_class.classes[class].usage);
+        let before = usage(&by_class);
+        for _ in 0..5 {
+            burst(&mut by_class, &growth, &[]);
+        }
+        assert_eq!(usage(&by_class), before);
     }
 
     #[test]

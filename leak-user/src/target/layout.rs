@@ -1,4 +1,4 @@
-//! Where CPython keeps what leaktrace reads, offsets in bytes. The rows are in [`super::layouts`].
+//! Where CPython keeps what leaktrace reads, offsets in bytes. The rows are in `layouts.rs`.
 
 /// Layout of one minor version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub struct Layout {
     pub types: TypeLayout,
     /// `PyDictKeysObject`.
     pub keys: KeysLayout,
-    /// pymalloc.
-    pub pools: PoolLayout,
+    /// pymalloc's sizes, as it may have been built.
+    pub pools: &'static [PoolLayout],
     /// Types whose dead objects the interpreter keeps on free lists and hands out again without a call of
     /// the allocator, and of which a program can keep many.
     pub free_listed: &'static [&'static str],
@@ -38,8 +38,6 @@ pub struct RuntimeLayout {
     /// `allocators.standard.raw`; `mem` and `obj` follow at +40 and +80. None (3.11 and before): statics,
     /// see [`super::allocators`].
     pub allocators: Option<u64>,
-    /// `allocators.use_hugepages`, a byte: arenas are twice as large (3.15).
-    pub use_hugepages: Option<u64>,
 }
 
 /// Where a thread finds its thread state, whether it holds the GIL or not.

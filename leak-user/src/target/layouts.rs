@@ -24,8 +24,13 @@ const TYPE: TypeLayout = TypeLayout {
 const TYPE_3_12: TypeLayout = TypeLayout { qualname: 872, managed: 1 << 3 | 1 << 4, ..TYPE };
 
 /// 3.9 and before.
-const SMALL_POOLS: PoolLayout = PoolLayout { pool_size: 4 << 10, arena_size: 256 << 10 };
-const POOLS: PoolLayout = PoolLayout { pool_size: 16 << 10, arena_size: 1 << 20 };
+const SMALL_POOLS: &[PoolLayout] = &[PoolLayout { pool_size: 4 << 10, arena_size: 256 << 10 }];
+const POOLS: &[PoolLayout] = &[PoolLayout { pool_size: 16 << 10, arena_size: 1 << 20 }];
+/// 3.15, which may be built `--with-pymalloc-hugepages`.
+const POOLS_3_15: &[PoolLayout] = &[
+    PoolLayout { pool_size: 16 << 10, arena_size: 1 << 20 },
+    PoolLayout { pool_size: 16 << 10, arena_size: 2 << 20 },
+];
 
 /// 3.10 and before.
 const OLD_KEYS: KeysLayout = KeysLayout { count: 32, indices: 40, size: KeysSize::Slots };
@@ -52,7 +57,6 @@ const LAYOUTS: [Layout; 8] = [
             interpreters_head: 32,
             thread_state: StateSlot::Key(1396),
             allocators: None,
-            use_hugepages: None,
         },
         interpreter: InterpreterLayout { next: 0, threads_head: 8, obmalloc: Obmalloc::Statics },
         thread: ThreadLayout {
@@ -88,7 +92,6 @@ const LAYOUTS: [Layout; 8] = [
             interpreters_head: 32,
             thread_state: StateSlot::Key(588),
             allocators: None,
-            use_hugepages: None,
         },
         interpreter: InterpreterLayout { next: 0, threads_head: 8, obmalloc: Obmalloc::Statics },
         thread: ThreadLayout {
@@ -124,7 +127,6 @@ const LAYOUTS: [Layout; 8] = [
             interpreters_head: 32,
             thread_state: StateSlot::Key(588),
             allocators: None,
-            use_hugepages: None,
         },
         interpreter: InterpreterLayout { next: 0, threads_head: 8, obmalloc: Obmalloc::Statics },
         thread: ThreadLayout {
@@ -160,7 +162,6 @@ const LAYOUTS: [Layout; 8] = [
             interpreters_head: 40,
             thread_state: StateSlot::Key(596),
             allocators: None,
-            use_hugepages: None,
         },
         interpreter: InterpreterLayout { next: 0, threads_head: 16, obmalloc: Obmalloc::Statics },
         thread: ThreadLayout {
@@ -196,7 +197,6 @@ const LAYOUTS: [Layout; 8] = [
             interpreters_head: 40,
             thread_state: StateSlot::Key(1548),
             allocators: Some(96),
-            use_hugepages: None,
         },
         interpreter: InterpreterLayout {
             next: 0,
@@ -236,7 +236,6 @@ const LAYOUTS: [Layout; 8] = [
             interpreters_head: 632,
             thread_state: StateSlot::Key(2164),
             allocators: Some(704),
-            use_hugepages: None,
         },
         interpreter: InterpreterLayout {
             next: 7264,
@@ -276,7 +275,6 @@ const LAYOUTS: [Layout; 8] = [
             interpreters_head: 808,
             thread_state: StateSlot::Key(2340),
             allocators: Some(880),
-            use_hugepages: None,
         },
         interpreter: InterpreterLayout {
             next: 7272,
@@ -316,7 +314,6 @@ const LAYOUTS: [Layout; 8] = [
             interpreters_head: 936,
             thread_state: StateSlot::ThreadLocal,
             allocators: Some(1008),
-            use_hugepages: Some(1276),
         },
         interpreter: InterpreterLayout {
             next: 7264,
@@ -347,7 +344,7 @@ const LAYOUTS: [Layout; 8] = [
         unicode: UnicodeLayout { ascii_data: 40, compact_data: 56 },
         types: TypeLayout { qualname: 880, ..TYPE_3_12 },
         keys: KEYS,
-        pools: POOLS,
+        pools: POOLS_3_15,
         free_listed: FREE_LISTED_3_14,
     },
 ];

@@ -44,41 +44,42 @@ pub fn find(
     interpreter: &Interpreter,
     malloc: Addr,
 ) -> Result<Option<Pymalloc>, TargetError> {
-    let main = interpreter.main;
-    let sizes = sizes(memory, interpreter);
-    let state = match interpreter.layout.interpreter.obmalloc {
-        Obmalloc::Embedded(offset) => main.offset(offset),
-        Obmalloc::Pointer(offset) => memory
-            .pointer(main.offset(offset))
-            .map_err(|e| TargetError::read(pid, "pymalloc's state", e))?,
-        Obmalloc::Statics => {
-            let file = &interpreter.file;
-            return Ok(
-                by_symbol(memory, file, sizes).or_else(|| by_shape(memory, file, malloc, sizes))
-            );
-        }
+    let possible = interpreter.layout.pools;
+    let Some(state) = state(pid, memory, interpreter)? else {
+        let file = &interpreter.file;
+        let find = |sizes: &PoolLayout| {
+            by_symbol(memory, file, *sizes).or_else(|| by_shape(memory, file, malloc, *sizes))
+        };
+        return Ok(possible.iter().find_map(find));
     };
     let (arenas, maxarenas, usable) = STATE;
-    let found = Pymalloc {
+    let found = possible.iter().map(|sizes| Pymalloc {
         usedpools: state,
         arenas: state.offset(arenas),
         maxarenas: state.offset(maxarenas),
         usable_arenas: Some(state.offset(usable)),
         pool_size: sizes.pool_size,
         arena_size: sizes.arena_size,
-    };
-    Ok(is_valid(memory, &found).then_some(found))
+    });
+    Ok(found.into_iter().find(|found| is_valid(memory, found)))
 }
 
-/// pymalloc's sizes in this process.
-fn sizes(memory: &impl Memory, interpreter: &Interpreter) -> PoolLayout {
-    let layout = interpreter.layout;
-    let huge_pages = layout.runtime.use_hugepages.is_some_and(|at| {
-        let mut flag = [0];
-        memory.read(interpreter.runtime.offset(at), &mut flag).is_ok() && flag != [0]
-    });
-    let PoolLayout { pool_size, arena_size } = layout.pools;
-    PoolLayout { pool_size, arena_size: if huge_pages { 2 * arena_size } else { arena_size } }
+/// Where its state is, where the layout knows.
+fn state(
+    pid: Pid,
+    memory: &impl Memory,
+    interpreter: &Interpreter,
+) -> Result<Option<Addr>, TargetError> {
+    let main = interpreter.main;
+    Ok(match interpreter.layout.interpreter.obmalloc {
+        Obmalloc::Statics => None,
+        Obmalloc::Embedded(offset) => Some(main.offset(offset)),
+        Obmalloc::Pointer(offset) => Some(
+            memory
+                .pointer(main.offset(offset))
+                .map_err(|e| TargetError::read(pid, "pymalloc's state", e))?,
+        ),
+    })
 }
 
 fn by_symbol(memory: &impl Memory, file: &Loaded, sizes: PoolLayout) -> Option<Pymalloc> {
@@ -357,7 +358,7 @@ mod tests {
         let files = Files::new(target.pid(), process::mappings(target.pid()).expect("its maps"));
         let interpreter = python::find(target.pid(), &files, memory, "").expect("an interpreter");
         let malloc = interpreter.file.symbol("_PyObject_Malloc").expect("symbols");
-        let sizes = interpreter.layout.pools;
+        let sizes = interpreter.layout.pools[0];
         let symbols = by_symbol(&memory, &interpreter.file, sizes);
         assert!(symbols.is_some_and(|found| found.usable_arenas.is_some()));
         assert_eq!(by_shape(&memory, &interpreter.file, malloc, sizes), symbols);

@@ -40,6 +40,11 @@ pub fn find(
         .max_by_key(|(matches, _)| *matches);
     match best {
         Some((matches, slot)) if matches > 0 => Ok(slot),
+        _ if interpreter.layout.runtime.thread_state == StateSlot::ThreadLocal => {
+            Err(TargetError::inconsistent(
+                "its thread states are found in static builds of this version only",
+            ))
+        }
         _ => Err(TargetError::inconsistent(
             "no thread's slot for its state could be found (unknown C library?)",
         )),

@@ -424,6 +424,16 @@ fn a_line_that_recycles_is_not_accused_beside_one_that_keeps() {
     assert!(!judgement.reasons.iter().any(|reason| reason.contains("not explained")));
 }
 
+/// Each object takes a pointer of whoever keeps it: a small leak beside can't hold so many.
+#[test]
+fn what_others_cannot_hold_stays_with_its_line() {
+    let world = around(vec![part(&[96], always(0.2)), part(&[32], always(100.0))]);
+    let mut evidence = world.observe(1);
+    evidence.sites[1].recycled = 1.0;
+    let judgement = judge(&evidence);
+    assert!(accused(&judgement).contains(&1), "{judgement:#?}");
+}
+
 #[test]
 fn lines_that_only_recycle_are_accused_with_doubt() {
     let (sure, doubtful) = (two_keepers([0.0, 0.0]), two_keepers([1.0, 0.95]));

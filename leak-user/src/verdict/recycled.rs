@@ -6,6 +6,7 @@
 //! list mostly keeps some of that too.
 
 use super::accuse::Case;
+use super::evidence::Domain;
 use super::words::{bytes, percent};
 
 /// Where so much of what stays is of such types, that it stays is weak evidence against its line.
@@ -14,22 +15,29 @@ const WEAK: f64 = 0.9;
 /// How much less sure an accusation is that rests on weak evidence alone.
 const DOUBT: f64 = 0.5;
 
+/// What keeps an object has at least a pointer to it.
+const POINTER: f64 = 8.0;
+
 /// The accused, and those that were handed free: sites of which only recycled objects stay, where there are
-/// others that may hold them. Where there are none, they stay accused, and less surely.
+/// others that may hold them. Where those don't grow enough to hold so many, or hold no objects, the site stays
+/// accused, and less surely.
 pub fn set_apart(accused: Vec<Case>) -> (Vec<Case>, Vec<Case>) {
-    let (mut weak, mut strong): (Vec<Case>, Vec<Case>) =
+    let (weak, mut strong): (Vec<Case>, Vec<Case>) =
         accused.into_iter().partition(|case| case.recycled >= WEAK);
-    if strong.is_empty() {
-        for case in &mut weak {
+    let holders = strong.iter().filter(|case| case.finding.domain != Domain::Mmap);
+    let room: f64 = holders.map(|case| case.finding.growth.value).sum();
+    let mut handed_on = Vec::new();
+    for mut case in weak {
+        if POINTER * case.finding.blocks_per_s <= room {
+            case.acquit(reason(&case));
+            handed_on.push(case);
+        } else {
             case.finding.confidence *= DOUBT;
-            case.finding.reasons.push(reason(case));
+            case.finding.reasons.push(reason(&case));
+            strong.push(case);
         }
-        strong.append(&mut weak);
     }
-    for case in &mut weak {
-        case.acquit(reason(case));
-    }
-    (strong, weak)
+    (strong, handed_on)
 }
 
 /// What the whole observation's reasons say of those that were set apart.

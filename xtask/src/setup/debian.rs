@@ -50,7 +50,7 @@ fn unpack(suite: &str, names: &[&str]) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let settings = settings(folder.path(), &mirror, suite)?;
     let apt = |arguments: &[&str]| {
-        let mut command = step::as_root("apt-get");
+        let mut command = Command::new("apt-get");
         command.arg("-qq").arg("-c").arg(&settings).args(arguments);
         step::run_quietly(&mut command, APT_LIMIT)
     };
@@ -65,7 +65,14 @@ fn unpack(suite: &str, names: &[&str]) -> Result<()> {
         vec!["install", "-y", "--download-only", "--no-install-recommends", "base-files"];
     install.extend(packages.iter().map(String::as_str));
     apt(&install)?;
-    fs::create_dir_all(&root)?;
+    // Whole or not at all.
+    let unpacked = root.with_extension("new");
+    for old in [&unpacked, &root] {
+        if old.exists() {
+            fs::remove_dir_all(old)?;
+        }
+    }
+    fs::create_dir_all(&unpacked)?;
     let archives = fs::read_dir(folder.path().join("cache/archives"))?;
     let mut packages: Vec<PathBuf> =
         archives.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -76,8 +83,9 @@ fn unpack(suite: &str, names: &[&str]) -> Result<()> {
         bail!("nothing was downloaded");
     }
     for package in packages {
-        step::run_quietly(Command::new("dpkg").arg("-x").arg(package).arg(&root), APT_LIMIT)?;
+        step::run_quietly(Command::new("dpkg").arg("-x").arg(package).arg(&unpacked), APT_LIMIT)?;
     }
+    fs::rename(&unpacked, &root)?;
     Ok(())
 }
 
