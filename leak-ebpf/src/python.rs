@@ -165,7 +165,10 @@ fn step(walk: &mut Walk) -> Option<u64> {
 fn byte_offset(index: u64) -> u64 {
     match user::read::<i32>(index) {
         Some(index) => (i64::from(index) as u64).wrapping_mul(config!(python.instr_bytes)),
-        None => u64::MAX,
+        None => {
+            maps::count(Counter::ReadFault);
+            u64::MAX
+        }
     }
 }
 

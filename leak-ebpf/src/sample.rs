@@ -1,9 +1,9 @@
-//! Which events are recorded: by bytes, decided before the stack is walked.
+//! Which mappings are recorded: by bytes, decided before the stack is walked.
 
 use aya_ebpf::{helpers::bpf_get_prandom_u32, maps::PerCpuArray};
 use leak_common::sampling;
 
-/// Is an event of `size` bytes one to record? `to_next` holds the bytes to go until the next one, by CPU;
+/// Is a mapping of `size` bytes one to record? `to_next` holds the bytes to go until the next one, by CPU;
 /// `interval` is the samples' mean distance, 0: all are taken.
 #[inline(always)]
 pub fn take(to_next: &PerCpuArray<u64>, interval: u64, size: u64) -> bool {

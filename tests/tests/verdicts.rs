@@ -167,7 +167,7 @@ fn a_service_that_mostly_waits_leaks() {
 }
 
 /// What `cargo xtask trace` shows first. The scores that `rank` drops are recycled as the vectors of the
-/// embeddings that stay, so the innocent line may be accused too, but not before the cache's.
+/// embeddings that stay, so that the innocent line seems to keep them.
 #[test]
 fn the_bundled_service_leaks_by_its_cache() {
     let python = any_python!();

@@ -58,7 +58,7 @@ struct Class {
     bursts: u32,
     /// Allocations that they saw.
     hits: f64,
-    /// How often it is used, in a unit that all classes share; None: never watched.
+    /// How often it is used, in a unit that all classes share; None: not known yet.
     usage: Option<f64>,
 }
 

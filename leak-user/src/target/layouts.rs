@@ -1,4 +1,4 @@
-//! CPython's layouts: one row a minor version.
+//! CPython's layouts: one row a minor version, which says what has changed since the one before.
 //!
 //! Sources: DWARF of upstream builds 3.8.18, 3.9.18, 3.10.13, 3.11.7, 3.12.1 and 3.13.0, probes compiled
 //! against the headers of Debian's 3.13.5, 3.14.10 and 3.15.2; each row was compared with what live
@@ -50,304 +50,213 @@ const FREE_LISTED_3_14: &[&str] = &[
     "PyLong_Type",
 ];
 
-const LAYOUTS: [Layout; 8] = [
-    Layout {
-        version: (3, 8),
-        runtime: RuntimeLayout {
-            interpreters_head: 32,
-            thread_state: StateSlot::Key(1396),
-            allocators: None,
-        },
-        interpreter: InterpreterLayout { next: 0, threads_head: 8, obmalloc: Obmalloc::Statics },
-        thread: ThreadLayout {
-            next: 8,
-            interp: 16,
-            cframe: None,
-            current_frame: 24,
-            thread_id: 176,
-            native_thread_id: None,
-        },
-        frame: FrameLayout {
-            code: 32,
-            previous: 24,
-            instr: Instr::Index { at: 104, bytes: 1 },
-            owner: None,
-        },
-        code: CodeLayout {
-            firstlineno: 40,
-            filename: 104,
-            name: 112,
-            linetable: 120,
-            lines: Lines::Lnotab,
-        },
-        unicode: UnicodeLayout { ascii_data: 48, compact_data: 72 },
-        types: TYPE,
-        keys: OLD_KEYS,
-        pools: SMALL_POOLS,
-        free_listed: FREE_LISTED,
+const PY_3_8: Layout = Layout {
+    version: (3, 8),
+    runtime: RuntimeLayout {
+        interpreters_head: 32,
+        thread_state: StateSlot::Key(1396),
+        allocators: None,
     },
-    Layout {
-        version: (3, 9),
-        runtime: RuntimeLayout {
-            interpreters_head: 32,
-            thread_state: StateSlot::Key(588),
-            allocators: None,
-        },
-        interpreter: InterpreterLayout { next: 0, threads_head: 8, obmalloc: Obmalloc::Statics },
-        thread: ThreadLayout {
-            next: 8,
-            interp: 16,
-            cframe: None,
-            current_frame: 24,
-            thread_id: 176,
-            native_thread_id: None,
-        },
-        frame: FrameLayout {
-            code: 32,
-            previous: 24,
-            instr: Instr::Index { at: 104, bytes: 1 },
-            owner: None,
-        },
-        code: CodeLayout {
-            firstlineno: 40,
-            filename: 104,
-            name: 112,
-            linetable: 120,
-            lines: Lines::Lnotab,
-        },
-        unicode: UnicodeLayout { ascii_data: 48, compact_data: 72 },
-        types: TypeLayout { qualname: 856, ..TYPE },
-        keys: OLD_KEYS,
-        pools: SMALL_POOLS,
-        free_listed: FREE_LISTED,
+    interpreter: InterpreterLayout { next: 0, threads_head: 8, obmalloc: Obmalloc::Statics },
+    thread: ThreadLayout {
+        next: 8,
+        interp: 16,
+        cframe: None,
+        current_frame: 24,
+        thread_id: 176,
+        native_thread_id: None,
     },
-    Layout {
-        version: (3, 10),
-        runtime: RuntimeLayout {
-            interpreters_head: 32,
-            thread_state: StateSlot::Key(588),
-            allocators: None,
-        },
-        interpreter: InterpreterLayout { next: 0, threads_head: 8, obmalloc: Obmalloc::Statics },
-        thread: ThreadLayout {
-            next: 8,
-            interp: 16,
-            cframe: None,
-            current_frame: 24,
-            thread_id: 176,
-            native_thread_id: None,
-        },
-        frame: FrameLayout {
-            code: 32,
-            previous: 24,
-            instr: Instr::Index { at: 96, bytes: 2 },
-            owner: None,
-        },
-        code: CodeLayout {
-            firstlineno: 40,
-            filename: 104,
-            name: 112,
-            linetable: 120,
-            lines: Lines::Pairs,
-        },
-        unicode: UnicodeLayout { ascii_data: 48, compact_data: 72 },
-        types: TYPE,
-        keys: OLD_KEYS,
-        pools: POOLS,
-        free_listed: FREE_LISTED,
+    frame: FrameLayout {
+        code: 32,
+        previous: 24,
+        instr: Instr::Index { at: 104, bytes: 1 },
+        owner: None,
     },
-    Layout {
-        version: (3, 11),
-        runtime: RuntimeLayout {
-            interpreters_head: 40,
-            thread_state: StateSlot::Key(596),
-            allocators: None,
-        },
-        interpreter: InterpreterLayout { next: 0, threads_head: 16, obmalloc: Obmalloc::Statics },
-        thread: ThreadLayout {
-            next: 8,
-            interp: 16,
-            cframe: Some(56),
-            current_frame: 8,
-            thread_id: 152,
-            native_thread_id: Some(160),
-        },
-        frame: FrameLayout {
-            code: 32,
-            previous: 48,
-            instr: Instr::Pointer { at: 56, code_start: 184 },
-            owner: Some(69),
-        },
-        code: CodeLayout {
-            firstlineno: 72,
-            filename: 112,
-            name: 128,
-            linetable: 136,
-            lines: Lines::Locations,
-        },
-        unicode: UnicodeLayout { ascii_data: 48, compact_data: 72 },
-        types: TypeLayout { managed: 1 << 4, ..TYPE },
-        keys: KEYS,
-        pools: POOLS,
-        free_listed: FREE_LISTED,
+    code: CodeLayout {
+        firstlineno: 40,
+        filename: 104,
+        name: 112,
+        linetable: 120,
+        lines: Lines::Lnotab,
     },
-    Layout {
-        version: (3, 12),
-        runtime: RuntimeLayout {
-            interpreters_head: 40,
-            thread_state: StateSlot::Key(1548),
-            allocators: Some(96),
-        },
-        interpreter: InterpreterLayout {
-            next: 0,
-            threads_head: 72,
-            obmalloc: Obmalloc::Embedded(3960),
-        },
-        thread: ThreadLayout {
-            next: 8,
-            interp: 16,
-            cframe: Some(56),
-            current_frame: 0,
-            thread_id: 136,
-            native_thread_id: Some(144),
-        },
-        frame: FrameLayout {
-            code: 0,
-            previous: 8,
-            instr: Instr::Pointer { at: 56, code_start: 192 },
-            owner: Some(70),
-        },
-        code: CodeLayout {
-            firstlineno: 68,
-            filename: 112,
-            name: 128,
-            linetable: 136,
-            lines: Lines::Locations,
-        },
-        unicode: UnicodeLayout { ascii_data: 40, compact_data: 56 },
-        types: TYPE_3_12,
-        keys: KEYS,
-        pools: POOLS,
-        free_listed: FREE_LISTED,
+    unicode: UnicodeLayout { ascii_data: 48, compact_data: 72 },
+    types: TYPE,
+    keys: OLD_KEYS,
+    pools: SMALL_POOLS,
+    free_listed: FREE_LISTED,
+};
+
+const PY_3_9: Layout = Layout {
+    version: (3, 9),
+    runtime: RuntimeLayout {
+        interpreters_head: 32,
+        thread_state: StateSlot::Key(588),
+        allocators: None,
     },
-    Layout {
-        version: (3, 13),
-        runtime: RuntimeLayout {
-            interpreters_head: 632,
-            thread_state: StateSlot::Key(2164),
-            allocators: Some(704),
-        },
-        interpreter: InterpreterLayout {
-            next: 7264,
-            threads_head: 7344,
-            obmalloc: Obmalloc::Pointer(10800),
-        },
-        thread: ThreadLayout {
-            next: 8,
-            interp: 16,
-            cframe: None,
-            current_frame: 72,
-            thread_id: 152,
-            native_thread_id: Some(160),
-        },
-        frame: FrameLayout {
-            code: 0,
-            previous: 8,
-            instr: Instr::Pointer { at: 56, code_start: 200 },
-            owner: Some(70),
-        },
-        code: CodeLayout {
-            firstlineno: 68,
-            filename: 112,
-            name: 128,
-            linetable: 136,
-            lines: Lines::Locations,
-        },
-        unicode: UnicodeLayout { ascii_data: 40, compact_data: 56 },
-        types: TYPE_3_12,
-        keys: KEYS,
-        pools: POOLS,
-        free_listed: FREE_LISTED,
+    types: TypeLayout { qualname: 856, ..TYPE },
+    ..PY_3_8
+};
+
+const PY_3_10: Layout = Layout {
+    version: (3, 10),
+    frame: FrameLayout { instr: Instr::Index { at: 96, bytes: 2 }, ..PY_3_9.frame },
+    code: CodeLayout { lines: Lines::Pairs, ..PY_3_9.code },
+    types: TYPE,
+    pools: POOLS,
+    ..PY_3_9
+};
+
+const PY_3_11: Layout = Layout {
+    version: (3, 11),
+    runtime: RuntimeLayout {
+        interpreters_head: 40,
+        thread_state: StateSlot::Key(596),
+        allocators: None,
     },
-    Layout {
-        version: (3, 14),
-        runtime: RuntimeLayout {
-            interpreters_head: 808,
-            thread_state: StateSlot::Key(2340),
-            allocators: Some(880),
-        },
-        interpreter: InterpreterLayout {
-            next: 7272,
-            threads_head: 7344,
-            obmalloc: Obmalloc::Pointer(10904),
-        },
-        thread: ThreadLayout {
-            next: 8,
-            interp: 16,
-            cframe: None,
-            current_frame: 72,
-            thread_id: 152,
-            native_thread_id: Some(160),
-        },
-        frame: FrameLayout {
-            code: 0,
-            previous: 8,
-            instr: Instr::Pointer { at: 56, code_start: 208 },
-            owner: Some(74),
-        },
-        code: CodeLayout {
-            firstlineno: 68,
-            filename: 112,
-            name: 128,
-            linetable: 136,
-            lines: Lines::Locations,
-        },
-        unicode: UnicodeLayout { ascii_data: 40, compact_data: 56 },
-        types: TYPE_3_12,
-        keys: KEYS,
-        pools: POOLS,
-        free_listed: FREE_LISTED_3_14,
+    interpreter: InterpreterLayout { next: 0, threads_head: 16, obmalloc: Obmalloc::Statics },
+    thread: ThreadLayout {
+        next: 8,
+        interp: 16,
+        cframe: Some(56),
+        current_frame: 8,
+        thread_id: 152,
+        native_thread_id: Some(160),
     },
-    Layout {
-        version: (3, 15),
-        runtime: RuntimeLayout {
-            interpreters_head: 936,
-            thread_state: StateSlot::ThreadLocal,
-            allocators: Some(1008),
-        },
-        interpreter: InterpreterLayout {
-            next: 7264,
-            threads_head: 7336,
-            obmalloc: Obmalloc::Pointer(10880),
-        },
-        thread: ThreadLayout {
-            next: 8,
-            interp: 16,
-            cframe: None,
-            current_frame: 72,
-            thread_id: 176,
-            native_thread_id: Some(184),
-        },
-        frame: FrameLayout {
-            code: 0,
-            previous: 8,
-            instr: Instr::Pointer { at: 56, code_start: 208 },
-            owner: Some(74),
-        },
-        code: CodeLayout {
-            firstlineno: 68,
-            filename: 112,
-            name: 128,
-            linetable: 136,
-            lines: Lines::Locations,
-        },
-        unicode: UnicodeLayout { ascii_data: 40, compact_data: 56 },
-        types: TypeLayout { qualname: 880, ..TYPE_3_12 },
-        keys: KEYS,
-        pools: POOLS_3_15,
-        free_listed: FREE_LISTED_3_14,
+    frame: FrameLayout {
+        code: 32,
+        previous: 48,
+        instr: Instr::Pointer { at: 56, code_start: 184 },
+        owner: Some(69),
     },
-];
+    code: CodeLayout {
+        firstlineno: 72,
+        filename: 112,
+        name: 128,
+        linetable: 136,
+        lines: Lines::Locations,
+    },
+    unicode: UnicodeLayout { ascii_data: 48, compact_data: 72 },
+    types: TypeLayout { managed: 1 << 4, ..TYPE },
+    keys: KEYS,
+    pools: POOLS,
+    free_listed: FREE_LISTED,
+};
+
+const PY_3_12: Layout = Layout {
+    version: (3, 12),
+    runtime: RuntimeLayout {
+        interpreters_head: 40,
+        thread_state: StateSlot::Key(1548),
+        allocators: Some(96),
+    },
+    interpreter: InterpreterLayout {
+        next: 0,
+        threads_head: 72,
+        obmalloc: Obmalloc::Embedded(3960),
+    },
+    thread: ThreadLayout {
+        next: 8,
+        interp: 16,
+        cframe: Some(56),
+        current_frame: 0,
+        thread_id: 136,
+        native_thread_id: Some(144),
+    },
+    frame: FrameLayout {
+        code: 0,
+        previous: 8,
+        instr: Instr::Pointer { at: 56, code_start: 192 },
+        owner: Some(70),
+    },
+    code: CodeLayout {
+        firstlineno: 68,
+        filename: 112,
+        name: 128,
+        linetable: 136,
+        lines: Lines::Locations,
+    },
+    unicode: UnicodeLayout { ascii_data: 40, compact_data: 56 },
+    types: TYPE_3_12,
+    ..PY_3_11
+};
+
+const PY_3_13: Layout = Layout {
+    version: (3, 13),
+    runtime: RuntimeLayout {
+        interpreters_head: 632,
+        thread_state: StateSlot::Key(2164),
+        allocators: Some(704),
+    },
+    interpreter: InterpreterLayout {
+        next: 7264,
+        threads_head: 7344,
+        obmalloc: Obmalloc::Pointer(10800),
+    },
+    thread: ThreadLayout {
+        next: 8,
+        interp: 16,
+        cframe: None,
+        current_frame: 72,
+        thread_id: 152,
+        native_thread_id: Some(160),
+    },
+    frame: FrameLayout {
+        code: 0,
+        previous: 8,
+        instr: Instr::Pointer { at: 56, code_start: 200 },
+        owner: Some(70),
+    },
+    ..PY_3_12
+};
+
+const PY_3_14: Layout = Layout {
+    version: (3, 14),
+    runtime: RuntimeLayout {
+        interpreters_head: 808,
+        thread_state: StateSlot::Key(2340),
+        allocators: Some(880),
+    },
+    interpreter: InterpreterLayout {
+        next: 7272,
+        threads_head: 7344,
+        obmalloc: Obmalloc::Pointer(10904),
+    },
+    frame: FrameLayout {
+        code: 0,
+        previous: 8,
+        instr: Instr::Pointer { at: 56, code_start: 208 },
+        owner: Some(74),
+    },
+    free_listed: FREE_LISTED_3_14,
+    ..PY_3_13
+};
+
+const PY_3_15: Layout = Layout {
+    version: (3, 15),
+    runtime: RuntimeLayout {
+        interpreters_head: 936,
+        thread_state: StateSlot::ThreadLocal,
+        allocators: Some(1008),
+    },
+    interpreter: InterpreterLayout {
+        next: 7264,
+        threads_head: 7336,
+        obmalloc: Obmalloc::Pointer(10880),
+    },
+    thread: ThreadLayout {
+        next: 8,
+        interp: 16,
+        cframe: None,
+        current_frame: 72,
+        thread_id: 176,
+        native_thread_id: Some(184),
+    },
+    types: TypeLayout { qualname: 880, ..TYPE_3_12 },
+    pools: POOLS_3_15,
+    ..PY_3_14
+};
+
+const LAYOUTS: [Layout; 8] = [PY_3_8, PY_3_9, PY_3_10, PY_3_11, PY_3_12, PY_3_13, PY_3_14, PY_3_15];
 
 /// The layout of a minor version, where it is known.
 #[must_use]

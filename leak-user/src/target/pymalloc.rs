@@ -53,7 +53,7 @@ pub fn find(
         return Ok(possible.iter().find_map(find));
     };
     let (arenas, maxarenas, usable) = STATE;
-    let found = possible.iter().map(|sizes| Pymalloc {
+    let mut found = possible.iter().map(|sizes| Pymalloc {
         usedpools: state,
         arenas: state.offset(arenas),
         maxarenas: state.offset(maxarenas),
@@ -61,7 +61,7 @@ pub fn find(
         pool_size: sizes.pool_size,
         arena_size: sizes.arena_size,
     });
-    Ok(found.into_iter().find(|found| is_valid(memory, found)))
+    Ok(found.find(|found| is_valid(memory, found)))
 }
 
 /// Where its state is, where the layout knows.
