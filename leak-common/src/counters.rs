@@ -28,7 +28,7 @@ pub enum Counter {
     PoolEventsSeen,
     /// Pymalloc events that must have happened unseen, by the pools' own counts.
     PoolEventsMissed,
-    /// Successful calls of mmap.
+    /// Successful calls of mmap, and growths of the break.
     Mappings,
     /// Bytes that they mapped.
     MappedBytes,

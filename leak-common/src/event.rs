@@ -60,9 +60,9 @@ pub struct MapRecord {
     pub header: Header,
     /// The mapping's address (brk: the new break).
     pub address: u64,
-    /// Its length in bytes, rounded up to pages (brk: 0).
+    /// Its length in bytes, rounded up to pages (brk: by how much it grew).
     pub length: u64,
-    /// mremap: the address it had; brk: the break before.
+    /// mremap: the address it had.
     pub old_address: u64,
     /// mremap: the length it had.
     pub old_length: u64,
@@ -72,7 +72,7 @@ pub struct MapRecord {
     pub fd: u64,
     /// The Python stack, 0 for none.
     pub stack: u64,
-    /// mmap: the mean distance in bytes of the samples that it is one of; 0: all are taken.
+    /// mmap, brk: the mean distance in bytes of the samples that it is one of; 0: all are taken.
     pub interval: u64,
 }
 

@@ -8,7 +8,7 @@
 use aya_ebpf::{
     bindings::BPF_ANY,
     macros::{btf_tracepoint, map, perf_event},
-    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    maps::{Array, LruHashMap, PerCpuArray},
     programs::{BtfTracePointContext, PerfEventContext},
 };
 use leak_common::{
@@ -36,7 +36,7 @@ static MAPPED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1 << 16, 0);
 
 /// Where the break was, to tell growth from shrinking.
 #[map]
-static BREAK: HashMap<u64, u64> = HashMap::with_max_entries(1, 0);
+static BREAK: Array<u64> = Array::with_max_entries(1, 0);
 
 const MAP_FIXED: u64 = 0x10;
 
@@ -184,17 +184,24 @@ fn mremap(call: &Call) {
     }
 }
 
-/// brk(addr) returned the break, moved or not.
+/// brk(addr) returned the break, moved or not. Growth alone is told, sampled as mappings are: some heaps
+/// move the break several times a request.
 #[inline(always)]
 fn brk(call: &Call) {
+    let Some(place) = BREAK.get_ptr_mut(0) else { return };
     let address = call.result;
-    // SAFETY: copied at once; a race of two threads is the kernel's to order.
-    let old_address = unsafe { BREAK.get(0) }.copied().unwrap_or(0);
-    if address != old_address {
-        // A map of one entry cannot be full.
-        let _ = BREAK.insert(0, address, u64::from(BPF_ANY));
+    // SAFETY: the verifier checked the pointer; a race of two threads is the kernel's to order.
+    let before = unsafe { place.replace(address) };
+    if before == 0 || address <= before {
+        return;
+    }
+    let length = address - before;
+    maps::count(Counter::Mappings);
+    maps::count_many(Counter::MappedBytes, length);
+    let interval = interval();
+    if sample::take(&TO_NEXT_MAPPING, interval, length) {
         let stack = python::stack_id();
-        emit::mapping(MapRecord { address, old_address, stack, ..blank(kind::BRK) });
+        emit::mapping(MapRecord { address, length, stack, interval, ..blank(kind::BRK) });
     }
 }
 

@@ -41,12 +41,10 @@ pub enum Event {
         /// Who.
         origin: Origin,
     },
-    /// The program break moved.
+    /// The program break moved up.
     Brk {
-        /// Where it was, None where that is not known.
-        before: Option<Addr>,
-        /// Where it is.
-        now: Addr,
+        /// By so much; where growth is sampled, what this sample stands for.
+        grown: Bytes,
         /// Who.
         origin: Origin,
     },
@@ -144,8 +142,9 @@ fn parse(kind: u32, record: &[u8]) -> Option<Event> {
             origin: origin(word(6)?),
         },
         kind::BRK => {
-            let before = Some(Addr(word(2)?)).filter(|addr| !addr.is_null());
-            Event::Brk { before, now: Addr(word(0)?), origin: origin(word(6)?) }
+            let length = word(1)?;
+            let grown = Bytes((length as f64 * sampling::weight(length, word(7)?)) as u64);
+            Event::Brk { grown, origin: origin(word(6)?) }
         }
         kind::GATE_CLOSED => Event::GateClosed { burst: word(0)? },
         kind::EXIT => Event::Exit { tid: Tid(u32::try_from(word(1)?).ok()?) },
@@ -192,6 +191,20 @@ mod tests {
         assert!((weight(4096, 1 << 22) - 1024.5).abs() < 1.0);
         assert!(weight(1 << 30, 1 << 20) < 1.001);
         assert!(weight(0, u64::MAX).is_finite());
+    }
+
+    #[test]
+    fn a_sampled_growth_of_the_break_stands_for_more() {
+        let grown = |length, interval| match decode(&record(
+            kind::BRK,
+            &[0x9000, length, 0, 0, 0, u64::MAX, 5, interval],
+        )) {
+            Ok(Event::Brk { grown, origin }) if origin.stack == 5 => grown.0,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(grown(0x2000, 0), 0x2000);
+        assert!((1 << 22..(1 << 22) + 4096).contains(&grown(4096, 1 << 22)));
+        assert_eq!(grown(u64::MAX, 1), u64::MAX);
     }
 
     #[test]

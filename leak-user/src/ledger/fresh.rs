@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     symbolize::stacks::{PyFrame, Stacks},
-    units::{Addr, Bytes},
+    units::Bytes,
 };
 
 /// Stacks whose growth is booked apart; that of further ones is booked to no stack.
@@ -32,15 +32,11 @@ pub struct FreshSite {
 }
 
 impl Fresh {
-    /// The break moved. Only growth counts; where it was before has to be known.
-    pub fn break_moved(&mut self, stack: u64, before: Option<Addr>, now: Addr) {
-        let Some(grown) = before.and_then(|before| now.0.checked_sub(before.0)) else { return };
-        if grown == 0 {
-            return;
-        }
+    /// The break moved up.
+    pub fn break_grew(&mut self, stack: u64, grown: Bytes) {
         let room = self.grown.len() < MAX_STACKS || self.grown.contains_key(&stack);
         let booked = self.grown.entry(if room { stack } else { 0 }).or_default();
-        *booked = booked.saturating_add(grown);
+        *booked = booked.saturating_add(grown.0);
     }
 
     /// All sites, those that touched most first; `touched` is by stack id.
@@ -85,6 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::units::Addr;
     use crate::{heap::testing::FakeMemory, symbolize::code::CodeCache, target::layout::layout};
 
     /// Two stacks on the same lines, since none of their code objects can be read.
@@ -104,28 +101,19 @@ mod tests {
     #[test]
     fn stacks_on_the_same_lines_are_one_site() {
         let mut fresh = Fresh::default();
-        fresh.break_moved(7, Some(Addr(0x1000)), Addr(0x3000));
-        fresh.break_moved(8, Some(Addr(0x3000)), Addr(0x4000));
-        fresh.break_moved(0, Some(Addr(0x4000)), Addr(0x4800));
+        fresh.break_grew(7, Bytes(0x2000));
+        fresh.break_grew(8, Bytes(0x1000));
+        fresh.break_grew(0, Bytes(0x800));
         let touched = [(7, Bytes(100)), (8, Bytes(20)), (0, Bytes(50)), (99, Bytes(1))];
         let sites = fresh.sites(&stacks(), touched);
         assert_eq!(sums(&sites), [(1, 120, 0x3000), (0, 51, 0x800)]);
     }
 
     #[test]
-    fn only_known_growth_counts() {
-        let mut fresh = Fresh::default();
-        fresh.break_moved(7, None, Addr(0x9000));
-        fresh.break_moved(7, Some(Addr(0x9000)), Addr(0x8000));
-        fresh.break_moved(7, Some(Addr(0x8000)), Addr(0x8000));
-        assert!(fresh.sites(&stacks(), []).is_empty());
-    }
-
-    #[test]
     fn hostile_numbers_of_stacks_are_survived() {
         let mut fresh = Fresh::default();
         for stack in 1..=MAX_STACKS as u64 + 10 {
-            fresh.break_moved(stack, Some(Addr(0)), Addr(u64::MAX));
+            fresh.break_grew(stack, Bytes(u64::MAX));
         }
         assert!(fresh.grown.len() <= MAX_STACKS + 1);
         assert_eq!(sums(&fresh.sites(&stacks(), [])), [(0, 0, u64::MAX), (1, 0, u64::MAX)]);
@@ -134,14 +122,13 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_is_lost_or_made_up(moves in prop::collection::vec(
-            (0_u64..12, any::<u32>(), any::<u32>()), 0..40,
+            (0_u64..12, any::<u32>()), 0..40,
         )) {
             let mut fresh = Fresh::default();
-            for (stack, before, now) in &moves {
-                fresh.break_moved(*stack, Some(Addr((*before).into())), Addr((*now).into()));
+            for (stack, grown) in &moves {
+                fresh.break_grew(*stack, Bytes((*grown).into()));
             }
-            let grown: u64 =
-                moves.iter().map(|(_, before, now)| u64::from(now.saturating_sub(*before))).sum();
+            let grown: u64 = moves.iter().map(|(_, grown)| u64::from(*grown)).sum();
             let sites = fresh.sites(&stacks(), moves.iter().map(|m| (m.0, Bytes(1))));
             prop_assert_eq!(sites.iter().map(|s| s.heap_growth.0).sum::<u64>(), grown);
             prop_assert_eq!(sites.iter().map(|s| s.touched.0).sum::<u64>(), moves.len() as u64);

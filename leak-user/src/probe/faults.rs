@@ -1,7 +1,7 @@
 //! Page faults of the target, sampled: each one looked at tells which line touched fresh memory.
 //!
 //! While any are sampled, the kernel takes some 0.1 to 0.4 µs longer for every fault. So it happens in
-//! windows, a quarter of the time.
+//! windows, one part in fifteen of the time.
 
 use aya::programs::{
     PerfEvent,
@@ -21,7 +21,7 @@ const PERIOD: u64 = 16;
 const WINDOW: Nanos = Nanos(100_000_000);
 
 /// The pause after a window: between once and twice this.
-const PAUSE: Nanos = Nanos(200_000_000);
+const PAUSE: Nanos = Nanos(900_000_000);
 
 /// The windows so far.
 pub struct Faults {

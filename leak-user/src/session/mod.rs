@@ -286,8 +286,8 @@ impl Session {
                 Event::Mremap { old, new, origin } => {
                     self.ledger.remapped(&self.stacks, old, new, origin);
                 }
-                Event::Brk { before, now, origin } => {
-                    self.ledger.fresh.break_moved(origin.stack, before, now);
+                Event::Brk { grown, origin } => {
+                    self.ledger.fresh.break_grew(origin.stack, grown);
                 }
                 Event::Exec => self.target_ended = true,
                 Event::Exit { tid } if tid.0 == self.target.pid.0 => {
