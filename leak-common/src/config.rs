@@ -13,6 +13,8 @@ pub struct Config {
     pub python: PythonConfig,
     /// Where pymalloc keeps its pools.
     pub pymalloc: PymallocConfig,
+    /// Which native stacks are taken: one of [`native`].
+    pub native: u64,
     /// Where `sched_process_fork`'s record holds the child's pid (it moved between kernels).
     pub fork_child_offset: u64,
 }
@@ -41,10 +43,26 @@ pub struct PythonConfig {
     pub instr_bytes: u64,
     /// Owner, one byte.
     pub frame_owner: u64,
+    /// One byte, set in frames that were entered from C (3.11). 0: a boundary lies before them;
+    /// [`EVERY_FRAME`]: all are.
+    pub frame_is_entry: u64,
     /// Owners from this on are boundaries between C and Python, not frames.
     pub owner_boundary: u64,
     /// `PyCodeObject.co_code_adaptive`, where the bytecode begins.
     pub code_start: u64,
+}
+
+/// Every Python frame was entered from C (3.10 and before).
+pub const EVERY_FRAME: u64 = u64::MAX;
+
+/// Which native stacks are taken.
+pub mod native {
+    /// None.
+    pub const NONE: u64 = 0;
+    /// The top of those that allocate from the C library or map memory.
+    pub const TOP: u64 = 1;
+    /// Whole, also of those that allocate from pymalloc.
+    pub const WHOLE: u64 = 2;
 }
 
 /// How the block that pymalloc will hand out next is found. All zero: no prediction.

@@ -24,6 +24,8 @@ pub enum Counter {
     ClosedHits,
     /// Stacks walked.
     Walks,
+    /// Native stacks copied.
+    NativeCopies,
     /// Pymalloc events whose pool count agreed with what was seen before.
     PoolEventsSeen,
     /// Pymalloc events that must have happened unseen, by the pools' own counts.

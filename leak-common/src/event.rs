@@ -24,6 +24,8 @@ pub mod kind {
     pub const EXEC: u32 = 8;
     /// A thread or a child process was born.
     pub const FORK: u32 = 9;
+    /// The top of a native stack that may be new: [`super::NativeRecord`].
+    pub const NATIVE: u32 = 10;
 }
 
 /// Common start of every record.
@@ -52,6 +54,42 @@ pub struct StackRecord {
     pub frames: [u64; MAX_FRAMES],
 }
 
+/// The top of a thread's stack, as it was when the thread allocated; to be unwound by the reader.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct NativeRecord<const BYTES: usize> {
+    /// Start.
+    pub header: Header,
+    /// The id that sites refer to.
+    pub native: u64,
+    /// The id of the Python stack that it goes with, 0 for none.
+    pub stack: u64,
+    /// Where the thread was.
+    pub registers: Registers,
+    /// How many bytes of the stack follow, from the stack pointer upwards.
+    pub len: u64,
+    /// They.
+    pub bytes: [u8; BYTES],
+}
+
+/// Bytes of a stack that are copied: enough for the way from an allocator to the interpreter.
+pub const NATIVE_TOP: usize = 8 << 10;
+
+/// The same where whole stacks are wanted.
+pub const NATIVE_WHOLE: usize = 32 << 10;
+
+/// What unwinding begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Registers {
+    /// Instruction pointer.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Base pointer: the only other register that unwinding tables refer to in practice.
+    pub bp: u64,
+}
+
 /// mmap, munmap, mremap, brk, after they succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -72,6 +110,8 @@ pub struct MapRecord {
     pub fd: u64,
     /// The Python stack, 0 for none.
     pub stack: u64,
+    /// The native stack, 0 for none.
+    pub native: u64,
     /// mmap, brk: the mean distance in bytes of the samples that it is one of; 0: all are taken.
     pub interval: u64,
 }

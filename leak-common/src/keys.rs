@@ -14,10 +14,10 @@ pub mod domain {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
 pub struct SiteKey {
-    /// The stack's hash, 0 for none.
+    /// The Python stack, 0 for none.
     pub stack: u64,
-    /// Where the native caller of the allocator goes on (malloc only, else 0).
-    pub native_leaf: u64,
+    /// The native stack, 0 for none.
+    pub native: u64,
     /// [`domain`].
     pub domain: u32,
     /// `ceil(size / 16)` up to 32, above that 32 + log2 of the size: see [`size_class`].

@@ -5,6 +5,7 @@
 //! so that no struct needs padding.
 #![no_std]
 
+pub mod code;
 pub mod config;
 pub mod counters;
 pub mod event;

@@ -12,7 +12,7 @@ macro_rules! pod {
 }
 
 pod! {
-    config::Config = 8 * (3 + 12 + 7),
+    config::Config = 8 * (4 + 13 + 7),
     config::Gate = 8 * 10,
     keys::SiteKey = 24,
     keys::SiteCounts = 24,

@@ -14,6 +14,7 @@ mod gate;
 mod live;
 mod log;
 mod maps;
+mod native;
 mod probes;
 mod python;
 mod sample;

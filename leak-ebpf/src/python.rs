@@ -13,6 +13,7 @@ use aya_ebpf::{
 };
 use leak_common::{
     MAX_FRAMES,
+    config::EVERY_FRAME,
     counters::Counter,
     event::{Header, StackRecord, kind},
     frame, hash,
@@ -42,6 +43,8 @@ struct Walk {
     depth: u64,
     /// A read failed.
     fault: u64,
+    /// C code lies between the frame seen last and the next.
+    from_c: u64,
     /// Where frames are stored in the second walk, else null.
     record: *mut StackRecord,
 }
@@ -59,6 +62,7 @@ pub fn stack_id() -> u64 {
         hash: hash::start(gate::generation()),
         depth: 0,
         fault: 0,
+        from_c: 0,
         record: core::ptr::null_mut(),
     };
     run(&mut walk, hash_frame);
@@ -89,7 +93,7 @@ fn send(stack: u64, frame: u64) {
     };
     let record = entry.as_mut_ptr();
     let header: Header = emit::header(kind::STACK);
-    let mut walk = Walk { frame, hash: 0, depth: 0, fault: 0, record };
+    let mut walk = Walk { frame, hash: 0, depth: 0, fault: 0, from_c: 0, record };
     run(&mut walk, store_frame);
     // SAFETY: reserved with this type; every frame up to `len` was written by `store_frame`.
     unsafe {
@@ -115,17 +119,23 @@ fn current_frame() -> Option<u64> {
     if config!(python.enabled) == 0 {
         return None;
     }
-    // SAFETY: no precondition.
-    let task = unsafe { bpf_get_current_task() };
-    let fsbase = (task + config!(fsbase_offset)) as *const u64;
-    // SAFETY: the helper checks the address.
-    let fsbase = unsafe { bpf_probe_read_kernel(fsbase) }.ok()?;
+    let fs_base = fs_base()?;
     let indirect = config!(python.tss_indirect);
-    let slots = if indirect == 0 { fsbase } else { user::pointer(fsbase + indirect)? };
+    let slots = if indirect == 0 { fs_base } else { user::pointer(fs_base + indirect)? };
     let thread_state = user::pointer(slots + config!(python.tss_offset))?;
     let cframe = config!(python.cframe);
     let holder = if cframe == 0 { thread_state } else { user::pointer(thread_state + cframe)? };
     user::pointer(holder + config!(python.current_frame))
+}
+
+/// The running thread's fs base: the address of its control block.
+#[inline(always)]
+pub fn fs_base() -> Option<u64> {
+    // SAFETY: no precondition.
+    let task = unsafe { bpf_get_current_task() };
+    let fs_base = (task + config!(fsbase_offset)) as *const u64;
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(fs_base) }.ok()
 }
 
 /// One link of the chain: the packed frame if it is a Python frame, 0 if it is a boundary; None at
@@ -141,15 +151,22 @@ fn step(walk: &mut Walk) -> Option<u64> {
     };
     // The layout's offsets all lie within; the test is for the verifier.
     let word = |offset: u64| bytes.get(offset as usize / 8).copied().unwrap_or(0);
-    let owner_word = word(config!(python.frame_owner));
-    let owner = (owner_word >> (8 * (config!(python.frame_owner) & 7))) & 0xff;
+    let byte = |offset: u64| (word(offset) >> (8 * (offset & 7))) & 0xff;
+    let owner = byte(config!(python.frame_owner));
     // From 3.14 on, the low bits of the pointer are a tag.
     let code = word(config!(python.frame_code)) & !7;
     let frame = walk.frame;
     walk.frame = word(config!(python.frame_previous));
     if owner >= config!(python.owner_boundary) || code == 0 {
+        walk.from_c = 1;
         return Some(0);
     }
+    let from_c = walk.from_c != 0;
+    walk.from_c = match config!(python.frame_is_entry) {
+        0 => 0,
+        EVERY_FRAME => 1,
+        is_entry => byte(is_entry),
+    };
     walk.depth += 1;
     let instr = config!(python.frame_instr);
     let byte_offset = if config!(python.instr_bytes) == 0 {
@@ -157,7 +174,8 @@ fn step(walk: &mut Walk) -> Option<u64> {
     } else {
         byte_offset(frame + instr)
     };
-    Some(frame::pack(code, byte_offset))
+    let packed = frame::pack(code, byte_offset);
+    Some(if from_c { frame::calling_c(packed) } else { packed })
 }
 
 /// Before 3.11, a frame holds the index of its instruction, -1 before the first one.

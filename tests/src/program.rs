@@ -20,14 +20,16 @@ pub struct LeakingLine {
     pub line: u64,
 }
 
-/// A program of `programs/` and the truth that its comments hold: `# domain: NAME` once, `# LEAK` at the
-/// end of each line that allocates what stays.
+/// A program of `programs/` and the truth that its comments hold: `# domain: NAME` once, `# native: FUNCTION`
+/// where the culprit is compiled code, `# LEAK` at the end of each line that allocates what stays.
 #[derive(Debug, Clone)]
 pub struct Program {
     /// Its file.
     pub path: PathBuf,
     /// The allocator that its leak comes from, as a report names it.
     pub domain: String,
+    /// The compiled function that must lie between the line and the allocator, if the culprit is one.
+    pub native: Option<String>,
     /// Where an accusation may point.
     pub leaks: Vec<LeakingLine>,
 }
@@ -51,8 +53,10 @@ impl Program {
         let text = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
         let domain = text.lines().find_map(|line| line.strip_prefix("# domain: "));
         let domain = domain.with_context(|| format!("{name}.py names no domain"))?.to_owned();
+        let native = text.lines().find_map(|line| line.strip_prefix("# native: "));
+        let native = native.map(str::to_owned);
         let leaks = leaking_lines(&text);
-        Ok(Self { path, domain, leaks })
+        Ok(Self { path, domain, native, leaks })
     }
 
     /// Starts it, with the steady load that it needs, and waits until it is warm.
@@ -72,12 +76,17 @@ impl Program {
     }
 
     /// Is this stack of a report (innermost frame first) one that may be accused? Its first Python frame
-    /// must be a leaking line.
+    /// must be a leaking line, and the native culprit, where there is one, must come before it.
     pub fn is_culprit(&self, stack: &Value) -> bool {
         let frames = stack.as_array().map_or(&[][..], Vec::as_slice);
-        let Some(frame) = frames.iter().find(|frame| frame["kind"] == "python") else {
+        let Some(line) = frames.iter().position(|frame| frame["kind"] == "python") else {
             return false;
         };
+        let (frame, compiled) = (&frames[line], &frames[..line]);
+        let is_it = |name: &str| compiled.iter().any(|frame| is_function(frame, name));
+        if !self.native.as_deref().is_none_or(is_it) {
+            return false;
+        }
         let function = frame["function"].as_str().unwrap_or("");
         let function = function.rsplit('.').next().unwrap_or(function);
         // Under another root, the path begins elsewhere.
@@ -88,6 +97,13 @@ impl Program {
                 .iter()
                 .any(|leak| leak.function == function && frame["line"].as_u64() == Some(leak.line))
     }
+}
+
+/// Is it of this function? Its name may have a path before it and a hash behind, and arguments.
+fn is_function(frame: &Value, name: &str) -> bool {
+    let shown = frame["function"].as_str().unwrap_or("");
+    let shown = shown.split(['(', '<']).next().unwrap_or(shown);
+    shown.split("::").any(|part| part == name)
 }
 
 /// Where the programs are.
@@ -150,5 +166,10 @@ mod tests {
         assert!(program.is_culprit(&stack(line)));
         assert!(!program.is_culprit(&stack(line + 100)));
         assert!(!program.is_culprit(&Value::Null));
+        let through = Program { native: Some("remember".to_owned()), ..program };
+        assert!(!through.is_culprit(&stack(line)));
+        let frame = |function: &str| serde_json::json!({"kind": "native", "function": function});
+        assert!(is_function(&frame("app::remember::h12(int)"), "remember"));
+        assert!(!is_function(&frame("remember_all"), "remember"));
     }
 }

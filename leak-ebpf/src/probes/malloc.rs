@@ -1,10 +1,9 @@
 //! The C library's heap: malloc, calloc, realloc, free, posix_memalign, aligned_alloc, memalign.
 //!
 //! The result is known at return only: the entry leaves the call in [`PENDING`], the return probe
-//! books it. The return address at entry names the native caller.
+//! books it.
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::BPF_ANY,
     helpers::bpf_get_current_pid_tgid,
     macros::{uprobe, uretprobe},
@@ -19,7 +18,7 @@ use crate::{
     gate::{self, Open},
     live,
     maps::{self, PENDING},
-    python, user,
+    native, python, user,
 };
 
 /// malloc(size)
@@ -82,9 +81,10 @@ fn enter(ctx: &ProbeContext, arguments: impl Fn(&ProbeContext) -> Option<(u64, u
     let Some(open) = gate::enter() else { return 0 };
     if let Some((size, out_pointer, released)) = arguments(ctx) {
         let thread = bpf_get_current_pid_tgid();
+        let stack = python::stack_id();
         let site = SiteKey {
-            stack: python::stack_id(),
-            native_leaf: return_address(ctx),
+            stack,
+            native: native::stack_id(stack, native::registers(ctx.regs)),
             domain: domain::MALLOC,
             size_class: size_class(size),
         };
@@ -140,15 +140,4 @@ fn exit(open: &Open, result: u64) {
     if block != 0 {
         live::allocated(open, &pending.site, block, pending.size);
     }
-}
-
-/// Where the caller goes on: on top of the stack, since the probe sits before anything is pushed.
-#[inline(always)]
-fn return_address(ctx: &ProbeContext) -> u64 {
-    // SAFETY: the kernel hands a valid pt_regs to the program.
-    let stack_pointer = unsafe { (*ctx.as_ptr().cast::<aya_ebpf::bindings::pt_regs>()).rsp };
-    user::read(stack_pointer).unwrap_or_else(|| {
-        maps::count(Counter::ReadFault);
-        0
-    })
 }

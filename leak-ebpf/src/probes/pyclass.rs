@@ -15,7 +15,7 @@ use crate::{
     gate::{self, Open},
     live,
     maps::{self, config},
-    user,
+    native, user,
 };
 
 /// A thread used the head of a watched size class's list of pools.
@@ -40,7 +40,7 @@ fn take(open: &Open, regs: &pt_regs, slot: u64, class: u64) {
     let size = 16 * (class + 1);
     if let Some(next) = next_block(regs, slot, class) {
         live::freed(next.block);
-        pymem::book(open, next.block, size);
+        pymem::book(open, next.block, size, native::registers(regs));
     }
 }
 

@@ -8,6 +8,7 @@
 use aya_ebpf::{bindings::BPF_ANY, macros::uprobe, programs::ProbeContext};
 use leak_common::{
     counters::Counter,
+    event::Registers,
     keys::{PoolSeen, SiteKey, domain, size_class},
 };
 
@@ -15,7 +16,7 @@ use crate::{
     gate::{self, Open},
     live,
     maps::{self, POOLS, config},
-    python, user,
+    native, python, user,
 };
 
 /// Largest block that pymalloc serves.
@@ -38,7 +39,7 @@ pub struct Next {
 pub fn pymalloc_malloc(ctx: ProbeContext) -> u32 {
     if let Some(open) = gate::enter() {
         if let Some(size) = ctx.arg::<u64>(1) {
-            allocate(&open, size);
+            allocate(&open, size, native::registers(ctx.regs));
         }
         open.leave();
     }
@@ -52,7 +53,7 @@ pub fn pymalloc_calloc(ctx: ProbeContext) -> u32 {
         if let (Some(n), Some(size)) = (ctx.arg::<u64>(1), ctx.arg::<u64>(2)) {
             // An overflowing product is refused by the allocator; a wrapped one here is merely wrong
             // about a call that fails.
-            allocate(&open, n.wrapping_mul(size));
+            allocate(&open, n.wrapping_mul(size), native::registers(ctx.regs));
         }
         open.leave();
     }
@@ -64,7 +65,7 @@ pub fn pymalloc_calloc(ctx: ProbeContext) -> u32 {
 pub fn pymalloc_realloc(ctx: ProbeContext) -> u32 {
     if let Some(open) = gate::enter() {
         if let (Some(block), Some(size)) = (ctx.arg::<u64>(1), ctx.arg::<u64>(2)) {
-            reallocate(&open, block, size);
+            reallocate(&open, block, size, native::registers(ctx.regs));
         }
         open.leave();
     }
@@ -86,21 +87,22 @@ pub fn pymalloc_free(ctx: ProbeContext) -> u32 {
 }
 
 #[inline(always)]
-fn allocate(open: &Open, size: u64) {
+fn allocate(open: &Open, size: u64, registers: Registers) {
     if size == 0 || size > SMALL {
         return;
     }
     let Some(next) = predict(size) else { return };
     note_pool(open, next.pool, next.count, 1);
-    book(open, next.block, size);
+    book(open, next.block, size, registers);
 }
 
 /// Walks the stack and books the block.
 #[inline(always)]
-pub fn book(open: &Open, block: u64, size: u64) {
+pub fn book(open: &Open, block: u64, size: u64, registers: Registers) {
+    let stack = python::stack_id();
     let site = SiteKey {
-        stack: python::stack_id(),
-        native_leaf: 0,
+        stack,
+        native: native::small_stack_id(stack, registers),
         domain: domain::PYMALLOC,
         size_class: size_class(size),
     };
@@ -124,7 +126,7 @@ fn free(open: &Open, block: u64) {
 }
 
 #[inline(always)]
-fn reallocate(open: &Open, block: u64, size: u64) {
+fn reallocate(open: &Open, block: u64, size: u64, registers: Registers) {
     // A NULL block is passed on to malloc, where it is seen.
     if block == 0 {
         return;
@@ -134,7 +136,7 @@ fn reallocate(open: &Open, block: u64, size: u64) {
         return;
     }
     if config!(pymalloc.realloc_inlines_malloc) != 0 {
-        allocate(open, size);
+        allocate(open, size, registers);
     }
     if config!(pymalloc.realloc_inlines_free) != 0 {
         free(open, block);

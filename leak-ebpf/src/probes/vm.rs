@@ -13,13 +13,13 @@ use aya_ebpf::{
 };
 use leak_common::{
     counters::Counter,
-    event::{MapRecord, kind},
+    event::{MapRecord, Registers, kind},
 };
 
 use crate::{
     emit, gate,
     maps::{self, FAULTS},
-    python, sample,
+    native, python, sample,
 };
 
 /// Mean distance of the mappings' samples in bytes; 0: all are recorded.
@@ -58,6 +58,8 @@ struct Call {
 impl Call {
     /// Byte offset of `orig_rax`, the call's number, in `pt_regs` of x86-64.
     const NUMBER: usize = 120;
+    /// Those of what unwinding begins with: rip, rsp, rbp.
+    const UNWINDING: [usize; 3] = [128, 152, 32];
     /// Those of the arguments: rdi, rsi, rdx, r10, r8, r9.
     const ARGUMENTS: [usize; 6] = [112, 104, 96, 56, 72, 64];
 
@@ -65,6 +67,14 @@ impl Call {
     fn register(&self, offset: usize) -> u64 {
         // SAFETY: the tracepoint's argument is a valid `pt_regs`; the verifier checks the offset by BTF.
         unsafe { self.registers.byte_add(offset).read_volatile() }
+    }
+
+    /// The ids of the thread's stacks, Python's and the native one.
+    #[inline(always)]
+    fn stacks(&self) -> (u64, u64) {
+        let [ip, sp, bp] = Self::UNWINDING.map(|offset| self.register(offset));
+        let stack = python::stack_id();
+        (stack, native::stack_id(stack, Registers { ip, sp, bp }))
     }
 
     /// An argument, from 0.
@@ -113,6 +123,7 @@ fn blank(kind: u32) -> MapRecord {
         prot_flags: 0,
         fd: u64::MAX,
         stack: 0,
+        native: 0,
         interval: 0,
     }
 }
@@ -146,12 +157,14 @@ fn mmap(call: &Call) {
     // What is mapped to a fixed place may replace recorded mappings.
     let fixed = flags & MAP_FIXED != 0;
     if fixed || sample::take(&TO_NEXT_MAPPING, interval, length) {
+        let (stack, native) = call.stacks();
         mapped(MapRecord {
             address: call.result,
             length,
             prot_flags: call.argument(2) & 0xffff_ffff | flags << 32,
             fd: call.argument(4) as u32 as i32 as i64 as u64,
-            stack: python::stack_id(),
+            stack,
+            native,
             interval: if fixed { 0 } else { interval },
             ..blank(kind::MMAP)
         });
@@ -173,12 +186,14 @@ fn munmap(call: &Call) {
 fn mremap(call: &Call) {
     let old_address = call.argument(0);
     if forget(old_address) || interval() == 0 {
+        let (stack, native) = call.stacks();
         mapped(MapRecord {
             address: call.result,
             length: pages(call.argument(2)),
             old_address,
             old_length: pages(call.argument(1)),
-            stack: python::stack_id(),
+            stack,
+            native,
             ..blank(kind::MREMAP)
         });
     }

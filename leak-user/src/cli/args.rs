@@ -89,6 +89,10 @@ struct TraceArgs {
     /// Trace every allocation, whatever it costs the target (its cost is printed first)
     #[arg(long, conflicts_with = "overhead")]
     exact: bool,
+    /// Show compiled code's frames all the way, merged with Python's, and those of small objects as well;
+    /// without it only those of extensions and libraries between a line and malloc or mmap
+    #[arg(long)]
+    native: bool,
     /// Attach and drop probes one by one, as on kernels before 6.6
     #[arg(long, hide = true)]
     one_by_one: bool,
@@ -184,6 +188,7 @@ fn trace(args: TraceArgs) -> Result<TraceOptions, clap::Error> {
         duration: args.duration,
         budget: args.overhead,
         exact: args.exact,
+        native: args.native,
         one_by_one: args.one_by_one,
         min_size: args.min_size,
         lines,
@@ -220,7 +225,7 @@ mod tests {
         assert_eq!(o.pid, Pid(7));
         assert_eq!(o.duration, Duration::from_secs(30));
         assert!((o.budget - 0.01).abs() < 1e-12);
-        assert!(!o.exact && !o.fail_on_leak && !o.quiet && o.lines.is_empty());
+        assert!(!o.exact && !o.native && !o.fail_on_leak && !o.quiet && o.lines.is_empty());
         assert_eq!((o.min_size, o.format, o.output), (Bytes(0), Format::Text, None));
     }
 
@@ -239,6 +244,7 @@ mod tests {
         assert_eq!((o.format, o.output), (Format::Json, Some(PathBuf::from("out.json"))));
         assert!(o.fail_on_leak && o.quiet);
         assert!(traced("--pid 7 --exact").exact);
+        assert!(traced("--pid 7 --native").native);
         assert_eq!(parsed("--pid 7 -vv").unwrap().verbosity, 2);
     }
 
@@ -267,7 +273,6 @@ mod tests {
             ("--pid 7 --include a[", "--include"),
             ("--pid 7 --exact --overhead 2%", "--overhead"),
             ("--pid 7 -q -v", "--quiet"),
-            ("--pid 7 --native", "--native"),
             ("--pid 7 doctor", "doctor"),
         ] {
             let error = parsed(line).unwrap_err();

@@ -35,6 +35,8 @@ pub struct TraceOptions {
     pub budget: f64,
     /// Trace every allocation, whatever it costs.
     pub exact: bool,
+    /// Show all native frames of a stack.
+    pub native: bool,
     /// Attach probes one by one, whatever the kernel can do.
     pub one_by_one: bool,
     /// Neither accuse nor list a site that holds fewer live bytes than this.

@@ -1,6 +1,10 @@
 //! Decodes ring buffer records: length and kind checked, fields copied, nothing trusted.
 
-use leak_common::{MAX_FRAMES, event::kind, sampling};
+use leak_common::{
+    MAX_FRAMES,
+    event::{NATIVE_WHOLE, Registers, kind},
+    sampling,
+};
 
 use crate::units::{Addr, Bytes, Nanos, Tid};
 
@@ -14,12 +18,25 @@ pub enum Event {
         /// Packed frames, innermost first.
         frames: Vec<u64>,
     },
+    /// A native stack seen for the first time.
+    NativeStack {
+        /// Its id.
+        id: u64,
+        /// The Python stack that it goes with; 0: none.
+        stack: u64,
+        /// Where the thread was.
+        registers: Registers,
+        /// The stack's top, from the stack pointer upwards.
+        bytes: Vec<u8>,
+    },
     /// A mapping was made.
     Mmap {
         /// Where.
         region: Region,
         /// It is anonymous: memory of its own, no file's.
         anonymous: bool,
+        /// It may be executed.
+        code: bool,
         /// How many mappings it stands for, itself included.
         weight: f64,
         /// Who.
@@ -81,6 +98,8 @@ pub struct Region {
 pub struct Origin {
     /// The Python stack; 0: none.
     pub stack: u64,
+    /// The native stack; 0: none.
+    pub native: u64,
     /// The thread.
     pub tid: Tid,
     /// When.
@@ -98,6 +117,7 @@ pub struct BadRecord {
 }
 
 const MAP_ANONYMOUS: u64 = 0x20;
+const PROT_EXEC: u64 = 4;
 
 /// Decodes one record.
 ///
@@ -120,7 +140,7 @@ fn parse(kind: u32, record: &[u8]) -> Option<Event> {
     let tid = Tid(half(record, 4)?);
     let time = Nanos(u64::from_le_bytes(record.get(8..16)?.try_into().ok()?));
     let region = |start, length| Region { start: Addr(start), length: Bytes(length) };
-    let origin = |stack| Origin { stack, tid, time };
+    let origin = || Some(Origin { stack: word(6)?, native: word(7)?, tid, time });
     Some(match kind {
         kind::STACK => {
             let len =
@@ -128,23 +148,31 @@ fn parse(kind: u32, record: &[u8]) -> Option<Event> {
             let frames = (0..len).map(|i| word(2 + i)).collect::<Option<_>>()?;
             Event::Stack { id: word(0)?, frames }
         }
+        kind::NATIVE => {
+            let len = usize::try_from(word(5)?).ok().filter(|len| *len <= NATIVE_WHOLE)?;
+            let from = 16 + 8 * 6;
+            let registers = Registers { ip: word(2)?, sp: word(3)?, bp: word(4)? };
+            let bytes = record.get(from..from + len)?.to_vec();
+            Event::NativeStack { id: word(0)?, stack: word(1)?, registers, bytes }
+        }
         kind::MMAP => {
-            let flags = word(4)? >> 32;
+            let (protection, flags) = (word(4)? & 0xffff_ffff, word(4)? >> 32);
             let anonymous = flags & MAP_ANONYMOUS != 0;
-            let weight = sampling::weight(word(1)?, word(7)?);
+            let code = protection & PROT_EXEC != 0;
+            let weight = sampling::weight(word(1)?, word(8)?);
             let region = region(word(0)?, word(1)?);
-            Event::Mmap { region, anonymous, weight, origin: origin(word(6)?) }
+            Event::Mmap { region, anonymous, code, weight, origin: origin()? }
         }
         kind::MUNMAP => Event::Munmap { region: region(word(0)?, word(1)?), time },
         kind::MREMAP => Event::Mremap {
             old: region(word(2)?, word(3)?),
             new: region(word(0)?, word(1)?),
-            origin: origin(word(6)?),
+            origin: origin()?,
         },
         kind::BRK => {
             let length = word(1)?;
-            let grown = Bytes((length as f64 * sampling::weight(length, word(7)?)) as u64);
-            Event::Brk { grown, origin: origin(word(6)?) }
+            let grown = Bytes((length as f64 * sampling::weight(length, word(8)?)) as u64);
+            Event::Brk { grown, origin: origin()? }
         }
         kind::GATE_CLOSED => Event::GateClosed { burst: word(0)? },
         kind::EXIT => Event::Exit { tid: Tid(u32::try_from(word(1)?).ok()?) },
@@ -179,9 +207,22 @@ mod tests {
     }
 
     #[test]
+    fn a_native_stack_has_as_many_bytes_as_it_says() {
+        let words = [7, 5, 0x1000, 0x2000, 0x3000, 16, 1, 2, 3];
+        let registers = Registers { ip: 0x1000, sp: 0x2000, bp: 0x3000 };
+        let bytes = [1_u64, 2].map(u64::to_le_bytes).concat();
+        let stack = Event::NativeStack { id: 7, stack: 5, registers, bytes };
+        assert_eq!(decode(&record(kind::NATIVE, &words)), Ok(stack));
+        for len in [25, NATIVE_WHOLE as u64 + 1, u64::MAX] {
+            let words = [7, 5, 0x1000, 0x2000, 0x3000, len, 1, 2, 3];
+            assert!(decode(&record(kind::NATIVE, &words)).is_err(), "{len}");
+        }
+    }
+
+    #[test]
     fn a_sampled_mapping_stands_for_more() {
         let weight = |length, interval| {
-            let words = [0x1000, length, 0, 0, MAP_ANONYMOUS << 32, u64::MAX, 0, interval];
+            let words = [0x1000, length, 0, 0, MAP_ANONYMOUS << 32, u64::MAX, 0, 0, interval];
             match decode(&record(kind::MMAP, &words)) {
                 Ok(Event::Mmap { weight, anonymous: true, .. }) => weight,
                 other => panic!("{other:?}"),
@@ -197,7 +238,7 @@ mod tests {
     fn a_sampled_growth_of_the_break_stands_for_more() {
         let grown = |length, interval| match decode(&record(
             kind::BRK,
-            &[0x9000, length, 0, 0, 0, u64::MAX, 5, interval],
+            &[0x9000, length, 0, 0, 0, u64::MAX, 5, 0, interval],
         )) {
             Ok(Event::Brk { grown, origin }) if origin.stack == 5 => grown.0,
             other => panic!("{other:?}"),

@@ -17,6 +17,7 @@ use crate::{
     cli::{CliError, ExitStatus, TraceOptions, output::Output},
     session::{Options, Session, Status, report::Wanted},
     sink::live::{LiveLine, Progress, Suspect},
+    symbolize::stacks::line_of,
     target::{self, privileges},
     units::Nanos,
     verdict::{self, evidence::End},
@@ -40,6 +41,7 @@ pub fn run(options: &TraceOptions) -> Result<ExitStatus, CliError> {
         overhead: if options.exact { 1.0 } else { options.budget },
         exact: options.exact,
         one_by_one: options.one_by_one,
+        native: options.native,
     };
     let mut session = Session::open(target, session_options)?;
     // Not before: the session may have to change what all of the process's threads see.
@@ -91,7 +93,7 @@ fn suspect(session: &Session) -> Option<Suspect> {
     let evidence = session.evidence().ok()?;
     let worst = verdict::judge(&evidence).accused.into_iter().next()?;
     let frames = session.frames(worst.site)?;
-    let leaf = frames.first()?;
+    let leaf = line_of(&frames)?;
     let site = evidence.sites.iter().find(|site| site.id == worst.site)?;
     let alive = site.followed.iter().filter(|fate| fate.end == End::Alive).count();
     Some(Suspect {

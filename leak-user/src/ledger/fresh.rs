@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    symbolize::stacks::{PyFrame, Stacks},
+    symbolize::stacks::{Frame, Stacks},
     units::Bytes,
 };
 
@@ -24,7 +24,7 @@ pub struct Fresh {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FreshSite {
     /// The Python stack, innermost frame first; empty where there was none or it never arrived.
-    pub frames: Arc<[PyFrame]>,
+    pub frames: Arc<[Frame]>,
     /// Bytes of pages that it was the first to touch.
     pub touched: Bytes,
     /// Bytes by which it moved the break up.
@@ -46,9 +46,10 @@ impl Fresh {
         stacks: &Stacks,
         touched: impl IntoIterator<Item = (u64, Bytes)>,
     ) -> Vec<FreshSite> {
-        let mut by_lines: HashMap<Arc<[PyFrame]>, (u64, u64)> = HashMap::new();
+        let mut by_lines: HashMap<Arc<[Frame]>, (u64, u64)> = HashMap::new();
         let mut book = |stack, touched: u64, grown: u64| {
-            let frames = stacks.get(stack).cloned().unwrap_or_else(|| Arc::from([]));
+            let frames =
+                stacks.get(stack).map_or_else(|| Arc::from([]), |known| Arc::clone(&known.site));
             let site = by_lines.entry(frames).or_default();
             *site = (site.0.saturating_add(touched), site.1.saturating_add(grown));
         };
@@ -65,7 +66,8 @@ impl Fresh {
         // Lines last, so that equals always come in the same order.
         sites.sort_by(|a, b| {
             let lines = |site: &FreshSite| {
-                site.frames.iter().map(|f| (Arc::clone(&f.file), f.line)).collect::<Vec<_>>()
+                let lines = site.frames.iter().filter_map(Frame::python);
+                lines.map(|f| (Arc::clone(&f.file), f.line)).collect::<Vec<_>>()
             };
             (b.touched, b.heap_growth)
                 .cmp(&(a.touched, a.heap_growth))

@@ -156,12 +156,12 @@ impl Ledger {
             domain::MALLOC => Domain::Malloc,
             _ => return None,
         };
-        Some(self.sites.intern(domain, key.stack, key.native_leaf, stacks))
+        Some(self.sites.intern(domain, key.stack, key.native, stacks))
     }
 
     /// A mapping was made; it stands for `weight` of them.
     pub fn mapped(&mut self, stacks: &Stacks, region: Region, weight: f64, origin: Origin) {
-        let site = self.sites.intern(Domain::Mmap, origin.stack, 0, stacks);
+        let site = self.sites.intern(Domain::Mmap, origin.stack, origin.native, stacks);
         self.mappings.map(region, site, weight, origin.time);
     }
 
@@ -179,8 +179,9 @@ impl Ledger {
     pub fn remapped(&mut self, stacks: &Stacks, old: Region, new: Region, origin: Origin) {
         let known = self.mappings.at(old.start);
         self.mappings.unmap(old, origin.time);
-        let (site, weight) = known
-            .unwrap_or_else(|| (self.sites.intern(Domain::Mmap, origin.stack, 0, stacks), 1.0));
+        let (site, weight) = known.unwrap_or_else(|| {
+            (self.sites.intern(Domain::Mmap, origin.stack, origin.native, stacks), 1.0)
+        });
         self.mappings.map(new, site, weight, origin.time);
     }
 

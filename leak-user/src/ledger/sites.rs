@@ -1,4 +1,4 @@
-//! Allocation sites: a domain, a Python stack by lines, and for the C heap the native caller.
+//! Allocation sites: a domain, a Python stack by lines, and before it the calls of extensions and libraries.
 //!
 //! The kernel numbers stacks by instruction; here, stacks whose frames are on the same lines are one
 //! site, whatever their ids.
@@ -11,7 +11,7 @@ use std::{
 use leak_common::keys::SiteCounts;
 
 use crate::{
-    symbolize::stacks::{PyFrame, Stacks},
+    symbolize::stacks::{Frame, Stacks},
     verdict::evidence::{Domain, SiteClass, SiteId},
 };
 
@@ -27,10 +27,11 @@ const MAX_STACKS: usize = 1 << 18;
 pub struct Site {
     /// Owner of its blocks.
     pub domain: Domain,
-    /// The Python stack, innermost frame first; empty where there was none or it never arrived.
-    pub frames: Arc<[PyFrame]>,
-    /// Where the native caller goes on; 0 where not known.
-    pub native_leaf: u64,
+    /// What tells it from others, innermost frame first; empty where there was no stack or it never
+    /// arrived.
+    pub frames: Arc<[Frame]>,
+    /// One whole stack that led to it.
+    pub stack: Arc<[Frame]>,
     /// What was seen, by size class.
     pub classes: BTreeMap<u32, SiteClass>,
     /// Bursts that saw it allocate.
@@ -52,7 +53,7 @@ impl Site {
     }
 }
 
-type Key = (Domain, Arc<[PyFrame]>, u64);
+type Key = (Domain, Arc<[Frame]>);
 
 /// All sites.
 #[derive(Debug, Default)]
@@ -65,50 +66,46 @@ pub struct Sites {
 }
 
 impl Sites {
-    /// The site of a stack id.
-    pub fn intern(
-        &mut self,
-        domain: Domain,
-        stack: u64,
-        native_leaf: u64,
-        stacks: &Stacks,
-    ) -> SiteId {
-        if let Some(id) = self.by_stack.get(&(domain, stack, native_leaf)) {
+    /// The site of a Python stack and a native stack (which has that Python stack in it); 0: none.
+    pub fn intern(&mut self, domain: Domain, stack: u64, native: u64, stacks: &Stacks) -> SiteId {
+        if let Some(id) = self.by_stack.get(&(domain, stack, native)) {
             return *id;
         }
-        let arrived = stacks.get(stack).cloned();
+        let wanted = if native == 0 { stack } else { native };
+        let arrived = stacks.get(wanted);
         if arrived.is_some() {
-            self.missing.remove(&stack);
-        } else if stack != 0 {
-            self.miss(stack);
+            self.missing.remove(&wanted);
+        } else if wanted != 0 {
+            self.miss(wanted);
         }
         // A stack that is still missing may arrive later.
-        let lasting = arrived.is_some() || stack == 0;
-        let frames = arrived.unwrap_or_else(|| Arc::from([]));
-        // Where there are Python frames, the native caller is a detail of one line.
-        let leaf = if frames.is_empty() { native_leaf } else { 0 };
-        let mut key = (domain, frames, leaf);
-        if self.sites.len() >= MAX_SITES && !self.by_key.contains_key(&key) {
-            self.miss(stack);
-            key = (domain, Arc::from([]), 0);
+        let lasting = arrived.is_some() || wanted == 0;
+        let nothing: Arc<[Frame]> = Arc::from([]);
+        let (mut frames, mut whole) = match arrived.or_else(|| stacks.get(stack)) {
+            Some(known) => (Arc::clone(&known.site), Arc::clone(&known.whole)),
+            None => (Arc::clone(&nothing), Arc::clone(&nothing)),
+        };
+        if self.sites.len() >= MAX_SITES && !self.by_key.contains_key(&(domain, frames.clone())) {
+            self.miss(wanted);
+            (frames, whole) = (Arc::clone(&nothing), nothing);
         }
-        let id = self.of_key(key);
+        let id = self.of_key((domain, frames), whole);
         if lasting {
             if self.by_stack.len() >= MAX_STACKS {
                 self.by_stack.clear();
             }
-            self.by_stack.insert((domain, stack, native_leaf), id);
+            self.by_stack.insert((domain, stack, native), id);
         }
         id
     }
 
-    fn of_key(&mut self, key: Key) -> SiteId {
+    fn of_key(&mut self, key: Key, stack: Arc<[Frame]>) -> SiteId {
         let next = SiteId(self.sites.len() as u32);
-        let (domain, frames, native_leaf) = key.clone();
+        let (domain, frames) = key.clone();
         let id = *self.by_key.entry(key).or_insert(next);
         if id == next {
             let (classes, bursts) = (BTreeMap::new(), 0);
-            self.sites.push(Site { domain, frames, native_leaf, classes, bursts });
+            self.sites.push(Site { domain, frames, stack, classes, bursts });
         }
         id
     }
@@ -154,19 +151,52 @@ impl Sites {
 
 #[cfg(test)]
 mod tests {
+    use leak_common::frame::pack;
+
     use super::*;
+    use crate::heap::testing::FakeMemory;
+    use crate::symbolize::{code::CodeCache, merge::Owners, unwind::NativeStack};
+    use crate::target::layout::layout;
+    use crate::units::Addr;
+
+    /// Native stacks of one call each, with these ids.
+    fn natives(ids: impl Iterator<Item = u64>) -> Stacks {
+        let mut stacks = Stacks::default();
+        for id in ids {
+            let native = NativeStack { calls: vec![Addr(1), Addr(id)], whole: true };
+            stacks.insert_native(id, 0, &native, &Owners::default(), false);
+        }
+        stacks
+    }
 
     #[test]
     fn sites_are_bounded_and_the_rest_counted() {
-        let (mut sites, stacks) = (Sites::default(), Stacks::default());
-        for leaf in 1..=MAX_SITES as u64 + 9 {
-            sites.intern(Domain::Malloc, 0, leaf, &stacks);
+        let mut sites = Sites::default();
+        let stacks = natives(1..=MAX_SITES as u64 + 9);
+        for id in 1..=MAX_SITES as u64 + 9 {
+            sites.intern(Domain::Malloc, 0, id, &stacks);
         }
         // Those and the one for the rest.
         assert_eq!(sites.sites.len(), MAX_SITES + 1);
-        assert_eq!(sites.intern(Domain::Malloc, 0, u64::MAX, &stacks), SiteId(MAX_SITES as u32));
-        assert_eq!(sites.missing_stacks(), 1, "native callers that are alike");
         assert_eq!(sites.intern(Domain::Malloc, 0, 7, &stacks), SiteId(6), "known ones stay");
+        assert_eq!(sites.missing_stacks(), 9);
+    }
+
+    #[test]
+    fn one_whose_native_stack_is_missing_has_its_line() {
+        let mut stacks = Stacks::default();
+        let mut codes = CodeCache::new(layout((3, 12)).unwrap(), Addr(0x1000));
+        stacks.insert(5, &[pack(0x5000, 2)], &mut codes, &FakeMemory::default());
+        let mut sites = Sites::default();
+        let without = sites.intern(Domain::Malloc, 5, 9, &stacks);
+        assert_eq!(sites.get(without).unwrap().frames.len(), 1);
+        assert_eq!(sites.missing_stacks(), 1);
+        // It arrives.
+        let native = NativeStack { calls: vec![Addr(1), Addr(2)], whole: true };
+        stacks.insert_native(9, 5, &native, &Owners::default(), false);
+        let with = sites.intern(Domain::Malloc, 5, 9, &stacks);
+        assert_eq!(sites.get(with).unwrap().frames.len(), 2);
+        assert_eq!(sites.missing_stacks(), 0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ fn survivors() -> Survivors {
 
 fn block(born_ns: u64) -> LiveBlock {
     LiveBlock {
-        site: SiteKey { stack: 1, native_leaf: 0, domain: domain::PYMALLOC, size_class: 4 },
+        site: SiteKey { stack: 1, native: 0, domain: domain::PYMALLOC, size_class: 4 },
         size: 64,
         born_ns,
         burst: 1,

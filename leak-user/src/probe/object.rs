@@ -42,13 +42,23 @@ pub struct Capacity {
     pub live: u32,
     /// Sites.
     pub sites: u32,
+    /// Bytes of the ring buffer, a power of two.
+    pub ring: u32,
 }
 
 impl Capacity {
     /// For bursts.
-    pub const BURSTS: Self = Self { live: 1 << 14, sites: 1 << 16 };
+    pub const BURSTS: Self = Self { live: 1 << 14, sites: 1 << 16, ring: 4 << 20 };
     /// For tracing everything.
-    pub const EXACT: Self = Self { live: 1 << 22, sites: 1 << 18 };
+    pub const EXACT: Self = Self { live: 1 << 22, sites: 1 << 18, ring: 4 << 20 };
+}
+
+impl Capacity {
+    /// The same where whole native stacks are sent.
+    #[must_use]
+    pub const fn with_whole_stacks(self) -> Self {
+        Self { ring: 16 << 20, ..self }
+    }
 }
 
 /// Makes the maps and has every program verified. `one_by_one`: does without [`Multi`], even where the
@@ -63,6 +73,7 @@ pub fn load(config: &Config, capacity: Capacity, one_by_one: bool) -> Result<Obj
         .override_global(aya_log::LEVEL, &level, true)
         .map_max_entries("LIVE", capacity.live)
         .map_max_entries("SITES", capacity.sites)
+        .map_max_entries("RING", capacity.ring)
         .load(OBJECT)
         .map_err(|e| ProbeError::Load(Box::new(e)))?;
     let multi = if one_by_one { None } else { Multi::load(OBJECT, &ebpf)? };

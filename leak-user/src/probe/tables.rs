@@ -1,7 +1,10 @@
 //! Reads and prunes the maps that the programs fill.
 
+use std::ops::Range;
+
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use leak_common::{
+    code,
     counters::{COUNTERS, Counter},
     keys::{LiveBlock, SiteCounts, SiteKey},
 };
@@ -25,6 +28,7 @@ pub struct Tables {
     live: HashMap<MapData, u64, LiveBlock>,
     faults: HashMap<MapData, u64, u64>,
     map_interval: Array<MapData, u64>,
+    code: Array<MapData, code::Table>,
 }
 
 /// What was counted, summed over the CPUs.
@@ -57,6 +61,7 @@ impl Tables {
             live: take(object, "LIVE")?,
             faults: take(object, "FAULTS")?,
             map_interval: take(object, "MAP_INTERVAL")?,
+            code: take(object, "CODE")?,
         })
     }
 
@@ -114,6 +119,18 @@ impl Tables {
     /// [`ProbeError::Map`].
     pub fn sample_mappings(&mut self, interval: u64) -> Result<(), ProbeError> {
         self.map_interval.set(0, interval, 0).map_err(failed("MAP_INTERVAL"))
+    }
+
+    /// Says where the target's code is.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn set_code(&mut self, ranges: &[Range<Addr>]) -> Result<(), ProbeError> {
+        let mut table = Box::new([0; code::SLOTS]);
+        for range in ranges {
+            code::mark(&mut table, range.start.0, range.end.0);
+        }
+        self.code.set(0, *table, 0).map_err(failed("CODE"))
     }
 
     /// Page faults by stack id.

@@ -230,7 +230,7 @@ mod tests {
             .classes
             .iter()
             .map(|class| {
-                let key = SiteKey { stack: 1, native_leaf: 0, domain: 0, size_class: *class };
+                let key = SiteKey { stack: 1, native: 0, domain: 0, size_class: *class };
                 let allocs = if total > 0.0 { (1000.0 * used(*class) / total) as u64 } else { 0 };
                 (key, SiteCounts { allocs, ..SiteCounts::default() })
             })

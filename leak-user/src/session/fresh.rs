@@ -4,7 +4,7 @@ use super::{
     Session,
     report::{Wanted, Writer},
 };
-use crate::{snapshot::FreshMemory, units::Bytes};
+use crate::{snapshot::FreshMemory, symbolize::stacks::line_of, units::Bytes};
 
 /// Stacks that are reported.
 const MOST: usize = 10;
@@ -12,7 +12,7 @@ const MOST: usize = 10;
 impl Session {
     /// Where pages were first touched and the heap's break grew, most first.
     pub(super) fn fresh_memory(
-        &self,
+        &mut self,
         duration_s: f64,
         wanted: &Wanted<'_>,
         writer: &mut Writer,
@@ -23,7 +23,7 @@ impl Session {
         let sites = self.ledger.fresh.sites(&self.stacks, touched);
         sites
             .iter()
-            .filter(|site| site.frames.first().is_none_or(|leaf| (wanted.file)(&leaf.file)))
+            .filter(|site| line_of(&site.frames).is_none_or(|leaf| (wanted.file)(&leaf.file)))
             .take(MOST)
             .map(|site| FreshMemory {
                 bytes_per_s: if duration_s > 0.0 {
@@ -33,7 +33,7 @@ impl Session {
                 },
                 touched_bytes: site.touched.0,
                 heap_growth_bytes: site.heap_growth.0,
-                stack: writer.python(&site.frames),
+                stack: writer.stack(&mut self.modules, &site.frames),
             })
             .collect()
     }

@@ -34,7 +34,9 @@ use crate::{
         ring::Ring,
         tables::Tables,
     },
-    symbolize::{code::CodeCache, stacks::Stacks},
+    symbolize::{
+        code::CodeCache, merge::Owners, modules::Modules, stacks::Stacks, unwind::Unwinder,
+    },
     target::{Target, kernel::KernelError, memory::Memory as _, process},
     units::{Bytes, Nanos},
     watch::usage::Usage,
@@ -58,6 +60,8 @@ pub struct Options {
     pub overhead: f64,
     /// Trace every allocation.
     pub exact: bool,
+    /// Show all native frames, not only those between a line and the allocator.
+    pub native: bool,
     /// Attach probes one by one, as kernels before 6.6 have to.
     pub one_by_one: bool,
 }
@@ -115,6 +119,11 @@ pub struct Session {
     budget: Budget,
     codes: CodeCache,
     stacks: Stacks,
+    modules: Modules,
+    unwinder: Unwinder,
+    owners: Owners,
+    /// A file with code in it was mapped.
+    code_changed: bool,
     ledger: Ledger,
     start: Nanos,
     end: Nanos,
@@ -279,7 +288,12 @@ impl Session {
                 Event::Stack { id, frames } => {
                     self.stacks.insert(id, &frames, &mut self.codes, &self.target.memory);
                 }
-                Event::Mmap { region, anonymous: true, weight, origin } => {
+                Event::NativeStack { id, stack, registers, bytes } => {
+                    let native = self.unwinder.unwind(&mut self.modules, registers, &bytes);
+                    let whole = self.options.native;
+                    self.stacks.insert_native(id, stack, &native, &self.owners, whole);
+                }
+                Event::Mmap { region, anonymous: true, weight, origin, .. } => {
                     self.ledger.mapped(&self.stacks, region, weight, origin);
                 }
                 Event::Munmap { region, time } => self.ledger.unmapped(region, time),
@@ -289,6 +303,7 @@ impl Session {
                 Event::Brk { grown, origin } => {
                     self.ledger.fresh.break_grew(origin.stack, grown);
                 }
+                Event::Mmap { code: true, .. } => self.code_changed = true,
                 Event::Exec => self.target_ended = true,
                 Event::Exit { tid } if tid.0 == self.target.pid.0 => {
                     tracing::debug!("the main thread ended");
@@ -322,6 +337,9 @@ impl Session {
                 self.read_proportional(time);
             }
             self.pace_mappings(time)?;
+            if std::mem::take(&mut self.code_changed) {
+                self.tables.set_code(&self.modules.code())?;
+            }
             let status = self.status(time, until);
             tell(self, status);
         }

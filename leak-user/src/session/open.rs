@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, rc::Rc};
 
-use leak_common::config::{Config, PymallocConfig, PythonConfig};
+use leak_common::config::{Config, EVERY_FRAME, PymallocConfig, PythonConfig, native};
 
 use super::{Options, Session, SessionError, mappings::Pace};
 use crate::{
@@ -22,11 +22,13 @@ use crate::{
         tables::Tables,
         tracefs, watch,
     },
-    symbolize::{code::CodeCache, stacks::Stacks},
+    symbolize::{
+        code::CodeCache, merge::Owners, modules::Modules, stacks::Stacks, unwind::Unwinder,
+    },
     target::{
         Python, Target,
         kernel::{self, KernelRelease},
-        layout::{Instr, OWNER_BOUNDARY},
+        layout::{Entry, Instr, OWNER_BOUNDARY},
         process,
     },
     units::{Nanos, Pid, Tid},
@@ -42,11 +44,14 @@ impl Session {
     pub fn open(target: Target, options: Options) -> Result<Self, SessionError> {
         tracefs::ensure()?;
         let plan = plan::plan(&target, return_probes_are_safe(target.pid))?;
-        let config = config(&target, &plan)?;
+        let config = config(&target, &plan, options.native)?;
         let capacity = if options.exact { Capacity::EXACT } else { Capacity::BURSTS };
+        let capacity = if options.native { capacity.with_whole_stacks() } else { capacity };
         let mut object = object::load(&config, capacity, options.one_by_one)?;
         let keeper = Rc::new(Keeper::start().map_err(ProbeError::Keeper)?);
-        let tables = Tables::new(&mut object)?;
+        let mut tables = Tables::new(&mut object)?;
+        let mut modules = Modules::new(target.pid);
+        tables.set_code(&modules.code())?;
         let ring = Ring::new(&mut object)?;
         let mut bursts = Bursts::new(&mut object, Rc::clone(&keeper))?;
         let measured = Calibration::measure(&mut object, &keeper);
@@ -70,6 +75,10 @@ impl Session {
             ledger: Ledger::new(start, survivors, target.python.free_listed.clone()),
             codes,
             stacks: Stacks::default(),
+            modules,
+            unwinder: Unwinder::default(),
+            owners: Owners::of(&target),
+            code_changed: false,
             budget: Budget::new(options.overhead, start, options.duration, costs),
             target,
             options,
@@ -113,12 +122,13 @@ pub(super) fn threads(pid: Pid) -> Vec<Tid> {
     threads
 }
 
-fn config(target: &Target, plan: &Plan) -> Result<Config, SessionError> {
+fn config(target: &Target, plan: &Plan, whole: bool) -> Result<Config, SessionError> {
     Ok(Config {
         tgid: u64::from(target.pid.0),
         fsbase_offset: kernel::fsbase_offset()?,
         python: python_config(&target.python),
         pymalloc: pymalloc_config(&target.python, plan),
+        native: if whole { native::WHOLE } else { native::TOP },
         fork_child_offset: tracefs::fork_child_offset()?,
     })
 }
@@ -143,6 +153,11 @@ fn python_config(python: &Python) -> PythonConfig {
         // No byte reaches it where there are no owners.
         owner_boundary: layout.frame.owner.map_or(256, |_| OWNER_BOUNDARY.into()),
         code_start,
+        frame_is_entry: match layout.frame.entry {
+            Entry::Every => EVERY_FRAME,
+            Entry::Flag(at) => at,
+            Entry::Boundary => 0,
+        },
     }
 }
 

@@ -7,13 +7,17 @@ use leak_common::counters::Counter;
 use super::{Ending, Session, SessionError};
 use crate::{
     heap::names::TypeNames,
-    ledger::sites::Site,
     probe::tables::Counts,
     snapshot::{
         Coverage, Frame, FrameKind, Losses, Memory, Observed, Overhead, SCHEMA, Site as SiteReport,
         Snapshot, Split, Target, TypeShare, Verdict as VerdictReport,
     },
-    symbolize::{native::NativeSymbols, source::SourceLines, stacks::PyFrame},
+    symbolize::{
+        modules::Modules,
+        native::NativeSymbols,
+        source::SourceLines,
+        stacks::{Frame as StackFrame, line_of},
+    },
     target::{AllocatorKind, process},
     units::{Addr, Bytes},
     verdict::{
@@ -51,9 +55,9 @@ impl Session {
         Ok(self.ledger.evidence(self.end, coverage, lost))
     }
 
-    /// The Python stack of a site, innermost frame first.
+    /// The stack of a site, innermost frame first.
     #[must_use]
-    pub fn frames(&self, site: SiteId) -> Option<Arc<[PyFrame]>> {
+    pub fn frames(&self, site: SiteId) -> Option<Arc<[StackFrame]>> {
         self.ledger.sites.get(site).map(|site| Arc::clone(&site.frames))
     }
 
@@ -76,7 +80,7 @@ impl Session {
         let judgement = self.filtered(judge(&evidence), wanted);
         let counts = self.tables.counts()?;
         let mut writer = Writer {
-            natives: NativeSymbols::new(self.target.pid),
+            natives: NativeSymbols::default(),
             sources: SourceLines::new(self.target.pid),
             names: TypeNames::new(self.target.python.layout, self.target.python.type_type),
         };
@@ -118,7 +122,7 @@ impl Session {
     /// Leaves out what the user does not want to see; a verdict that rested on it alone falls.
     fn filtered(&self, mut judgement: Judgement, wanted: &Wanted<'_>) -> Judgement {
         let allowed = |finding: &Finding| {
-            let leaf = self.ledger.sites.get(finding.site).and_then(|s| s.frames.first().cloned());
+            let leaf = self.ledger.sites.get(finding.site).and_then(|site| line_of(&site.frames));
             leaf.is_none_or(|leaf| (wanted.file)(&leaf.file))
                 && finding.live_bytes >= wanted.min_size
         };
@@ -245,18 +249,14 @@ impl Session {
         }
     }
 
-    fn sites(&self, findings: &[Finding], writer: &mut Writer) -> Vec<SiteReport> {
-        let natives: Vec<Addr> = findings
-            .iter()
-            .filter_map(|finding| self.ledger.sites.get(finding.site))
-            .filter(|site| site.native_leaf != 0)
-            .map(|site| Addr(site.native_leaf))
-            .collect();
-        writer.natives.resolve(&natives);
+    fn sites(&mut self, findings: &[Finding], writer: &mut Writer) -> Vec<SiteReport> {
+        let found = findings.iter().filter_map(|finding| self.ledger.sites.get(finding.site));
+        let natives: Vec<Addr> = found.flat_map(|site| natives(&site.stack)).collect();
+        writer.natives.resolve(&mut self.modules, &natives);
         (1..)
             .zip(findings)
             .filter_map(|(rank, finding)| {
-                let site = self.ledger.sites.get(finding.site)?;
+                let stack = Arc::clone(&self.ledger.sites.get(finding.site)?.stack);
                 Some(SiteReport {
                     rank,
                     confidence: finding.confidence,
@@ -268,7 +268,7 @@ impl Session {
                     live_count: finding.live_count,
                     survival: finding.survival,
                     types: self.types(finding.site, writer),
-                    stack: writer.stack(site),
+                    stack: writer.stack(&mut self.modules, &stack),
                     retained_by: Vec::new(),
                     reasons: finding.reasons.clone(),
                 })
@@ -302,35 +302,42 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    fn stack(&mut self, site: &Site) -> Vec<Frame> {
-        if site.frames.is_empty() && site.native_leaf != 0 {
-            let frames = self.natives.resolve(&[Addr(site.native_leaf)]);
-            return frames
-                .into_iter()
-                .map(|frame| Frame {
-                    kind: FrameKind::Native,
-                    function: frame.function.to_string(),
-                    file: frame.file.to_string(),
-                    line: frame.line,
-                    source: None,
-                })
-                .collect();
+    pub(super) fn stack(&mut self, modules: &mut Modules, frames: &[StackFrame]) -> Vec<Frame> {
+        let mut shown = Vec::with_capacity(frames.len());
+        for frame in frames {
+            match frame {
+                StackFrame::Python(frame) => {
+                    let source = self.sources.line(&frame.file, frame.line);
+                    shown.push(Frame {
+                        kind: FrameKind::Python,
+                        function: frame.function.to_string(),
+                        file: frame.file.to_string(),
+                        line: frame.line,
+                        source: source.map(|text| text.to_string()),
+                    });
+                }
+                StackFrame::Native(addr) => {
+                    let calls = self.natives.resolve(modules, &[*addr]).into_iter().flatten();
+                    shown.extend(calls.map(|call| Frame {
+                        kind: FrameKind::Native,
+                        function: call.function.to_string(),
+                        file: call.file.to_string(),
+                        line: call.line,
+                        source: None,
+                    }));
+                }
+            }
         }
-        self.python(&site.frames)
+        shown
     }
+}
 
-    pub(super) fn python(&mut self, frames: &[PyFrame]) -> Vec<Frame> {
-        frames
-            .iter()
-            .map(|frame| Frame {
-                kind: FrameKind::Python,
-                function: frame.function.to_string(),
-                file: frame.file.to_string(),
-                line: frame.line,
-                source: self.sources.line(&frame.file, frame.line).map(|text| text.to_string()),
-            })
-            .collect()
-    }
+/// The native calls of a stack.
+fn natives(frames: &[StackFrame]) -> impl Iterator<Item = Addr> + '_ {
+    frames.iter().filter_map(|frame| match frame {
+        StackFrame::Native(addr) => Some(*addr),
+        StackFrame::Python(_) => None,
+    })
 }
 
 fn coverage(counts: &Counts) -> Option<f64> {

@@ -3,7 +3,10 @@
 
 pub mod code;
 pub mod linetable;
+pub mod merge;
+pub mod modules;
 pub mod native;
 pub mod source;
 pub mod stacks;
 pub mod unicode;
+pub mod unwind;

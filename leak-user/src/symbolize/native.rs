@@ -5,16 +5,20 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use blazesym::symbolize::source::{Process, Source};
-use blazesym::symbolize::{Input, Sym, Symbolized, Symbolizer};
+use blazesym::symbolize::source::{Elf, Source};
+use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
-use crate::units::{Addr, Pid};
+use super::modules::{Module, Modules};
+use crate::units::Addr;
 
 /// Longest name of a function or file, in characters.
 const MAX_NAME: usize = 500;
 
 /// Addresses that are remembered; beyond that the cache starts anew.
 const MAX_CACHED: usize = 1 << 16;
+
+/// Functions that one function may have been made of at an address.
+const MAX_INLINED: usize = 16;
 
 /// One frame of compiled code.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,27 +31,26 @@ pub struct NativeFrame {
     pub line: u32,
 }
 
-/// Symbolizes addresses of one process.
+/// Names the code of one process.
 #[derive(Debug)]
 pub struct NativeSymbols {
-    pid: Pid,
     symbolizer: Symbolizer,
-    cache: HashMap<Addr, NativeFrame>,
+    cache: HashMap<Addr, Vec<NativeFrame>>,
+}
+
+impl Default for NativeSymbols {
+    fn default() -> Self {
+        Self { symbolizer: Symbolizer::new(), cache: HashMap::new() }
+    }
 }
 
 impl NativeSymbols {
-    /// Opens nothing yet.
-    #[must_use]
-    pub fn new(pid: Pid) -> Self {
-        Self { pid, symbolizer: Symbolizer::new(), cache: HashMap::new() }
-    }
-
-    /// The frame of each return address, in the order given.
+    /// The frames of each return address, in the order given: the function's own, and before it those of the
+    /// functions that the compiler has put into it, innermost first.
     ///
-    /// A return address points behind the call; the byte before it is looked up. The files are read
-    /// through `/proc/PID/map_files`, so deleted ones and those of a container work too. Reading a
-    /// large file's debug information takes seconds: ask for what will be shown, all at once.
-    pub fn resolve(&mut self, addrs: &[Addr]) -> Vec<NativeFrame> {
+    /// A return address points behind the call; the byte before it is looked up. Reading a large file's debug
+    /// information takes seconds: ask for what will be shown, all at once.
+    pub fn resolve(&mut self, modules: &mut Modules, addrs: &[Addr]) -> Vec<Vec<NativeFrame>> {
         let mut new: Vec<Addr> =
             addrs.iter().copied().filter(|addr| !self.cache.contains_key(addr)).collect();
         new.sort_unstable();
@@ -55,31 +58,45 @@ impl NativeSymbols {
         if self.cache.len() + new.len() > MAX_CACHED {
             self.cache.clear();
         }
-        if !new.is_empty() {
-            let frames = self.look_up(&new);
-            self.cache.extend(new.into_iter().zip(frames));
-        }
-        let known = |addr| self.cache.get(addr).cloned().unwrap_or_else(|| bare(*addr));
+        self.look_up(modules, &new);
+        let known = |addr| self.cache.get(addr).cloned().unwrap_or_else(|| vec![bare(*addr)]);
         addrs.iter().map(known).collect()
     }
 
-    fn look_up(&self, addrs: &[Addr]) -> Vec<NativeFrame> {
-        let modules = modules(self.pid);
-        let calls: Vec<u64> = addrs.iter().map(|addr| addr.0.saturating_sub(1)).collect();
-        let mut process = Process::new(self.pid.0.into());
-        // The target writes the perf map itself: it would be believed.
-        process.perf_map = false;
-        let source = Source::from(process);
+    /// Addresses in rising order, so that those of one module follow each other.
+    fn look_up(&mut self, modules: &mut Modules, addrs: &[Addr]) {
+        let mut of_module: Vec<(Module, Vec<Addr>)> = Vec::new();
+        for addr in addrs {
+            let call = Addr(addr.0.saturating_sub(1));
+            match (of_module.last_mut(), modules.at(call)) {
+                (Some((last, calls)), Some(module)) if last.range == module.range => {
+                    calls.push(*addr);
+                }
+                (_, Some(module)) => of_module.push((module, vec![*addr])),
+                (_, None) => _ = self.cache.insert(*addr, vec![bare(*addr)]),
+            }
+        }
+        for (module, calls) in of_module {
+            let frames = self.look_up_in(&module, &calls);
+            self.cache.extend(calls.into_iter().zip(frames));
+        }
+    }
+
+    fn look_up_in(&self, module: &Module, addrs: &[Addr]) -> Vec<Vec<NativeFrame>> {
+        let bias = module.file.module.bias;
+        let calls: Vec<u64> =
+            addrs.iter().map(|a| a.0.wrapping_sub(1).wrapping_sub(bias)).collect();
+        let source = Source::from(Elf::new(module.file.elf.open_path()));
         // The ELF files are the target's: one that makes the parser panic must not end the report.
         let symbolized: Result<_, Box<dyn Any + Send>> = catch_unwind(AssertUnwindSafe(|| {
-            self.symbolizer.symbolize(&source, Input::AbsAddr(&calls)).ok()
+            self.symbolizer.symbolize(&source, Input::VirtOffset(&calls)).ok()
         }));
         let symbolized = symbolized.ok().flatten().unwrap_or_default();
-        let frame = |(i, addr): (usize, &Addr)| match symbolized.get(i) {
-            Some(Symbolized::Sym(sym)) => from_symbol(sym),
-            _ => in_module(&modules, *addr),
+        let frames = |(i, addr): (usize, &Addr)| match symbolized.get(i) {
+            Some(Symbolized::Sym(sym)) => from_symbol(sym, &module.file.module.path),
+            _ => vec![in_module(module, *addr)],
         };
-        addrs.iter().enumerate().map(frame).collect()
+        addrs.iter().enumerate().map(frames).collect()
     }
 }
 
@@ -87,53 +104,22 @@ fn cut(text: &str) -> Arc<str> {
     text.chars().take(MAX_NAME).collect::<String>().into()
 }
 
-fn from_symbol(sym: &Sym<'_>) -> NativeFrame {
-    let module = sym.module.as_ref().map(|module| module.to_string_lossy());
-    match &sym.code_info {
-        Some(code) => NativeFrame {
-            function: cut(&sym.name),
-            file: cut(&code.to_path().to_string_lossy()),
-            line: code.line.unwrap_or(0),
-        },
-        None => NativeFrame {
-            function: cut(&sym.name),
-            file: cut(module.as_deref().unwrap_or_default()),
-            line: 0,
-        },
-    }
-}
-
-/// A mapped stretch of a file.
-struct Mapped {
-    start: u64,
-    end: u64,
-    offset: u64,
-    path: String,
-}
-
-/// The mappings of files; empty where they can't be read.
-fn modules(pid: Pid) -> Vec<Mapped> {
-    use procfs::process::{MMapPath, Process};
-    let maps = Process::new(pid.0.cast_signed()).and_then(|process| process.maps());
-    let Ok(maps) = maps else { return Vec::new() };
-    let mapped = |map: procfs::process::MemoryMap| match map.pathname {
-        MMapPath::Path(path) => Some(Mapped {
-            start: map.address.0,
-            end: map.address.1,
-            offset: map.offset,
-            path: path.to_string_lossy().into_owned(),
-        }),
-        _ => None,
+fn from_symbol(sym: &Sym<'_>, module: &str) -> Vec<NativeFrame> {
+    let frame = |name: &str, code: Option<&CodeInfo<'_>>| NativeFrame {
+        function: cut(name),
+        file: code.map_or_else(|| cut(module), |code| cut(&code.to_path().to_string_lossy())),
+        line: code.and_then(|code| code.line).unwrap_or(0),
     };
-    maps.into_iter().filter_map(mapped).collect()
+    let inlined = sym.inlined.iter().rev();
+    let inlined = inlined.take(MAX_INLINED).map(|call| frame(&call.name, call.code_info.as_ref()));
+    inlined.chain([frame(&sym.name, sym.code_info.as_deref())]).collect()
 }
 
-fn in_module(modules: &[Mapped], addr: Addr) -> NativeFrame {
-    let holds = |mapped: &&Mapped| (mapped.start..mapped.end).contains(&addr.0);
-    let Some(mapped) = modules.iter().find(holds) else { return bare(addr) };
-    let name = mapped.path.rsplit('/').next().unwrap_or(&mapped.path);
-    let offset = (addr.0 - mapped.start).wrapping_add(mapped.offset);
-    NativeFrame { function: cut(&format!("{name}+{offset:#x}")), file: cut(&mapped.path), line: 0 }
+fn in_module(module: &Module, addr: Addr) -> NativeFrame {
+    let of_file = &module.file.module;
+    let name = of_file.path.rsplit('/').next().unwrap_or(&of_file.path);
+    let offset = addr.0.wrapping_sub(of_file.bias);
+    NativeFrame { function: cut(&format!("{name}+{offset:#x}")), file: cut(&of_file.path), line: 0 }
 }
 
 fn bare(addr: Addr) -> NativeFrame {
@@ -144,22 +130,26 @@ fn bare(addr: Addr) -> NativeFrame {
 mod tests {
     use super::*;
     use crate::heap::testing::{Python, interpreters};
+    use crate::units::Pid;
 
     #[inline(never)]
     fn landmark() -> u64 {
         std::hint::black_box(landmark as fn() -> u64 as usize as u64)
     }
 
+    fn names(pid: Pid, addrs: &[Addr]) -> Vec<Vec<NativeFrame>> {
+        NativeSymbols::default().resolve(&mut Modules::new(pid), addrs)
+    }
+
     #[test]
     fn names_functions_of_this_process() {
-        let mut symbols = NativeSymbols::new(Pid(std::process::id()));
         let addr = Addr(landmark() + 1);
-        let frames = symbols.resolve(&[addr, Addr(1), addr]);
-        assert!(frames[0].function.ends_with("landmark"), "{frames:?}");
-        assert!(frames[0].file.ends_with("native.rs") && frames[0].line > 100, "{frames:?}");
-        assert_eq!(frames[1], bare(Addr(1)));
+        let frames = names(Pid(std::process::id()), &[addr, Addr(1), addr]);
+        let of_landmark = frames[0].last().expect("a frame");
+        assert!(of_landmark.function.ends_with("landmark"), "{frames:?}");
+        assert!(of_landmark.file.ends_with("native.rs") && of_landmark.line > 100, "{frames:?}");
+        assert_eq!(frames[1], [bare(Addr(1))]);
         assert_eq!(frames[0], frames[2]);
-        assert_eq!(symbols.cache.len(), 2);
     }
 
     #[test]
@@ -173,24 +163,29 @@ sys.stdin.readline()
         for (exe, _) in interpreters() {
             let mut python = Python::run(&exe, program);
             let addr = Addr(python.numbers()[0]);
-            let frame = NativeSymbols::new(python.pid()).resolve(&[addr]).remove(0);
+            let mut modules = Modules::new(python.pid());
+            assert!(modules.at(addr).is_some());
+            // The process has ended by the time that its code is named.
+            drop(python);
+            let frames = NativeSymbols::default().resolve(&mut modules, &[addr]).remove(0);
+            let frame = frames.last().expect("a frame");
             assert_eq!(&*frame.function, "PyObject_Malloc", "{}: {frame:?}", exe.display());
         }
     }
 
     #[test]
     fn without_a_symbol_the_module_is_named() {
-        let path = "/usr/lib/libx.so.1".to_owned();
-        let modules = [Mapped { start: 0x1000, end: 0x2000, offset: 0x500, path }];
-        let frame = in_module(&modules, Addr(0x1010));
-        assert_eq!(&*frame.function, "libx.so.1+0x510");
-        assert_eq!(&*frame.file, "/usr/lib/libx.so.1");
-        assert_eq!(in_module(&modules, Addr(0x2000)), bare(Addr(0x2000)));
+        let here = landmark as fn() -> u64 as usize as u64;
+        let module = Modules::new(Pid(std::process::id())).at(Addr(here)).expect("own code");
+        let of_file = &module.file.module;
+        let frame = in_module(&module, Addr(of_file.bias.wrapping_add(0x510)));
+        assert!(frame.function.ends_with("+0x510"), "{frame:?}");
+        assert_eq!(*frame.file, *of_file.path);
     }
 
     #[test]
     fn a_process_that_is_gone_gives_addresses() {
-        let frames = NativeSymbols::new(Pid(i32::MAX as u32)).resolve(&[Addr(0x1234)]);
-        assert_eq!(frames, [bare(Addr(0x1234))]);
+        let frames = names(Pid(i32::MAX as u32), &[Addr(0x1234)]);
+        assert_eq!(frames, [[bare(Addr(0x1234))]]);
     }
 }

@@ -1,4 +1,4 @@
-//! Stacks as the kernel side numbers them, resolved when they arrive.
+//! Stacks as the kernel side numbers them, Python's and native ones, resolved when they arrive.
 //!
 //! A code object's address means something only while the object lives; a stack that was resolved at
 //! once stays right, whatever happens to the target later.
@@ -9,6 +9,8 @@ use std::sync::Arc;
 use leak_common::{MAX_FRAMES, frame};
 
 use super::code::CodeCache;
+use super::merge::{Owners, PyStack};
+use super::unwind::NativeStack;
 use crate::target::memory::Memory;
 use crate::units::Addr;
 
@@ -29,12 +31,49 @@ pub struct PyFrame {
     pub line: u32,
 }
 
+/// One frame.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Frame {
+    /// Of Python code.
+    Python(PyFrame),
+    /// Of compiled code: where its call goes on.
+    Native(Addr),
+}
+
+impl Frame {
+    /// The Python frame, if it is one.
+    #[must_use]
+    pub fn python(&self) -> Option<&PyFrame> {
+        match self {
+            Self::Python(frame) => Some(frame),
+            Self::Native(_) => None,
+        }
+    }
+}
+
+/// The Python line that a stack is on.
+#[must_use]
+pub fn line_of(frames: &[Frame]) -> Option<&PyFrame> {
+    frames.iter().find_map(Frame::python)
+}
+
+/// A resolved stack, innermost frame first.
+#[derive(Debug, Clone)]
+pub struct Stack {
+    /// The frames that tell one site from another.
+    pub site: Arc<[Frame]>,
+    /// All frames that are known.
+    pub whole: Arc<[Frame]>,
+    /// For each of a Python stack's frames: it called C code, not the frame before it.
+    calls_c: Arc<[bool]>,
+}
+
 /// Resolved stacks by id.
 #[derive(Debug)]
 pub struct Stacks {
-    stacks: HashMap<u64, Arc<[PyFrame]>>,
+    stacks: HashMap<u64, Stack>,
     /// Those of the generation before: the kernel still refers to them until the next burst begins.
-    earlier: HashMap<u64, Arc<[PyFrame]>>,
+    earlier: HashMap<u64, Stack>,
     lines: HashMap<u64, PyFrame>,
     unknown: PyFrame,
     total: usize,
@@ -75,12 +114,44 @@ impl Stacks {
             self.refused += 1;
             return;
         }
-        let resolved = frames.iter().map(|packed| self.resolve(*packed, codes, memory)).collect();
+        let calls_c = frames.iter().map(|packed| frame::calls_c(*packed)).collect();
+        let resolve = |packed: &u64| Frame::Python(self.resolve(*packed, codes, memory));
+        let site: Arc<[Frame]> = frames.iter().map(resolve).collect();
         self.total += frames.len();
-        self.stacks.insert(id, resolved);
+        self.stacks.insert(id, Stack { whole: Arc::clone(&site), site, calls_c });
+    }
+
+    /// Takes in a native stack and the Python stack that it goes with (0: none), which must have arrived
+    /// before. `whole`: all of its frames will be asked for.
+    pub fn insert_native(
+        &mut self,
+        id: u64,
+        stack: u64,
+        native: &NativeStack,
+        owners: &Owners,
+        whole: bool,
+    ) {
+        if self.get(id).is_some() {
+            return;
+        }
+        let python = self.get(stack);
+        let python = python.map_or_else(PyStack::default, |stack| PyStack {
+            frames: &stack.site,
+            calls_c: &stack.calls_c,
+        });
+        let site: Arc<[Frame]> = owners.site(native, python).into();
+        let whole = if whole { owners.whole(native, python).into() } else { Arc::clone(&site) };
+        let frames = site.len() + whole.len();
+        if self.total + frames > self.max_total {
+            self.refused += 1;
+            return;
+        }
+        self.total += frames;
+        self.stacks.insert(id, Stack { site, whole, calls_c: Arc::from([]) });
     }
 
     fn resolve<M: Memory>(&mut self, packed: u64, codes: &mut CodeCache, memory: &M) -> PyFrame {
+        let packed = frame::alone(packed);
         if let Some(known) = self.lines.get(&packed) {
             return known.clone();
         }
@@ -106,12 +177,12 @@ impl Stacks {
         let replaced: HashSet<Addr> = replaced.iter().copied().collect();
         self.lines.retain(|packed, _| !replaced.contains(&Addr(frame::code(*packed))));
         self.earlier = std::mem::take(&mut self.stacks);
-        self.total = self.earlier.values().map(|frames| frames.len()).sum();
+        self.total = self.earlier.values().map(|stack| stack.whole.len()).sum();
     }
 
-    /// A stack's frames, innermost first.
+    /// A stack, Python's or native.
     #[must_use]
-    pub fn get(&self, id: u64) -> Option<&Arc<[PyFrame]>> {
+    pub fn get(&self, id: u64) -> Option<&Stack> {
         self.stacks.get(&id).or_else(|| self.earlier.get(&id))
     }
 

@@ -6,8 +6,9 @@
 use std::cell::OnceCell;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use object::LittleEndian as LE;
 use object::elf::{
@@ -153,12 +154,39 @@ impl Elf {
     /// The address of a section.
     #[must_use]
     pub fn section(&self, name: &str) -> Option<u64> {
-        self.sections
-            .iter()
-            .find(|section| {
-                string(&self.section_names, section.sh_name.get(LE)) == Some(name.as_bytes())
-            })
-            .map(|section| section.sh_addr.get(LE))
+        self.section_header(name).map(|section| section.sh_addr.get(LE))
+    }
+
+    fn section_header(&self, name: &str) -> Option<&SectionHeader64<LE>> {
+        self.sections.iter().find(|section| {
+            string(&self.section_names, section.sh_name.get(LE)) == Some(name.as_bytes())
+        })
+    }
+
+    /// A section's address and bytes.
+    #[must_use]
+    pub fn section_data(&self, name: &str) -> Option<(u64, Vec<u8>)> {
+        let section = self.section_header(name)?;
+        Some((section.sh_addr.get(LE), section_bytes(&self.file, self.length, section)?))
+    }
+
+    /// A function and its parts: a compiler moves what is seldom run out of the function, under its name
+    /// and a suffix (`.cold`).
+    #[must_use]
+    pub fn parts(&self, name: &str) -> Vec<Symbol> {
+        let name = name.as_bytes();
+        let is_part = |found: &[u8]| {
+            found.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest[0] == b'.')
+        };
+        let whole = self.dynsym().find(name);
+        let further = self.symtab().all(is_part).filter(|part| Some(*part) != whole);
+        whole.into_iter().chain(further).collect()
+    }
+
+    /// A path that leads to the open file, for as long as this lives, whatever becomes of its name.
+    #[must_use]
+    pub fn open_path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 
     /// The nearest function after an ELF address.
@@ -308,10 +336,16 @@ impl SymbolTable {
         })
     }
 
-    fn first(&self, matches: impl Fn(&[u8]) -> bool) -> Option<Symbol> {
+    fn all(&self, matches: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = Symbol> {
         self.defined()
-            .find(|symbol| string(&self.strings, symbol.st_name.get(LE)).is_some_and(&matches))
+            .filter(move |symbol| {
+                string(&self.strings, symbol.st_name.get(LE)).is_some_and(&matches)
+            })
             .map(|symbol| Symbol { address: symbol.st_value.get(LE), size: symbol.st_size.get(LE) })
+    }
+
+    fn first(&self, matches: impl Fn(&[u8]) -> bool) -> Option<Symbol> {
+        self.all(matches).next()
     }
 
     fn find(&self, name: &[u8]) -> Option<Symbol> {

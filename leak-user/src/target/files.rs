@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use super::elf::{Elf, ElfError};
+use super::elf::{Elf, ElfError, Symbol};
 use super::error::TargetError;
 use super::maps::{self, FileId, Mapping};
 use super::process::proc_path;
@@ -36,6 +37,18 @@ impl Loaded {
     #[must_use]
     pub fn exported(&self, name: &str) -> Option<Addr> {
         self.elf.exported(name).map(|symbol| Addr(symbol.address).offset(self.module.bias))
+    }
+
+    /// The addresses in the target of a function's code; see [`Elf::parts`].
+    #[must_use]
+    pub fn code_parts(&self, name: &str) -> Vec<Range<Addr>> {
+        let range = |part: Symbol| {
+            let next = || self.elf.next_function(part.address).map(|next| next - part.address);
+            let size = if part.size > 0 { Some(part.size) } else { next() };
+            let start = Addr(part.address).offset(self.module.bias);
+            start..start.offset(size.unwrap_or(0))
+        };
+        self.elf.parts(name).into_iter().map(range).collect()
     }
 
     /// The function that starts at an address in the target.
@@ -82,19 +95,27 @@ impl Files {
         Self { pid, mappings, open: RefCell::default() }
     }
 
+    /// The executable mappings of files.
+    pub fn code(&self) -> impl Iterator<Item = &Mapping> {
+        self.mappings.iter().filter(|mapping| mapping.executable && mapping.file.is_some())
+    }
+
     /// Files with code in them: the executable mapping of each.
     pub fn with_code(&self) -> impl Iterator<Item = &Mapping> {
         let mut seen = std::collections::HashSet::new();
-        self.mappings
-            .iter()
-            .filter(|mapping| mapping.executable)
-            .filter(move |mapping| mapping.file.is_some_and(|file| seen.insert(file)))
+        self.code().filter(move |mapping| mapping.file.is_some_and(|file| seen.insert(file)))
     }
 
     /// May the address be executed?
     #[must_use]
     pub fn is_code(&self, addr: Addr) -> bool {
-        maps::at(&self.mappings, addr).is_some_and(|mapping| mapping.executable)
+        self.code_at(addr).is_some()
+    }
+
+    /// The mapping of code that holds an address.
+    #[must_use]
+    pub fn code_at(&self, addr: Addr) -> Option<&Mapping> {
+        maps::at(&self.mappings, addr).filter(|mapping| mapping.executable)
     }
 
     /// Opens the file of an executable mapping.
@@ -152,8 +173,7 @@ impl Files {
     /// The file that holds a code address.
     #[must_use]
     pub fn at(&self, addr: Addr) -> Option<Rc<Loaded>> {
-        let mapping = maps::at(&self.mappings, addr).filter(|mapping| mapping.executable)?;
-        self.open(mapping).ok()
+        self.open(self.code_at(addr)?).ok()
     }
 }
 

@@ -101,6 +101,19 @@ pub struct FrameLayout {
     pub instr: Instr,
     /// `owner`, one byte. None (3.10 and before): every frame is one of Python's.
     pub owner: Option<u64>,
+    /// How it tells that its code was entered from C, by a call of the interpreter's loop of its own.
+    pub entry: Entry,
+}
+
+/// How a frame tells that C code called it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Every frame has a call of the loop of its own (3.10 and before).
+    Every,
+    /// `is_entry`, one byte (3.11).
+    Flag(u64),
+    /// A boundary lies before it (3.12 and later).
+    Boundary,
 }
 
 /// Owners from this on are boundaries between C and Python (`FRAME_OWNED_BY_CSTACK` in 3.12 and 3.13,

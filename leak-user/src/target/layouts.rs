@@ -6,7 +6,7 @@
 //! them on every target all the same.
 
 use super::layout::{
-    CodeLayout, FrameLayout, Instr, InterpreterLayout, KeysLayout, KeysSize, Layout, Lines,
+    CodeLayout, Entry, FrameLayout, Instr, InterpreterLayout, KeysLayout, KeysSize, Layout, Lines,
     Obmalloc, PoolLayout, RuntimeLayout, StateSlot, ThreadLayout, TypeLayout, UnicodeLayout,
 };
 
@@ -71,6 +71,7 @@ const PY_3_8: Layout = Layout {
         previous: 24,
         instr: Instr::Index { at: 104, bytes: 1 },
         owner: None,
+        entry: Entry::Every,
     },
     code: CodeLayout {
         firstlineno: 40,
@@ -127,6 +128,7 @@ const PY_3_11: Layout = Layout {
         previous: 48,
         instr: Instr::Pointer { at: 56, code_start: 184 },
         owner: Some(69),
+        entry: Entry::Flag(68),
     },
     code: CodeLayout {
         firstlineno: 72,
@@ -167,6 +169,7 @@ const PY_3_12: Layout = Layout {
         previous: 8,
         instr: Instr::Pointer { at: 56, code_start: 192 },
         owner: Some(70),
+        entry: Entry::Boundary,
     },
     code: CodeLayout {
         firstlineno: 68,
@@ -205,6 +208,7 @@ const PY_3_13: Layout = Layout {
         previous: 8,
         instr: Instr::Pointer { at: 56, code_start: 200 },
         owner: Some(70),
+        entry: Entry::Boundary,
     },
     ..PY_3_12
 };
@@ -226,6 +230,7 @@ const PY_3_14: Layout = Layout {
         previous: 8,
         instr: Instr::Pointer { at: 56, code_start: 208 },
         owner: Some(74),
+        entry: Entry::Boundary,
     },
     free_listed: FREE_LISTED_3_14,
     ..PY_3_13

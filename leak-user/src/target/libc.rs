@@ -30,6 +30,7 @@ pub fn find(files: &Files, memory: &impl Memory, python: &Loaded) -> Option<Libc
     }
     Some(LibcHeap {
         path: file.module.path.clone(),
+        module: file.module.clone(),
         name,
         glibc,
         malloc: file.exported_function("malloc")?,

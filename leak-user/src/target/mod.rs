@@ -24,6 +24,7 @@ pub mod tss;
 #[cfg(test)]
 mod live;
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::units::{Addr, Pid};
@@ -58,6 +59,7 @@ pub fn discover(pid: Pid) -> Result<Target, TargetError> {
         version: interpreter.version,
         layout: interpreter.layout,
         module: interpreter.file.module.clone(),
+        interpreter_loop: interpreter.file.code_parts("_PyEval_EvalFrameDefault"),
         runtime: interpreter.runtime,
         type_type: interpreter.type_type,
         code_type: interpreter.code_type,
@@ -120,6 +122,8 @@ pub struct Python {
     pub layout: &'static Layout,
     /// The module that holds it: executable or libpython.
     pub module: Module,
+    /// The code of the interpreter's loop (`_PyEval_EvalFrameDefault`), in one part or more.
+    pub interpreter_loop: Vec<Range<Addr>>,
     /// `_PyRuntime`.
     pub runtime: Addr,
     /// `PyType_Type`, `PyCode_Type`: what the `ob_type` of types and of code objects points to.
@@ -264,6 +268,8 @@ pub struct Pymalloc {
 pub struct LibcHeap {
     /// As the target sees it.
     pub path: String,
+    /// The file that holds it.
+    pub module: Module,
     /// `glibc 2.36`, `musl`, …
     pub name: String,
     /// glibc's chunk headers can be read.
