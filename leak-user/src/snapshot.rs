@@ -198,6 +198,9 @@ pub struct Frame {
     pub file: String,
     /// Line, 0 where unknown.
     pub line: u32,
+    /// Of compiled code: the file that it was loaded from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
     /// The line's text, where the file could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,

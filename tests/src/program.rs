@@ -166,7 +166,7 @@ mod tests {
         assert!(program.is_culprit(&stack(line)));
         assert!(!program.is_culprit(&stack(line + 100)));
         assert!(!program.is_culprit(&Value::Null));
-        let through = Program { native: Some("remember".to_owned()), ..program };
+        let through = Program { native: Some("remember".to_owned()), ..program.clone() };
         assert!(!through.is_culprit(&stack(line)));
         let frame = |function: &str| serde_json::json!({"kind": "native", "function": function});
         assert!(is_function(&frame("app::remember::h12(int)"), "remember"));

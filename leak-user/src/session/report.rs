@@ -313,6 +313,7 @@ impl Writer {
                         function: frame.function.to_string(),
                         file: frame.file.to_string(),
                         line: frame.line,
+                        module: None,
                         source: source.map(|text| text.to_string()),
                     });
                 }
@@ -323,6 +324,7 @@ impl Writer {
                         function: call.function.to_string(),
                         file: call.file.to_string(),
                         line: call.line,
+                        module: (!call.module.is_empty()).then(|| call.module.to_string()),
                         source: None,
                     }));
                 }

@@ -29,6 +29,8 @@ pub struct NativeFrame {
     pub file: Arc<str>,
     /// Line, 0 where unknown.
     pub line: u32,
+    /// The path of the module, as the target sees it; empty where the code is in none.
+    pub module: Arc<str>,
 }
 
 /// Names the code of one process.
@@ -109,6 +111,7 @@ fn from_symbol(sym: &Sym<'_>, module: &str) -> Vec<NativeFrame> {
         function: cut(name),
         file: code.map_or_else(|| cut(module), |code| cut(&code.to_path().to_string_lossy())),
         line: code.and_then(|code| code.line).unwrap_or(0),
+        module: module.into(),
     };
     let inlined = sym.inlined.iter().rev();
     let inlined = inlined.take(MAX_INLINED).map(|call| frame(&call.name, call.code_info.as_ref()));
@@ -119,11 +122,13 @@ fn in_module(module: &Module, addr: Addr) -> NativeFrame {
     let of_file = &module.file.module;
     let name = of_file.path.rsplit('/').next().unwrap_or(&of_file.path);
     let offset = addr.0.wrapping_sub(of_file.bias);
-    NativeFrame { function: cut(&format!("{name}+{offset:#x}")), file: cut(&of_file.path), line: 0 }
+    let function = cut(&format!("{name}+{offset:#x}"));
+    let module = of_file.path.as_str();
+    NativeFrame { function, file: cut(module), line: 0, module: module.into() }
 }
 
 fn bare(addr: Addr) -> NativeFrame {
-    NativeFrame { function: addr.to_string().into(), file: "".into(), line: 0 }
+    NativeFrame { function: addr.to_string().into(), file: "".into(), line: 0, module: "".into() }
 }
 
 #[cfg(test)]

@@ -53,7 +53,8 @@ fn verdict(width: usize, snapshot: &Snapshot) -> Line {
             let left = room.saturating_sub(place.chars().count());
             let line = line.paint(Paint::Bold, &place);
             let line = if left > 8 {
-                line.plain(" in ").paint(Paint::Bold, &shorten(&frame.function, left - 4))
+                line.plain(" in ")
+                    .paint(Paint::Bold, &shorten(&stack::culprit(&worst.stack), left - 4))
             } else {
                 line
             };

@@ -35,6 +35,15 @@ pub(super) fn is_standard(file: &str) -> bool {
     file.starts_with('<') || (in_packages(file).is_none() && in_standard_library(file).is_some())
 }
 
+/// Is it compiled code of the system, or of a language's own library? By the path of the module or of the
+/// source, as its compiler saw it.
+pub(super) fn is_system(file: &str) -> bool {
+    const PLACES: [&str; 5] = ["/usr/", "/lib/", "/lib64/", "/rustc/", "/nix/store/"];
+    PLACES.iter().any(|place| file.starts_with(place)) && !file.starts_with("/usr/local/")
+        || file.contains("/.cargo/registry/")
+        || file.contains("/rustlib/")
+}
+
 fn in_packages(file: &str) -> Option<&str> {
     let split = |directory| Some(file.rsplit_once(directory)?.1);
     split("/site-packages/").or_else(|| split("/dist-packages/"))

@@ -59,7 +59,7 @@ fn heading(width: usize, site: &Site) -> Line {
         return line.paint(Paint::Bold, "a line that could not be named");
     };
     let room = width.saturating_sub(line.width() + " in ".len());
-    let function = shorten(&frame.function, room / 2);
+    let function = shorten(&stack::culprit(&site.stack), room / 2);
     let room = room.saturating_sub(function.chars().count());
     line.paint(Paint::Bold, &location(&frame.file, frame.line, room))
         .plain(" in ")

@@ -15,6 +15,18 @@ pub(super) fn accused(stack: &[Frame]) -> Option<&Frame> {
     stack.iter().find(|frame| frame.kind == FrameKind::Python).or_else(|| stack.first())
 }
 
+/// The accused function, and the user's own compiled code that it reaches the allocator through.
+pub(super) fn culprit(stack: &[Frame]) -> String {
+    let Some(accused) = accused(stack) else { return String::new() };
+    let compiled = stack.iter().take_while(|frame| frame.kind == FrameKind::Native);
+    match compiled.into_iter().find(|frame| is_own_code(frame)) {
+        Some(through) if accused.kind == FrameKind::Python => {
+            format!("{} → {}", accused.function, through.function)
+        }
+        _ => accused.function.clone(),
+    }
+}
+
 /// Writes a stack from its innermost frame outwards.
 pub(super) fn write(page: &mut Page, stack: &[Frame], paths: Paths<'_>) {
     let own = own_frames(stack);
@@ -58,11 +70,22 @@ fn write_frame(
     page.line(&line.paint(paint, &location(paths.short(&frame.file), frame.line, room)));
 }
 
+/// Is it compiled code of the user's own: neither of the system or a language's library, nor of an installed
+/// package?
+fn is_own_code(frame: &Frame) -> bool {
+    let Some(module) = &frame.module else { return false };
+    let is_foreign = |file: &str| paths::is_system(file) || package(file).is_some();
+    !is_foreign(module) && !is_foreign(&frame.file) && !paths::is_standard(module)
+}
+
 /// Which frames are the user's. An application that is itself installed as a package has none
 /// outside the packages: then theirs count, and only the standard library's do not.
 fn own_frames(stack: &[Frame]) -> Vec<bool> {
-    let strict: Vec<_> =
-        stack.iter().map(|frame| !is_standard(frame) && package(&frame.file).is_none()).collect();
+    let own = |frame: &Frame| match frame.kind {
+        FrameKind::Python => !is_standard(frame) && package(&frame.file).is_none(),
+        FrameKind::Native => is_own_code(frame),
+    };
+    let strict: Vec<_> = stack.iter().map(own).collect();
     if strict.contains(&true) {
         return strict;
     }
@@ -121,6 +144,7 @@ mod tests {
             function: "f".to_owned(),
             file: file.to_owned(),
             line: 1,
+            module: None,
             source: None,
         }
     }
@@ -154,6 +178,14 @@ mod tests {
         let mut native = frame("libfoo.so");
         native.kind = FrameKind::Native;
         assert_eq!(accused(&[native.clone(), frame("a.py")]).unwrap().file, "a.py");
+        let mut inlined = native.clone();
+        (inlined.module, inlined.file) = (Some("/srv/ext.so".into()), "/rustc/1/vec.rs".into());
+        let mut own = inlined.clone();
+        (own.file, own.function) = ("/srv/ext.rs".into(), "keep".into());
+        let line = frame("a.py");
+        let said = format!("{} → keep", line.function);
+        assert_eq!(culprit(&[native.clone(), inlined, own, line.clone()]), said);
+        assert_eq!(culprit(&[native.clone(), line.clone()]), line.function);
         assert_eq!(accused(&[native]).unwrap().file, "libfoo.so");
         assert!(accused(&[]).is_none());
     }

@@ -122,6 +122,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             function,
             file,
             line,
+            module: native.then(|| "libx.so".to_owned()),
             source,
         },
     )
