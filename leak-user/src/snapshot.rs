@@ -73,6 +73,12 @@ pub struct Observed {
     pub bursts: u32,
     /// Allocations recorded in them.
     pub allocations: u64,
+    /// Native stacks that were copied and unwound.
+    #[serde(default)]
+    pub native_stacks: u64,
+    /// The time that leaktrace took to unwind them, ms.
+    #[serde(default)]
+    pub unwinding_ms: f64,
 }
 
 /// What it cost the target.

@@ -96,6 +96,8 @@ impl Session {
                 duration_s: evidence.duration_s,
                 bursts: self.burst_count,
                 allocations: self.ledger.allocations,
+                native_stacks: counts.get(Counter::NativeCopies),
+                unwinding_ms: self.unwinder.spent().as_secs_f64() * 1e3,
             },
             overhead: Overhead {
                 budget: self.options.overhead,

@@ -4,6 +4,7 @@
 //! The unwinding itself is framehop's; here are the tables of the right files, and bounds.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{ExplicitModuleSectionInfo, FrameAddress, Unwinder as _};
@@ -35,6 +36,7 @@ pub struct Unwinder {
     loaded: Vec<Module>,
     /// Bytes of tables held.
     held: usize,
+    spent: Duration,
 }
 
 impl Default for Unwinder {
@@ -44,6 +46,7 @@ impl Default for Unwinder {
             cache: CacheX86_64::new(),
             loaded: Vec::new(),
             held: 0,
+            spent: Duration::ZERO,
         }
     }
 }
@@ -56,10 +59,18 @@ impl Unwinder {
         registers: Registers,
         bytes: &[u8],
     ) -> NativeStack {
+        let begun = Instant::now();
         // The tables are the target's: those that make a parser panic must not end the observation.
         let unwound = catch_unwind(AssertUnwindSafe(|| self.walk(modules, registers, bytes)));
         let nothing = NativeStack { calls: vec![Addr(registers.ip)], whole: false };
+        self.spent += begun.elapsed();
         unwound.unwrap_or(nothing)
+    }
+
+    /// The time that all of it took.
+    #[must_use]
+    pub fn spent(&self) -> Duration {
+        self.spent
     }
 
     fn walk(&mut self, modules: &mut Modules, registers: Registers, bytes: &[u8]) -> NativeStack {

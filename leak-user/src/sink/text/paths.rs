@@ -35,11 +35,12 @@ pub(super) fn is_standard(file: &str) -> bool {
     file.starts_with('<') || (in_packages(file).is_none() && in_standard_library(file).is_some())
 }
 
-/// Is it compiled code of the system, or of a language's own library? By the path of the module or of the
+/// Is it compiled code of the system, of the interpreter, or of a language's own library? By the path of the module or of the
 /// source, as its compiler saw it.
 pub(super) fn is_system(file: &str) -> bool {
     const PLACES: [&str; 5] = ["/usr/", "/lib/", "/lib64/", "/rustc/", "/nix/store/"];
     PLACES.iter().any(|place| file.starts_with(place)) && !file.starts_with("/usr/local/")
+        || file.rsplit('/').next().is_some_and(|name| name.starts_with("libpython3"))
         || file.contains("/.cargo/registry/")
         || file.contains("/rustlib/")
 }
