@@ -66,6 +66,8 @@ pub struct NativeRecord<const BYTES: usize> {
     pub stack: u64,
     /// Where the thread was.
     pub registers: Registers,
+    /// The thread's name, ended by a zero.
+    pub thread: [u8; 16],
     /// How many bytes of the stack follow, from the stack pointer upwards.
     pub len: u64,
     /// They.

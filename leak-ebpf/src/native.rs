@@ -8,7 +8,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_ANY, pt_regs},
-    helpers::generated::bpf_probe_read_user,
+    helpers::{bpf_get_current_comm, generated::bpf_probe_read_user},
     macros::map,
     maps::Array,
 };
@@ -110,6 +110,7 @@ fn send<const BYTES: usize>(native: u64, stack: u64, registers: Registers) {
     };
     let record = entry.as_mut_ptr();
     let header = emit::header(kind::NATIVE);
+    let thread = bpf_get_current_comm().unwrap_or_default();
     let mut len = 0;
     while len < BYTES {
         // SAFETY: within the record, which is reserved; the helper checks the source.
@@ -128,6 +129,7 @@ fn send<const BYTES: usize>(native: u64, stack: u64, registers: Registers) {
         (*record).native = native;
         (*record).stack = stack;
         (*record).registers = registers;
+        (*record).thread = thread;
         (*record).len = len as u64;
     }
     entry.submit(emit::unhurried());

@@ -161,6 +161,9 @@ pub struct Site {
     pub survival: f64,
     /// What piles up.
     pub types: Vec<TypeShare>,
+    /// The name of a thread that allocated here, where that runs no Python.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
     /// From the innermost frame outwards.
     pub stack: Vec<Frame>,
     /// Who keeps it alive, from the root on; empty where not asked.

@@ -36,11 +36,17 @@ def extension(source):
     return module
 
 
-def library(source, command):
-    """A library with a function `handle(number, keep)`."""
+def load(source, command):
+    """A library."""
     path = build(source, command)
     loaded = ctypes.CDLL(path)
     remove(path)
+    return loaded
+
+
+def library(source, command):
+    """A library with a function `handle(number, keep)`."""
+    loaded = load(source, command)
     loaded.handle.restype = ctypes.c_size_t
     loaded.handle.argtypes = [ctypes.c_size_t, ctypes.c_int]
     return loaded

@@ -99,8 +99,8 @@ impl Program {
     }
 }
 
-/// Is it of this function? Its name may have a path before it and a hash behind, and arguments.
-fn is_function(frame: &Value, name: &str) -> bool {
+/// Is the frame of this function? Its name may have a path before it and a hash behind, and arguments.
+pub fn is_function(frame: &Value, name: &str) -> bool {
     let shown = frame["function"].as_str().unwrap_or("");
     let shown = shown.split(['(', '<']).next().unwrap_or(shown);
     shown.split("::").any(|part| part == name)

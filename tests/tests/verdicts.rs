@@ -8,7 +8,6 @@ use leak_tests::program::Program;
 use leak_tests::skip;
 use leak_tests::target::Target;
 use serde_json::Value;
-use std::process::Command;
 
 const SECONDS: u32 = 20;
 
@@ -61,40 +60,6 @@ fn numpy_arrays_leak(python: &Interpreter) {
 
 fn numpy_arrays_clean(python: &Interpreter) {
     mostly_on("py3.11", "numpy_arrays", python, must_acquit);
-}
-
-/// Compiled by the program: where there is no compiler or Python's headers are missing, it can't be.
-fn native_leak(name: &str, compiler: &str, python: &Interpreter) {
-    if python.name != "py3.11" && !skip::is_all() {
-        skip!("left out without --all");
-    }
-    let compiles = Command::new(compiler).arg("--version").output().is_ok();
-    let headers = "import sysconfig; open(sysconfig.get_paths()['include'] + '/Python.h')";
-    let has_headers = Command::new(&python.path).args(["-c", headers]).output().unwrap();
-    if !compiles {
-        skip!("needs {compiler}");
-    }
-    if name == "native_c" && !has_headers.status.success() {
-        skip!("needs the headers of {}", python.name);
-    }
-    must_accuse(name, python);
-    must_acquit(name, python);
-}
-
-fn a_c_extension_leaks(python: &Interpreter) {
-    native_leak("native_c", "cc", python);
-}
-
-fn a_cpp_library_leaks(python: &Interpreter) {
-    native_leak("native_cpp", "c++", python);
-}
-
-fn a_rust_library_leaks(python: &Interpreter) {
-    native_leak("native_rust", "rustc", python);
-}
-
-fn a_block_of_ctypes_leaks(python: &Interpreter) {
-    native_leak("native_ctypes", "true", python);
 }
 
 fn mmap_buffers_leak(python: &Interpreter) {
@@ -155,10 +120,6 @@ fn a_report_keeps_its_contract(python: &Interpreter) {
 for_each_interpreter!(bare: small_objects_leak, small_objects_clean, a_report_keeps_its_contract);
 
 for_each_interpreter!(
-    a_c_extension_leaks,
-    a_cpp_library_leaks,
-    a_rust_library_leaks,
-    a_block_of_ctypes_leaks,
     numpy_arrays_leak,
     numpy_arrays_clean,
     mmap_buffers_leak,

@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use super::filter::LineFilter;
-use super::options::{Command, DoctorOptions, Format, Invocation, TraceOptions};
+use super::options::{Command, DoctorOptions, Format, Invocation, Native, TraceOptions};
 use super::values;
 use crate::units::{Bytes, Pid};
 
@@ -93,6 +93,9 @@ struct TraceArgs {
     /// without it only those of extensions and libraries between a line and malloc or mmap
     #[arg(long)]
     native: bool,
+    /// Take no native stacks, to see what they cost
+    #[arg(long, hide = true, conflicts_with = "native")]
+    no_native: bool,
     /// Attach and drop probes one by one, as on kernels before 6.6
     #[arg(long, hide = true)]
     one_by_one: bool,
@@ -188,7 +191,11 @@ fn trace(args: TraceArgs) -> Result<TraceOptions, clap::Error> {
         duration: args.duration,
         budget: args.overhead,
         exact: args.exact,
-        native: args.native,
+        native: match (args.native, args.no_native) {
+            (true, _) => Native::Whole,
+            (_, true) => Native::None,
+            _ => Native::Top,
+        },
         one_by_one: args.one_by_one,
         min_size: args.min_size,
         lines,
@@ -225,7 +232,13 @@ mod tests {
         assert_eq!(o.pid, Pid(7));
         assert_eq!(o.duration, Duration::from_secs(30));
         assert!((o.budget - 0.01).abs() < 1e-12);
-        assert!(!o.exact && !o.native && !o.fail_on_leak && !o.quiet && o.lines.is_empty());
+        assert!(
+            !o.exact
+                && o.native == Native::Top
+                && !o.fail_on_leak
+                && !o.quiet
+                && o.lines.is_empty()
+        );
         assert_eq!((o.min_size, o.format, o.output), (Bytes(0), Format::Text, None));
     }
 
@@ -244,7 +257,7 @@ mod tests {
         assert_eq!((o.format, o.output), (Format::Json, Some(PathBuf::from("out.json"))));
         assert!(o.fail_on_leak && o.quiet);
         assert!(traced("--pid 7 --exact").exact);
-        assert!(traced("--pid 7 --native").native);
+        assert_eq!(traced("--pid 7 --native").native, Native::Whole);
         assert_eq!(parsed("--pid 7 -vv").unwrap().verbosity, 2);
     }
 

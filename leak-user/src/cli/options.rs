@@ -35,8 +35,8 @@ pub struct TraceOptions {
     pub budget: f64,
     /// Trace every allocation, whatever it costs.
     pub exact: bool,
-    /// Show all native frames of a stack.
-    pub native: bool,
+    /// Which native frames to show.
+    pub native: Native,
     /// Attach probes one by one, whatever the kernel can do.
     pub one_by_one: bool,
     /// Neither accuse nor list a site that holds fewer live bytes than this.
@@ -51,6 +51,17 @@ pub struct TraceOptions {
     pub fail_on_leak: bool,
     /// No live line and no hints: the report, and errors.
     pub quiet: bool,
+}
+
+/// Which native frames of a stack to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Native {
+    /// None.
+    None,
+    /// Those of extensions and libraries between a line and malloc or mmap.
+    Top,
+    /// All, also of what allocates small objects.
+    Whole,
 }
 
 /// What `doctor` is asked.

@@ -26,6 +26,8 @@ pub enum Event {
         stack: u64,
         /// Where the thread was.
         registers: Registers,
+        /// The thread's name, as the thread itself chose it.
+        thread: String,
         /// The stack's top, from the stack pointer upwards.
         bytes: Vec<u8>,
     },
@@ -149,11 +151,13 @@ fn parse(kind: u32, record: &[u8]) -> Option<Event> {
             Event::Stack { id: word(0)?, frames }
         }
         kind::NATIVE => {
-            let len = usize::try_from(word(5)?).ok().filter(|len| *len <= NATIVE_WHOLE)?;
-            let from = 16 + 8 * 6;
+            let name: Vec<u8> = record.get(56..72)?.split(|b| *b == 0).next()?.to_vec();
+            let thread = String::from_utf8_lossy(&name).into_owned();
+            let len = usize::try_from(word(7)?).ok().filter(|len| *len <= NATIVE_WHOLE)?;
+            let from = 16 + 8 * 8;
             let registers = Registers { ip: word(2)?, sp: word(3)?, bp: word(4)? };
             let bytes = record.get(from..from + len)?.to_vec();
-            Event::NativeStack { id: word(0)?, stack: word(1)?, registers, bytes }
+            Event::NativeStack { id: word(0)?, stack: word(1)?, registers, thread, bytes }
         }
         kind::MMAP => {
             let (protection, flags) = (word(4)? & 0xffff_ffff, word(4)? >> 32);
@@ -208,13 +212,15 @@ mod tests {
 
     #[test]
     fn a_native_stack_has_as_many_bytes_as_it_says() {
-        let words = [7, 5, 0x1000, 0x2000, 0x3000, 16, 1, 2, 3];
+        let name = u64::from_le_bytes(*b"worker-1");
+        let words = [7, 5, 0x1000, 0x2000, 0x3000, name, 0, 16, 1, 2, 3];
         let registers = Registers { ip: 0x1000, sp: 0x2000, bp: 0x3000 };
         let bytes = [1_u64, 2].map(u64::to_le_bytes).concat();
-        let stack = Event::NativeStack { id: 7, stack: 5, registers, bytes };
+        let stack =
+            Event::NativeStack { id: 7, stack: 5, registers, thread: "worker-1".into(), bytes };
         assert_eq!(decode(&record(kind::NATIVE, &words)), Ok(stack));
         for len in [25, NATIVE_WHOLE as u64 + 1, u64::MAX] {
-            let words = [7, 5, 0x1000, 0x2000, 0x3000, len, 1, 2, 3];
+            let words = [7, 5, 0x1000, 0x2000, 0x3000, name, 0, len, 1, 2, 3];
             assert!(decode(&record(kind::NATIVE, &words)).is_err(), "{len}");
         }
     }

@@ -14,8 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::limit;
 use crate::{
-    cli::{CliError, ExitStatus, TraceOptions, output::Output},
-    session::{Options, Session, Status, report::Wanted},
+    cli::{self, CliError, ExitStatus, TraceOptions, output::Output},
+    session::{Native, Options, Session, Status, report::Wanted},
     sink::live::{LiveLine, Progress, Suspect},
     symbolize::stacks::line_of,
     target::{self, privileges},
@@ -41,7 +41,11 @@ pub fn run(options: &TraceOptions) -> Result<ExitStatus, CliError> {
         overhead: if options.exact { 1.0 } else { options.budget },
         exact: options.exact,
         one_by_one: options.one_by_one,
-        native: options.native,
+        native: match options.native {
+            cli::Native::None => Native::None,
+            cli::Native::Top => Native::Top,
+            cli::Native::Whole => Native::Whole,
+        },
     };
     let mut session = Session::open(target, session_options)?;
     // Not before: the session may have to change what all of the process's threads see.

@@ -32,6 +32,8 @@ pub struct Site {
     pub frames: Arc<[Frame]>,
     /// One whole stack that led to it.
     pub stack: Arc<[Frame]>,
+    /// The name of one thread that allocated here, where that runs no Python.
+    pub thread: Option<Arc<str>>,
     /// What was seen, by size class.
     pub classes: BTreeMap<u32, SiteClass>,
     /// Bursts that saw it allocate.
@@ -81,15 +83,17 @@ impl Sites {
         // A stack that is still missing may arrive later.
         let lasting = arrived.is_some() || wanted == 0;
         let nothing: Arc<[Frame]> = Arc::from([]);
-        let (mut frames, mut whole) = match arrived.or_else(|| stacks.get(stack)) {
-            Some(known) => (Arc::clone(&known.site), Arc::clone(&known.whole)),
-            None => (Arc::clone(&nothing), Arc::clone(&nothing)),
+        let (mut frames, mut whole, thread) = match arrived.or_else(|| stacks.get(stack)) {
+            Some(known) => {
+                (Arc::clone(&known.site), Arc::clone(&known.whole), known.thread.clone())
+            }
+            None => (Arc::clone(&nothing), Arc::clone(&nothing), None),
         };
         if self.sites.len() >= MAX_SITES && !self.by_key.contains_key(&(domain, frames.clone())) {
             self.miss(wanted);
             (frames, whole) = (Arc::clone(&nothing), nothing);
         }
-        let id = self.of_key((domain, frames), whole);
+        let id = self.of_key((domain, frames), whole, thread);
         if lasting {
             if self.by_stack.len() >= MAX_STACKS {
                 self.by_stack.clear();
@@ -99,13 +103,13 @@ impl Sites {
         id
     }
 
-    fn of_key(&mut self, key: Key, stack: Arc<[Frame]>) -> SiteId {
+    fn of_key(&mut self, key: Key, stack: Arc<[Frame]>, thread: Option<Arc<str>>) -> SiteId {
         let next = SiteId(self.sites.len() as u32);
         let (domain, frames) = key.clone();
         let id = *self.by_key.entry(key).or_insert(next);
         if id == next {
             let (classes, bursts) = (BTreeMap::new(), 0);
-            self.sites.push(Site { domain, frames, stack, classes, bursts });
+            self.sites.push(Site { domain, frames, stack, thread, classes, bursts });
         }
         id
     }
@@ -164,7 +168,7 @@ mod tests {
         let mut stacks = Stacks::default();
         for id in ids {
             let native = NativeStack { calls: vec![Addr(1), Addr(id)], whole: true };
-            stacks.insert_native(id, 0, &native, &Owners::default(), false);
+            stacks.insert_native(id, 0, &native, &Owners::default(), false, "worker");
         }
         stacks
     }
@@ -193,7 +197,7 @@ mod tests {
         assert_eq!(sites.missing_stacks(), 1);
         // It arrives.
         let native = NativeStack { calls: vec![Addr(1), Addr(2)], whole: true };
-        stacks.insert_native(9, 5, &native, &Owners::default(), false);
+        stacks.insert_native(9, 5, &native, &Owners::default(), false, "worker");
         let with = sites.intern(Domain::Malloc, 5, 9, &stacks);
         assert_eq!(sites.get(with).unwrap().frames.len(), 2);
         assert_eq!(sites.missing_stacks(), 0);

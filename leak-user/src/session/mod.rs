@@ -60,10 +60,21 @@ pub struct Options {
     pub overhead: f64,
     /// Trace every allocation.
     pub exact: bool,
-    /// Show all native frames, not only those between a line and the allocator.
-    pub native: bool,
+    /// Which native stacks to take.
+    pub native: Native,
     /// Attach probes one by one, as kernels before 6.6 have to.
     pub one_by_one: bool,
+}
+
+/// Which native stacks to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Native {
+    /// None.
+    None,
+    /// The top of those that allocate from the C library or map memory.
+    Top,
+    /// All of them, and whole.
+    Whole,
 }
 
 /// Why an observation can't begin or go on.
@@ -288,10 +299,10 @@ impl Session {
                 Event::Stack { id, frames } => {
                     self.stacks.insert(id, &frames, &mut self.codes, &self.target.memory);
                 }
-                Event::NativeStack { id, stack, registers, bytes } => {
+                Event::NativeStack { id, stack, registers, thread, bytes } => {
                     let native = self.unwinder.unwind(&mut self.modules, registers, &bytes);
-                    let whole = self.options.native;
-                    self.stacks.insert_native(id, stack, &native, &self.owners, whole);
+                    let whole = self.options.native == Native::Whole;
+                    self.stacks.insert_native(id, stack, &native, &self.owners, whole, &thread);
                 }
                 Event::Mmap { region, anonymous: true, weight, origin, .. } => {
                     self.ledger.mapped(&self.stacks, region, weight, origin);

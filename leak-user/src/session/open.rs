@@ -4,7 +4,7 @@ use std::{fs, path::Path, rc::Rc};
 
 use leak_common::config::{Config, EVERY_FRAME, PymallocConfig, PythonConfig, native};
 
-use super::{Options, Session, SessionError, mappings::Pace};
+use super::{Native, Options, Session, SessionError, mappings::Pace};
 use crate::{
     heap::{identity::Identifier, pymalloc::Blocks},
     ledger::{Ledger, survivors::Survivors},
@@ -46,7 +46,10 @@ impl Session {
         let plan = plan::plan(&target, return_probes_are_safe(target.pid))?;
         let config = config(&target, &plan, options.native)?;
         let capacity = if options.exact { Capacity::EXACT } else { Capacity::BURSTS };
-        let capacity = if options.native { capacity.with_whole_stacks() } else { capacity };
+        let capacity = match options.native {
+            Native::Whole => capacity.with_whole_stacks(),
+            Native::None | Native::Top => capacity,
+        };
         let mut object = object::load(&config, capacity, options.one_by_one)?;
         let keeper = Rc::new(Keeper::start().map_err(ProbeError::Keeper)?);
         let mut tables = Tables::new(&mut object)?;
@@ -122,13 +125,17 @@ pub(super) fn threads(pid: Pid) -> Vec<Tid> {
     threads
 }
 
-fn config(target: &Target, plan: &Plan, whole: bool) -> Result<Config, SessionError> {
+fn config(target: &Target, plan: &Plan, natives: Native) -> Result<Config, SessionError> {
     Ok(Config {
         tgid: u64::from(target.pid.0),
         fsbase_offset: kernel::fsbase_offset()?,
         python: python_config(&target.python),
         pymalloc: pymalloc_config(&target.python, plan),
-        native: if whole { native::WHOLE } else { native::TOP },
+        native: match natives {
+            Native::None => native::NONE,
+            Native::Top => native::TOP,
+            Native::Whole => native::WHOLE,
+        },
         fork_child_offset: tracefs::fork_child_offset()?,
     })
 }

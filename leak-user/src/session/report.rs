@@ -258,7 +258,8 @@ impl Session {
         (1..)
             .zip(findings)
             .filter_map(|(rank, finding)| {
-                let stack = Arc::clone(&self.ledger.sites.get(finding.site)?.stack);
+                let site = self.ledger.sites.get(finding.site)?;
+                let (stack, thread) = (Arc::clone(&site.stack), site.thread.clone());
                 Some(SiteReport {
                     rank,
                     confidence: finding.confidence,
@@ -270,6 +271,7 @@ impl Session {
                     live_count: finding.live_count,
                     survival: finding.survival,
                     types: self.types(finding.site, writer),
+                    thread: thread.map(|name| name.to_string()),
                     stack: writer.stack(&mut self.modules, &stack),
                     retained_by: Vec::new(),
                     reasons: finding.reasons.clone(),

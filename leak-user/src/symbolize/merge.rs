@@ -102,12 +102,14 @@ impl Owners {
         own.chain(python.frames.iter().cloned()).collect()
     }
 
-    /// All frames, each Python frame in the place of the call of the loop that ran it.
+    /// All frames from the allocator on, each Python frame in the place of the call of the loop that ran it.
     #[must_use]
     pub fn whole(&self, native: &NativeStack, python: PyStack<'_>) -> Vec<Frame> {
         let mut left = python;
         let mut merged = Vec::with_capacity(native.calls.len() + python.frames.len());
-        for call in self.outside(native) {
+        // The first is where the thread was, all others are where it will go on: as if this were one, too.
+        let at = native.calls.first().map(|at| at.offset(1));
+        for call in at.iter().chain(native.calls.iter().skip(1)) {
             if self.of_address(*call) == Owner::Loop {
                 merged.extend(left.next_run().iter().cloned());
             } else {
@@ -190,7 +192,8 @@ mod tests {
         let stack = PyStack { frames: &python, calls_c: &[false, false, true, true] };
         let whole = owners().whole(&native(&CALLS), stack);
         // The last frame's loop is beyond what was copied.
-        assert_eq!(shown(&whole), [0x4010, 0x8000, 0x9000, 0x4020, 1, 2, 0x8100, 3, 4]);
+        let expected = [0x1011, 0x1020, 0x4010, 0x8000, 0x9000, 0x4020, 1, 2, 0x8100, 3, 4];
+        assert_eq!(shown(&whole), expected);
     }
 
     #[test]
@@ -198,7 +201,7 @@ mod tests {
         let python = frames(2);
         let stack = PyStack { frames: &python, calls_c: &[true, true] };
         let whole = owners().whole(&native(&[0x1010, 0x4810, 0x4020, 0x4820, 0x8000]), stack);
-        assert_eq!(shown(&whole), [1, 0x4020, 2, 0x8000]);
+        assert_eq!(shown(&whole), [0x1011, 1, 0x4020, 2, 0x8000]);
     }
 
     #[test]
@@ -220,6 +223,6 @@ mod tests {
     fn a_call_at_the_end_of_the_loop_is_the_loops() {
         let python = frames(1);
         let stack = PyStack { frames: &python, calls_c: &[false] };
-        assert_eq!(shown(&owners().whole(&native(&[0x1010, 0x4900]), stack)), [1]);
+        assert_eq!(shown(&owners().whole(&native(&[0x1010, 0x4900]), stack)), [0x1011, 1]);
     }
 }

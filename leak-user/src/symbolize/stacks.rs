@@ -64,6 +64,8 @@ pub struct Stack {
     pub site: Arc<[Frame]>,
     /// All frames that are known.
     pub whole: Arc<[Frame]>,
+    /// The name of a thread that runs no Python.
+    pub thread: Option<Arc<str>>,
     /// For each of a Python stack's frames: it called C code, not the frame before it.
     calls_c: Arc<[bool]>,
 }
@@ -118,11 +120,11 @@ impl Stacks {
         let resolve = |packed: &u64| Frame::Python(self.resolve(*packed, codes, memory));
         let site: Arc<[Frame]> = frames.iter().map(resolve).collect();
         self.total += frames.len();
-        self.stacks.insert(id, Stack { whole: Arc::clone(&site), site, calls_c });
+        self.stacks.insert(id, Stack { whole: Arc::clone(&site), site, thread: None, calls_c });
     }
 
     /// Takes in a native stack and the Python stack that it goes with (0: none), which must have arrived
-    /// before. `whole`: all of its frames will be asked for.
+    /// before. `whole`: all of its frames will be asked for. `thread`: its name.
     pub fn insert_native(
         &mut self,
         id: u64,
@@ -130,6 +132,7 @@ impl Stacks {
         native: &NativeStack,
         owners: &Owners,
         whole: bool,
+        thread: &str,
     ) {
         if self.get(id).is_some() {
             return;
@@ -147,7 +150,8 @@ impl Stacks {
             return;
         }
         self.total += frames;
-        self.stacks.insert(id, Stack { site, whole, calls_c: Arc::from([]) });
+        let thread = (stack == 0).then(|| thread.into());
+        self.stacks.insert(id, Stack { site, whole, thread, calls_c: Arc::from([]) });
     }
 
     fn resolve<M: Memory>(&mut self, packed: u64, codes: &mut CodeCache, memory: &M) -> PyFrame {

@@ -79,6 +79,20 @@ pub fn callees(code: &[u8], address: u64) -> Vec<u64> {
         .collect()
 }
 
+/// Where `code` goes on outside itself on a condition: a part of the same function that the compiler has put
+/// elsewhere, since it is seldom run.
+#[must_use]
+pub fn moved_parts(code: &[u8], address: u64) -> Vec<u64> {
+    let within = address..address.saturating_add(code.len() as u64);
+    Decoder::with_ip(64, code, address, DecoderOptions::NONE)
+        .iter()
+        .take_while(|instruction| !instruction.is_invalid())
+        .filter(|instruction| instruction.flow_control() == FlowControl::ConditionalBranch)
+        .map(|instruction| instruction.near_branch_target())
+        .filter(|target| !within.contains(target))
+        .collect()
+}
+
 fn constant(instruction: &Instruction) -> Option<(Register, u64)> {
     let register = instruction.op0_register().full_register();
     match instruction.code() {

@@ -7,12 +7,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use super::decode;
 use super::elf::{Elf, ElfError, Symbol};
 use super::error::TargetError;
+use super::frame_table;
 use super::maps::{self, FileId, Mapping};
 use super::process::proc_path;
 use super::{Function, Module};
 use crate::units::{Addr, Pid};
+
+/// How much of a function's code is searched for its further parts.
+const MAX_FUNCTION: u64 = 256 << 10;
 
 /// How much of a function's code is kept.
 const CODE: u64 = 128;
@@ -39,16 +44,27 @@ impl Loaded {
         self.elf.exported(name).map(|symbol| Addr(symbol.address).offset(self.module.bias))
     }
 
-    /// The addresses in the target of a function's code; see [`Elf::parts`].
+    /// The addresses in the target of a function's code: the parts that its symbols name, and those that they
+    /// lead to.
     #[must_use]
     pub fn code_parts(&self, name: &str) -> Vec<Range<Addr>> {
         let range = |part: Symbol| {
             let next = || self.elf.next_function(part.address).map(|next| next - part.address);
             let size = if part.size > 0 { Some(part.size) } else { next() };
-            let start = Addr(part.address).offset(self.module.bias);
-            start..start.offset(size.unwrap_or(0))
+            part.address..part.address.saturating_add(size.unwrap_or(0))
         };
-        self.elf.parts(name).into_iter().map(range).collect()
+        let mut parts: Vec<Range<u64>> = self.elf.parts(name).into_iter().map(range).collect();
+        let table = self.elf.section_data(".eh_frame_hdr");
+        if let (Some(first), Some((at, table))) = (parts.first().cloned(), table) {
+            let code = self.elf.bytes(first.start, (first.end - first.start).min(MAX_FUNCTION));
+            for target in decode::moved_parts(&code, first.start) {
+                if !parts.iter().any(|part| part.contains(&target)) {
+                    parts.extend(frame_table::function_at(&table, at, target));
+                }
+            }
+        }
+        let in_target = |address| Addr(address).offset(self.module.bias);
+        parts.into_iter().map(|part| in_target(part.start)..in_target(part.end)).collect()
     }
 
     /// The function that starts at an address in the target.

@@ -9,6 +9,7 @@ pub mod decode;
 pub mod elf;
 pub mod error;
 pub mod files;
+mod frame_table;
 pub mod kernel;
 pub mod layout;
 mod layouts;

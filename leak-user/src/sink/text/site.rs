@@ -50,6 +50,10 @@ pub(super) fn write(page: &mut Page, site: &Site, paths: Paths<'_>) {
     if !site.reasons.is_empty() {
         page.wrapped(label("why"), Paint::Plain, &site.reasons.join("; "));
     }
+    if let Some(thread) = &site.thread {
+        let thread = format!("{thread}, which runs no Python");
+        page.wrapped(label("thread"), Paint::Plain, &thread);
+    }
     stack::write(page, &site.stack, paths);
 }
 

@@ -148,6 +148,7 @@ fn any_site() -> impl Strategy<Value = Site> {
                 survival: share,
                 types: texts.iter().map(|name| TypeShare { name: name.clone(), share }).collect(),
                 stack,
+                thread: texts.first().cloned(),
                 retained_by: texts.clone(),
                 reasons: texts,
             },
