@@ -149,7 +149,10 @@ impl Unwinder {
 
 #[cfg(test)]
 mod tests {
+    use leak_common::event::NATIVE_WHOLE;
+
     use super::*;
+    use crate::target::memory::{Memory as _, ProcessMemory};
     use crate::units::Pid;
 
     /// The registers of the caller, and a copy of the stack above them.
@@ -163,9 +166,14 @@ mod tests {
         unsafe {
             std::arch::asm!("lea {}, [rip]", "mov {}, rsp", "mov {}, rbp", out(reg) ip, out(reg) sp, out(reg) bp);
         }
-        let mut bytes = vec![0; 4096];
-        let memory = crate::target::memory::ProcessMemory::new(Pid(std::process::id()));
-        crate::target::memory::Memory::read(&memory, Addr(sp), &mut bytes).expect("own stack");
+        let memory = ProcessMemory::new(Pid(std::process::id()));
+        let mut bytes = Vec::new();
+        let mut chunk = [0; 512];
+        while bytes.len() < NATIVE_WHOLE
+            && memory.read(Addr(sp).offset(bytes.len() as u64), &mut chunk).is_ok()
+        {
+            bytes.extend(chunk);
+        }
         (Registers { ip, sp, bp }, bytes)
     }
 
