@@ -4,6 +4,7 @@ mod awake;
 mod machine;
 mod overhead;
 mod page;
+mod stacks;
 mod statistics;
 mod verdicts;
 
@@ -18,6 +19,8 @@ pub enum Bench {
     /// Request times of services while traced and while not, in turns within one run; writes
     /// docs/overhead.md
     Overhead(overhead::Options),
+    /// What native stacks cost a probe hit; writes docs/stacks.md
+    Stacks(stacks::Options),
     /// Verdicts on leaking and clean services; writes docs/accuracy.md
     Verdicts(verdicts::Options),
 }
@@ -37,6 +40,7 @@ pub fn run(bench: Bench) -> Result<()> {
     }
     match bench {
         Bench::Overhead(options) => overhead::run(&options),
+        Bench::Stacks(options) => stacks::run(&options),
         Bench::Verdicts(options) => verdicts::run(&options),
     }
 }
