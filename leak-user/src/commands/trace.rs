@@ -40,6 +40,7 @@ pub fn run(options: &TraceOptions) -> Result<ExitStatus, CliError> {
         overhead: if options.exact { 1.0 } else { options.budget },
         exact: options.exact,
         one_by_one: options.one_by_one,
+        no_return_probes: options.no_return_probes,
     };
     let mut session = Session::open(target, session_options)?;
     // Not before: the session may have to change what all of the process's threads see.

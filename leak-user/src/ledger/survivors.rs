@@ -2,7 +2,7 @@
 //! structures are asked from outside whether the block is still allocated, and its content whether it
 //! is still the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use leak_common::keys::LiveBlock;
 
@@ -50,8 +50,11 @@ impl Followed {
     /// Its type's address, where it is a Python object.
     fn type_addr(&self) -> Option<Addr> {
         match &self.look {
-            Look::Small(Identity { kind: Kind::Object { type_addr, .. }, .. }) => Some(*type_addr),
-            _ => None,
+            Look::Small(identity) | Look::Content { identity, .. } => match identity.kind {
+                Kind::Object { type_addr, .. } => Some(type_addr),
+                Kind::Raw => None,
+            },
+            Look::Chunk(_) | Look::Probes(_) => None,
         }
     }
 }
@@ -60,9 +63,19 @@ impl Followed {
 enum Look {
     Small(Identity),
     Chunk(ChunkSeen),
+    /// Of a heap whose own records can't be read.
+    Content {
+        identity: Identity,
+        start: Start,
+        /// As asked for.
+        size: Bytes,
+    },
     /// Told by probes; when it was allocated.
     Probes(u64),
 }
+
+/// A block's first words, zeros after its end.
+type Start = [u64; 4];
 
 /// How much of a site is followed.
 #[derive(Debug)]
@@ -80,12 +93,14 @@ pub struct Survivors {
     blocks: Option<Blocks>,
     identifier: Identifier,
     chunks: Chunks,
+    /// The blocks of malloc are glibc's chunks.
+    glibc: bool,
 }
 
 impl Survivors {
-    /// `blocks`: pymalloc's, where it is in use.
+    /// `blocks`: pymalloc's, where it is in use; `glibc`: the blocks of malloc are glibc's chunks.
     #[must_use]
-    pub fn new(blocks: Option<Blocks>, identifier: Identifier) -> Self {
+    pub fn new(blocks: Option<Blocks>, identifier: Identifier, glibc: bool) -> Self {
         Self {
             followed: Vec::new(),
             by_site: HashMap::new(),
@@ -93,6 +108,24 @@ impl Survivors {
             blocks,
             identifier,
             chunks: Chunks::new(),
+            glibc,
+        }
+    }
+
+    /// The living blocks of which probes should tell when they are gone, since nothing else does for sure.
+    #[must_use]
+    pub fn to_follow(&self) -> HashSet<u64> {
+        let living = self.followed.iter().filter(|f| f.fate.end == End::Alive);
+        living.filter(|f| matches!(f.look, Look::Content { .. })).map(|f| f.addr.0).collect()
+    }
+
+    /// Probes have seen that these blocks are gone.
+    pub fn gone(&mut self, gone: &[(Addr, Nanos)]) {
+        let gone: HashSet<Addr> = gone.iter().map(|(addr, _)| *addr).collect();
+        for followed in self.followed.iter_mut().filter(|f| f.fate.end == End::Alive) {
+            if matches!(followed.look, Look::Content { .. }) && gone.contains(&followed.addr) {
+                followed.fate.end = End::Died;
+            }
         }
     }
 
@@ -253,8 +286,15 @@ impl Survivors {
         }
         match domain? {
             Domain::Pymalloc => {
-                content.truncate(usize::try_from(block.size).unwrap_or(usize::MAX));
+                let size = block_bytes(block.size, block.site.size_class);
+                content.truncate(usize::try_from(size.0).unwrap_or(usize::MAX));
                 Some(Look::Small(self.identifier.identify(memory, &content)))
+            }
+            Domain::Malloc if !self.glibc => {
+                content.truncate(usize::try_from(block.size).unwrap_or(usize::MAX));
+                let identity = self.identifier.identify(memory, &content);
+                let size = Bytes(block.size);
+                Some(Look::Content { identity, start: words(&content), size })
             }
             Domain::Malloc if header & IS_MMAPPED == 0 => {
                 let mut first = [0; 32];
@@ -273,10 +313,15 @@ impl Survivors {
                 f.fate.end == End::Alive && (all || f.next_look_s <= now_s)
             })
             .collect();
-        let (small, chunks): (Vec<usize>, Vec<usize>) =
-            due.into_iter().partition(|i| matches!(self.followed[*i].look, Look::Small(_)));
+        let with = |is_one: fn(&Look) -> bool| -> Vec<usize> {
+            due.iter().copied().filter(|i| is_one(&self.followed[*i].look)).collect()
+        };
+        let small = with(|look| matches!(look, Look::Small(_)));
+        let chunks = with(|look| matches!(look, Look::Chunk(_)));
+        let others = with(|look| matches!(look, Look::Content { .. }));
         self.look_at_small(memory, now_s, &small);
         self.look_at_chunks(memory, now_s, &chunks);
+        self.look_at_content(memory, now_s, &others);
     }
 
     /// Looks at the blocks while everything is traced: `block` gives what the probes have booked at an
@@ -323,7 +368,7 @@ impl Survivors {
             .iter()
             .filter_map(|i| match &self.followed[*i].look {
                 Look::Chunk(seen) => Some((self.followed[*i].addr, *seen)),
-                Look::Small(_) | Look::Probes(_) => None,
+                Look::Small(_) | Look::Content { .. } | Look::Probes(_) => None,
             })
             .collect();
         let states = self.chunks.states(memory, &chunks);
@@ -341,6 +386,32 @@ impl Survivors {
                 }
             };
             self.followed[*i].ended(end, now_s);
+        }
+    }
+
+    /// Of a heap whose own records can't be read: what is there is what was there, or not.
+    fn look_at_content<M: Memory>(&mut self, memory: &M, now_s: f64, due: &[usize]) {
+        let block = |i: &usize| match &self.followed[*i] {
+            Followed { addr, look: Look::Content { size, .. }, .. } => (*addr, *size),
+            Followed { addr, fate, .. } => (*addr, fate.size),
+        };
+        let blocks: Vec<(Addr, Bytes)> = due.iter().map(block).collect();
+        let identities = self.identifier.look(memory, &blocks);
+        for (i, later) in due.iter().zip(identities) {
+            let followed = &mut self.followed[*i];
+            let Look::Content { identity, start, size } = &followed.look else { continue };
+            let end = match later.map(|later| identity.compare(&later)) {
+                None | Some(Likeness::Other) => End::Died,
+                Some(Likeness::Same) => End::Alive,
+                Some(Likeness::Changed) => {
+                    let mut now = [0; size_of::<Start>()];
+                    let length = usize::try_from(size.0).map_or(now.len(), |n| n.min(now.len()));
+                    let read = memory.read(followed.addr, &mut now[..length]);
+                    let freed = read.is_err() || is_link(start, &words(&now));
+                    if freed { End::Died } else { End::Unknown }
+                }
+            };
+            followed.ended(end, now_s);
         }
     }
 
@@ -380,6 +451,21 @@ impl Survivors {
         }
         kinds
     }
+}
+
+fn words(content: &[u8]) -> Start {
+    let mut words = Start::default();
+    for (word, bytes) in words.iter_mut().zip(content.as_chunks::<8>().0) {
+        *word = u64::from_le_bytes(*bytes);
+    }
+    words
+}
+
+/// Does a block look as tcmalloc and mimalloc leave it when it is freed: the link of a list, or the end of it,
+/// in its first word, and the rest untouched?
+fn is_link(before: &Start, now: &Start) -> bool {
+    let is_address = now[0] % 8 == 0 && now[0] >> 47 == 0;
+    before[0] != now[0] && is_address && before[1..] == now[1..]
 }
 
 type BySite<'a> = HashMap<SiteId, Vec<(Addr, &'a LiveBlock)>>;

@@ -4,7 +4,7 @@ use super::*;
 use crate::target::layout::layout;
 
 fn survivors() -> Survivors {
-    Survivors::new(None, Identifier::new(layout((3, 12)).unwrap(), Addr(0x1000)))
+    Survivors::new(None, Identifier::new(layout((3, 12)).unwrap(), Addr(0x1000)), true)
 }
 
 fn block(born_ns: u64) -> LiveBlock {

@@ -1,5 +1,7 @@
 //! Reads and prunes the maps that the programs fill.
 
+use std::collections::HashSet;
+
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use leak_common::{
     counters::{COUNTERS, Counter},
@@ -7,7 +9,7 @@ use leak_common::{
 };
 
 use super::{error::ProbeError, object::Object};
-use crate::units::Addr;
+use crate::units::{Addr, Nanos};
 
 /// Takes a map out of the object.
 pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
@@ -24,6 +26,7 @@ pub struct Tables {
     sites: HashMap<MapData, SiteKey, SiteCounts>,
     live: HashMap<MapData, u64, LiveBlock>,
     faults: HashMap<MapData, u64, u64>,
+    followed: HashMap<MapData, u64, u64>,
     map_interval: Array<MapData, u64>,
 }
 
@@ -56,6 +59,7 @@ impl Tables {
             sites: take(object, "SITES")?,
             live: take(object, "LIVE")?,
             faults: take(object, "FAULTS")?,
+            followed: take(object, "FOLLOWED")?,
             map_interval: take(object, "MAP_INTERVAL")?,
         })
     }
@@ -114,6 +118,29 @@ impl Tables {
     /// [`ProbeError::Map`].
     pub fn sample_mappings(&mut self, interval: u64) -> Result<(), ProbeError> {
         self.map_interval.set(0, interval, 0).map_err(failed("MAP_INTERVAL"))
+    }
+
+    /// From now on the probes tell when one of these blocks is gone, as far as there is room for them; those
+    /// of before are forgotten. To be called while the gate is closed.
+    pub fn follow(&mut self, mut blocks: HashSet<u64>) {
+        let known: Vec<u64> = self.followed.keys().filter_map(Result::ok).collect();
+        for address in known {
+            if !blocks.remove(&address) {
+                // Not there: nothing to remove.
+                let _ = self.followed.remove(&address);
+            }
+        }
+        for address in blocks {
+            if self.followed.insert(address, 0, 0).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// The followed blocks that are gone, and since when.
+    pub fn gone(&self) -> Vec<(Addr, Nanos)> {
+        let followed = self.followed.iter().filter_map(Result::ok);
+        followed.filter(|(_, gone)| *gone != 0).map(|(at, gone)| (Addr(at), Nanos(gone))).collect()
     }
 
     /// Page faults by stack id.

@@ -7,6 +7,7 @@ mod by_class;
 pub mod exact;
 mod fresh;
 mod mappings;
+mod midway;
 pub mod open;
 mod readings;
 pub mod report;
@@ -18,6 +19,7 @@ use leak_common::counters::Counter;
 use by_class::ByClass;
 
 use mappings::Pace;
+use midway::Midway;
 
 use crate::{
     collect::decode::Event,
@@ -30,7 +32,7 @@ use crate::{
         faults::Faults,
         log::ProgramLog,
         object::Object,
-        plan::Plan,
+        plan::{Plan, Returns},
         ring::Ring,
         tables::Tables,
     },
@@ -60,6 +62,8 @@ pub struct Options {
     pub exact: bool,
     /// Attach probes one by one, as kernels before 6.6 have to.
     pub one_by_one: bool,
+    /// Place no return probes, as on kernels where they could do harm.
+    pub no_return_probes: bool,
 }
 
 /// Why an observation can't begin or go on.
@@ -107,6 +111,8 @@ pub struct Session {
     target: Target,
     options: Options,
     plan: Plan,
+    returns: Returns,
+    midway: Midway,
     object: Object,
     tables: Tables,
     ring: Ring,
@@ -206,6 +212,7 @@ impl Session {
         if !self.bursts.is_ready() {
             return Ok(READY_EVERY);
         }
+        self.check_filter(kind)?;
         let threads = if words.is_some() { open::threads(self.target.pid) } else { Vec::new() };
         let mut at = Attachment {
             object: &mut self.object,
@@ -249,8 +256,14 @@ impl Session {
             Kind::Pymalloc => Watched::Pymalloc,
             Kind::Malloc => Watched::Malloc,
         };
+        if kind == Kind::Malloc {
+            self.ledger.survivors.gone(&self.tables.gone());
+        }
         let memory = &self.target.memory;
         self.ledger.burst(memory, &self.stacks, watched, &counts, &blocks);
+        if kind == Kind::Malloc {
+            self.tables.follow(self.ledger.survivors.to_follow());
+        }
         self.check_codes();
         Ok(Nanos(0))
     }
@@ -309,6 +322,7 @@ impl Session {
         let time = now();
         if time >= self.census_due {
             self.take_census(time)?;
+            self.check_allocators()?;
         }
         let (pid, faults) = (self.target.pid, &mut self.faults);
         let watched = faults.step(&mut self.object, pid, || open::threads(pid), time);

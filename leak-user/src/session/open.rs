@@ -2,9 +2,9 @@
 
 use std::{fs, path::Path, rc::Rc};
 
-use leak_common::config::{Config, PymallocConfig, PythonConfig};
+use leak_common::config::{Config, PidNamespace, PymallocConfig, PythonConfig, Range};
 
-use super::{Options, Session, SessionError, mappings::Pace};
+use super::{Options, Session, SessionError, mappings::Pace, midway::Midway};
 use crate::{
     heap::{identity::Identifier, pymalloc::Blocks},
     ledger::{Ledger, survivors::Survivors},
@@ -17,15 +17,14 @@ use crate::{
         keeper::Keeper,
         log::ProgramLog,
         object::{self, Capacity},
-        plan::{self, Plan},
+        plan::{self, Plan, Returns},
         ring::Ring,
         tables::Tables,
         tracefs, watch,
     },
     symbolize::{code::CodeCache, stacks::Stacks},
     target::{
-        Python, Target,
-        kernel::{self, KernelRelease},
+        Python, Target, kernel,
         layout::{Instr, OWNER_BOUNDARY},
         process,
     },
@@ -41,7 +40,12 @@ impl Session {
     /// [`SessionError`].
     pub fn open(target: Target, options: Options) -> Result<Self, SessionError> {
         tracefs::ensure()?;
-        let plan = plan::plan(&target, return_probes_are_safe(target.pid))?;
+        let returns = if options.no_return_probes || kernel::uretprobe_hazard(target.pid) {
+            Returns::Instructions
+        } else {
+            Returns::Probes
+        };
+        let plan = plan::plan(&target, returns)?;
         let config = config(&target, &plan)?;
         let capacity = if options.exact { Capacity::EXACT } else { Capacity::BURSTS };
         let mut object = object::load(&config, capacity, options.one_by_one)?;
@@ -49,7 +53,7 @@ impl Session {
         let tables = Tables::new(&mut object)?;
         let ring = Ring::new(&mut object)?;
         let mut bursts = Bursts::new(&mut object, Rc::clone(&keeper))?;
-        let measured = Calibration::measure(&mut object, &keeper);
+        let measured = Calibration::measure(&mut object, &keeper, returns);
         let log = ProgramLog::new(&mut object);
         if let Err(reason) = &measured {
             tracing::warn!(
@@ -63,7 +67,11 @@ impl Session {
 
         let python = &target.python;
         let identifier = Identifier::new(python.layout, python.type_type);
-        let survivors = Survivors::new(python.pymalloc.map(Blocks::new), identifier);
+        let survivors = Survivors::new(
+            python.pymalloc.map(Blocks::new),
+            identifier,
+            target.blocks_are_glibcs(),
+        );
         let codes = CodeCache::new(python.layout, python.code_type);
         let start = now();
         Ok(Self {
@@ -74,6 +82,8 @@ impl Session {
             target,
             options,
             plan,
+            returns,
+            midway: Midway::default(),
             object,
             tables,
             ring,
@@ -95,12 +105,6 @@ impl Session {
     }
 }
 
-/// Would a return probe be harmless?
-fn return_probes_are_safe(pid: Pid) -> bool {
-    let status = fs::read_to_string(process::proc_path(pid, "status")).unwrap_or_default();
-    KernelRelease::running().is_ok_and(|kernel| !kernel::uretprobe_hazard(kernel, &status))
-}
-
 /// The process's threads, the main one last.
 pub(super) fn threads(pid: Pid) -> Vec<Tid> {
     let tasks = process::proc_path(pid, "task");
@@ -116,6 +120,12 @@ pub(super) fn threads(pid: Pid) -> Vec<Tid> {
 fn config(target: &Target, plan: &Plan) -> Result<Config, SessionError> {
     Ok(Config {
         tgid: u64::from(target.pid.0),
+        pid_namespace: PidNamespace::default(),
+        heap_code: target
+            .heap
+            .as_ref()
+            .and_then(|heap| heap.code)
+            .map_or(Range::default(), |code| Range { start: code.start.0, end: code.end.0 }),
         fsbase_offset: kernel::fsbase_offset()?,
         python: python_config(&target.python),
         pymalloc: pymalloc_config(&target.python, plan),

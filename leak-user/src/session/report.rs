@@ -207,6 +207,7 @@ impl Session {
                 hooks.join(", ")
             ));
         }
+        unseen.extend(self.unseen_midway());
         unseen
     }
 

@@ -139,8 +139,8 @@ fn check(running: &Running, target: &Target) {
     let functions = [&target.python.allocators.object, &target.python.allocators.raw]
         .into_iter()
         .flat_map(|f| [&f.malloc, &f.calloc, &f.realloc, &f.free]);
-    let libc = target.libc.as_ref().expect("a C library");
-    for function in functions.chain([&libc.malloc, &libc.calloc, &libc.realloc, &libc.free]) {
+    let heap = target.heap.as_ref().expect("a C library");
+    for function in functions.chain(heap.entry_points.iter().map(|e| &e.function)) {
         assert!(function.code.len() >= 4, "{function:x?}");
         // Without probes the file and the memory agree.
         let mut live = vec![0; function.code.len()];
@@ -152,8 +152,8 @@ fn check(running: &Running, target: &Target) {
             .expect("code");
         assert_eq!(file, live);
     }
-    assert!(libc.name.starts_with("glibc 2.") && libc.glibc, "{}", libc.name);
-    assert!(!libc.aligned.is_empty());
+    assert!(heap.name.starts_with("glibc 2.") && heap.glibc, "{}", heap.name);
+    assert!(heap.entry_points.iter().any(|entry_point| entry_point.role == Role::PosixMemalign));
     assert_eq!(memory.pointer(target.python.code_type.offset(8)), Ok(target.python.type_type));
 }
 

@@ -12,7 +12,8 @@ pub mod files;
 pub mod kernel;
 pub mod layout;
 mod layouts;
-pub mod libc;
+mod link_map;
+pub mod malloc;
 pub mod maps;
 pub mod memory;
 pub mod privileges;
@@ -50,7 +51,7 @@ pub fn discover(pid: Pid) -> Result<Target, TargetError> {
     let interpreter = python::find(pid, &files, memory, &exe)?;
     let thread_slot = tss::find(pid, &memory, &interpreter)?;
     let (allocators, pymalloc) = allocation(pid, &files, memory, &interpreter)?;
-    let libc = libc::find(&files, &memory, &interpreter.file);
+    let heap = malloc::find(&files, &memory, &interpreter.file);
     if process::start_ticks(pid)? != start_ticks {
         return Err(TargetError::NoSuchProcess { pid });
     }
@@ -66,7 +67,7 @@ pub fn discover(pid: Pid) -> Result<Target, TargetError> {
         allocators,
         pymalloc,
     };
-    Ok(Target { pid, start_ticks, exe, cmdline, memory, python, libc })
+    Ok(Target { pid, start_ticks, exe, cmdline, memory, python, heap })
 }
 
 /// The allocators and, where it is in use, pymalloc's state.
@@ -107,8 +108,18 @@ pub struct Target {
     pub memory: ProcessMemory,
     /// The interpreter.
     pub python: Python,
-    /// The C library's heap functions, absent where none were found (static, or another allocator).
-    pub libc: Option<LibcHeap>,
+    /// The heap behind `malloc`, absent where none was found (a static executable without its symbols).
+    pub heap: Option<Heap>,
+}
+
+impl Target {
+    /// Are the blocks of malloc chunks of glibc's, all of them?
+    #[must_use]
+    pub fn blocks_are_glibcs(&self) -> bool {
+        // Where Python's tables name an allocator of their own, its blocks are among them.
+        let own = self.python.allocators.kind == AllocatorKind::Other;
+        !own && self.heap.as_ref().is_none_or(|heap| heap.glibc)
+    }
 }
 
 /// The interpreter in the process.
@@ -229,6 +240,9 @@ pub struct Allocators {
     pub raw: AllocatorFunctions,
     /// Hooks found in front of them, as words for the report (`tracemalloc`, `debug hooks`).
     pub hooks: Vec<&'static str>,
+    /// Where the tables are, and what they held.
+    tables: allocators::Tables,
+    seen: allocators::Entries,
 }
 
 /// Which allocator serves small objects.
@@ -259,24 +273,56 @@ pub struct Pymalloc {
     pub arena_size: u64,
 }
 
-/// The C library's heap.
+/// The heap behind `malloc`.
 #[derive(Debug, Clone)]
-pub struct LibcHeap {
-    /// As the target sees it.
+pub struct Heap {
+    /// The file, as the target sees it.
     pub path: String,
-    /// `glibc 2.36`, `musl`, …
+    /// `glibc 2.36`, `musl`, `jemalloc`, …
     pub name: String,
-    /// glibc's chunk headers can be read.
+    /// glibc's chunk headers tell whether a block lives; of others only its content tells, and what probes
+    /// see.
     pub glibc: bool,
-    /// `malloc`.
-    pub malloc: Function,
-    /// `calloc`.
-    pub calloc: Function,
-    /// `realloc`.
-    pub realloc: Function,
-    /// `free`.
-    pub free: Function,
-    /// `posix_memalign`, `aligned_alloc`, `memalign`, where they exist; two names at one address
-    /// (an alias) are given once.
-    pub aligned: Vec<(&'static str, Function)>,
+    /// Where blocks come and go; two names of one function are given once.
+    pub entry_points: Vec<EntryPoint>,
+    /// Its code, where mappings made from there are its own: what they hold is counted as its blocks. None
+    /// for glibc, which extends the break, and gives the largest blocks mappings of their own.
+    pub code: Option<AddressRange>,
+}
+
+/// A function through which blocks come or go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryPoint {
+    /// `posix_memalign`.
+    pub name: &'static str,
+    /// What its arguments mean.
+    pub role: Role,
+    /// Where it is.
+    pub function: Function,
+}
+
+/// What the arguments of an entry point mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// `(size, …)`, returns the block.
+    Malloc,
+    /// `(n, size)`, returns the block.
+    Calloc,
+    /// `(block, size)`, returns the block.
+    Realloc,
+    /// `(alignment, size)`, returns the block.
+    Memalign,
+    /// `(&block, alignment, size)`, returns 0.
+    PosixMemalign,
+    /// `(block, …)`.
+    Free,
+}
+
+/// A stretch of the target's addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressRange {
+    /// The first.
+    pub start: Addr,
+    /// The first after it.
+    pub end: Addr,
 }
