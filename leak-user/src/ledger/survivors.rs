@@ -464,7 +464,7 @@ fn words(content: &[u8]) -> Start {
 /// Does a block look as tcmalloc and mimalloc leave it when it is freed: the link of a list, or the end of it,
 /// in its first word, and the rest untouched?
 fn is_link(before: &Start, now: &Start) -> bool {
-    let is_address = now[0] % 8 == 0 && now[0] >> 47 == 0;
+    let is_address = now[0].is_multiple_of(8) && now[0] >> 47 == 0;
     before[0] != now[0] && is_address && before[1..] == now[1..]
 }
 

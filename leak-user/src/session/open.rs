@@ -119,8 +119,10 @@ pub(super) fn threads(pid: Pid) -> Vec<Tid> {
 
 fn config(target: &Target, plan: &Plan) -> Result<Config, SessionError> {
     Ok(Config {
-        tgid: u64::from(target.pid.0),
-        pid_namespace: PidNamespace::default(),
+        tgid: u64::from(target.kernel_id.tgid),
+        pid_namespace: target.kernel_id.namespace.map_or(PidNamespace::default(), |own| {
+            PidNamespace { device: own.device, inode: own.inode }
+        }),
         heap_code: target
             .heap
             .as_ref()

@@ -61,6 +61,12 @@ pub enum TargetError {
         /// Its version.
         version: String,
     },
+    /// What is mounted at /proc shows another pid namespace than leaktrace's own.
+    #[error(
+        "/proc shows the processes of another pid namespace than leaktrace's own: mount its own \
+         (`mount -t proc proc /proc`, `unshare --mount-proc`), or run leaktrace on the host"
+    )]
+    ForeignProc,
     /// The kernel forbids it.
     #[error("not allowed to read {what} (needs root, or CAP_SYS_PTRACE and CAP_SYS_ADMIN)")]
     Forbidden {

@@ -16,6 +16,7 @@ mod link_map;
 pub mod malloc;
 pub mod maps;
 pub mod memory;
+pub mod namespaces;
 pub mod privileges;
 pub mod process;
 pub mod pymalloc;
@@ -31,6 +32,7 @@ use crate::units::{Addr, Pid};
 pub use error::TargetError;
 use layout::Layout;
 use memory::ProcessMemory;
+use namespaces::KernelId;
 
 /// Learns all that is needed of a process, and checks it against the live process.
 ///
@@ -40,7 +42,7 @@ use memory::ProcessMemory;
 /// [`TargetError`]: no such process, not CPython, a version or build that is not supported, or no
 /// permission.
 pub fn discover(pid: Pid) -> Result<Target, TargetError> {
-    process::status(pid)?;
+    let kernel_id = namespaces::kernel_id(pid, &process::status(pid)?)?;
     let start_ticks = process::start_ticks(pid)?;
     let Some(exe) = process::exe(pid)? else {
         return Err(TargetError::NotPython { pid, exe: "a kernel thread".to_owned() });
@@ -67,7 +69,7 @@ pub fn discover(pid: Pid) -> Result<Target, TargetError> {
         allocators,
         pymalloc,
     };
-    Ok(Target { pid, start_ticks, exe, cmdline, memory, python, heap })
+    Ok(Target { pid, kernel_id, start_ticks, exe, cmdline, memory, python, heap })
 }
 
 /// The allocators and, where it is in use, pymalloc's state.
@@ -98,6 +100,8 @@ fn allocation(
 pub struct Target {
     /// Its id, in this process's pid namespace.
     pub pid: Pid,
+    /// By which id the kernel's programs know it.
+    pub kernel_id: KernelId,
     /// When it started, clock ticks since boot: tells it from a later process with the same id.
     pub start_ticks: u64,
     /// The executable's path as the target sees it.
