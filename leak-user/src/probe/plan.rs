@@ -81,8 +81,8 @@ pub enum Returns {
 /// [`ProbeError::File`] where the interpreter's file can't be read.
 pub fn plan(target: &Target, returns: Returns) -> Result<Plan, ProbeError> {
     let mut plan = Plan::default();
-    let allocators = &target.python.allocators;
-    if allocators.kind == AllocatorKind::Pymalloc && target.python.pymalloc.is_some() {
+    let allocators = target.python.as_ref().ok().map(|python| &python.allocators);
+    if let (Some(allocators), Some(_)) = (allocators, target.pymalloc()) {
         let object = &allocators.object;
         plan.pymalloc = pymalloc(object);
         if allocators.memory != *object {
@@ -100,12 +100,20 @@ pub fn plan(target: &Target, returns: Returns) -> Result<Plan, ProbeError> {
         Some(heap) => functions.extend(heap.entry_points.iter().map(program)),
         None => plan.unseen.push("the C library's heap: its functions were not found".to_owned()),
     }
-    if allocators.kind == AllocatorKind::Other {
+    if let Some(allocators) = allocators
+        && allocators.kind == AllocatorKind::Other
+    {
         functions.extend(table(&allocators.object));
         functions.extend(table(&allocators.memory));
     }
     plan.heap(&functions, returns)?;
     plan.unseen.extend(untold(target));
+    if let Err(unknown) = &target.python {
+        plan.unseen.push(format!(
+            "Python's lines, types and small objects: {unknown}; growth is told by what compiled code maps \
+             and allocates"
+        ));
+    }
     Ok(plan)
 }
 
@@ -134,7 +142,7 @@ fn table(functions: &AllocatorFunctions) -> [(&'static str, &Function); 4] {
 
 /// What is known less well, where the blocks' heap is not glibc's.
 fn untold(target: &Target) -> Option<String> {
-    let own = target.python.allocators.kind == AllocatorKind::Other;
+    let own = target.python.as_ref().is_ok_and(|p| p.allocators.kind == AllocatorKind::Other);
     let name = match &target.heap {
         _ if own => "an allocator of Python's that is not pymalloc",
         Some(heap) if !heap.glibc => &heap.name,

@@ -20,20 +20,23 @@ impl Session {
     /// Python's allocator tables may hold other functions by now: tracemalloc was started, an extension has
     /// put itself in. They are found anew, and probed from the next burst on.
     pub(super) fn check_allocators(&mut self) -> Result<(), SessionError> {
-        let before = &self.target.python.allocators;
+        let Ok(python) = &self.target.python else { return Ok(()) };
+        let before = &python.allocators;
         if !before.have_changed(&self.target.memory) {
             return Ok(());
         }
         // Half written, or the target has ended: looked at again next time.
-        let Ok(now) = target::discover(self.target.pid) else { return Ok(()) };
-        let after = now.python.allocators;
+        let Ok(target::Target { python: Ok(now), .. }) = target::discover(self.target.pid) else {
+            return Ok(());
+        };
+        let after = now.allocators;
         tracing::debug!(before = ?before.hooks, after = ?after.hooks, "allocators changed");
         let same = before.object == after.object && before.memory == after.memory;
         if !same {
             self.midway.unseen.push(
                 "what Python allocated before its allocators were replaced, midway".to_owned(),
             );
-            if now.python.pymalloc.is_some() != self.target.python.pymalloc.is_some() {
+            if now.pymalloc.is_some() != python.pymalloc.is_some() {
                 // The programs were loaded for what was there.
                 self.midway.unseen.push(
                     "small Python objects since then: trace the process again to see them"
@@ -41,7 +44,9 @@ impl Session {
                 );
             }
         }
-        self.target.python.allocators = after;
+        if let Ok(python) = &mut self.target.python {
+            python.allocators = after;
+        }
         if !same && !self.options.exact {
             self.plan_anew()?;
         }

@@ -119,7 +119,8 @@ pub struct Session {
     log: Option<ProgramLog>,
     bursts: Bursts,
     budget: Budget,
-    codes: CodeCache,
+    /// None: Python's structures are not known.
+    codes: Option<CodeCache>,
     stacks: Stacks,
     ledger: Ledger,
     start: Nanos,
@@ -270,7 +271,8 @@ impl Session {
 
     /// Code objects whose address was reused: their stacks must be taken anew.
     fn check_codes(&mut self) {
-        let replaced = self.codes.revalidate(&self.target.memory);
+        let Some(codes) = &mut self.codes else { return };
+        let replaced = codes.revalidate(&self.target.memory);
         if !replaced.is_empty() {
             tracing::debug!(count = replaced.len(), "code objects replaced");
             self.stacks.new_generation(&replaced);
@@ -290,7 +292,9 @@ impl Session {
         for event in events.drain(..) {
             match event {
                 Event::Stack { id, frames } => {
-                    self.stacks.insert(id, &frames, &mut self.codes, &self.target.memory);
+                    if let Some(codes) = &mut self.codes {
+                        self.stacks.insert(id, &frames, codes, &self.target.memory);
+                    }
                 }
                 Event::Mmap { region, anonymous: true, weight, origin } => {
                     self.ledger.mapped(&self.stacks, region, weight, origin);
@@ -357,6 +361,9 @@ impl Session {
     /// Is it still the same process?
     fn is_alive(&self) -> bool {
         process::start_ticks(self.target.pid).is_ok_and(|t| t == self.target.start_ticks)
-            && self.target.memory.half(self.target.python.runtime).is_ok()
+            && match &self.target.python {
+                Ok(python) => self.target.memory.half(python.runtime).is_ok(),
+                Err(_) => true,
+            }
     }
 }

@@ -65,17 +65,20 @@ impl Session {
         bursts.forget_counts(&tables)?;
         watch::attach(&mut object)?;
 
-        let python = &target.python;
-        let identifier = Identifier::new(python.layout, python.type_type);
+        let python = target.python.as_ref().ok();
+        let identifier = python.map_or_else(Identifier::without_types, |python| {
+            Identifier::new(python.layout, python.type_type)
+        });
+        let free_listed = python.map(|python| python.free_listed.clone()).unwrap_or_default();
         let survivors = Survivors::new(
-            python.pymalloc.map(Blocks::new),
+            target.pymalloc().map(Blocks::new),
             identifier,
             target.blocks_are_glibcs(),
         );
-        let codes = CodeCache::new(python.layout, python.code_type);
+        let codes = python.map(|python| CodeCache::new(python.layout, python.code_type));
         let start = now();
         Ok(Self {
-            ledger: Ledger::new(start, survivors, target.python.free_listed.clone()),
+            ledger: Ledger::new(start, survivors, free_listed),
             codes,
             stacks: Stacks::default(),
             budget: Budget::new(options.overhead, start, options.duration, costs),
@@ -129,8 +132,8 @@ fn config(target: &Target, plan: &Plan) -> Result<Config, SessionError> {
             .and_then(|heap| heap.code)
             .map_or(Range::default(), |code| Range { start: code.start.0, end: code.end.0 }),
         fsbase_offset: kernel::fsbase_offset()?,
-        python: python_config(&target.python),
-        pymalloc: pymalloc_config(&target.python, plan),
+        python: target.python.as_ref().map_or(PythonConfig::default(), python_config),
+        pymalloc: pymalloc_config(target, plan),
         fork_child_offset: tracefs::fork_child_offset()?,
     })
 }
@@ -158,8 +161,8 @@ fn python_config(python: &Python) -> PythonConfig {
     }
 }
 
-fn pymalloc_config(python: &Python, plan: &Plan) -> PymallocConfig {
-    let Some(pymalloc) = &python.pymalloc else { return PymallocConfig::default() };
+fn pymalloc_config(target: &Target, plan: &Plan) -> PymallocConfig {
+    let Some(pymalloc) = target.pymalloc() else { return PymallocConfig::default() };
     PymallocConfig {
         usedpools: pymalloc.usedpools.0,
         usable_arenas: pymalloc.usable_arenas.map_or(0, |addr| addr.0),

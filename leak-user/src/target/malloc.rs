@@ -68,14 +68,15 @@ const SIGNATURES: [(&str, &str); 8] = [
     ("scalable_malloc", "tbbmalloc"),
 ];
 
-/// Finds it.
+/// Finds it. `python`: the interpreter's file, where it is known.
 #[must_use]
-pub fn find(files: &Files, memory: &impl Memory, python: &Loaded) -> Option<Heap> {
+pub fn find(files: &Files, memory: &impl Memory, python: Option<&Loaded>) -> Option<Heap> {
     let has_malloc = |file: &Rc<Loaded>| file.exported("malloc").is_some();
     let first = || link_map::files(files, memory).into_iter().find(has_malloc);
-    let file = bound(files, memory, python).or_else(first).or_else(|| named(files))?;
+    let bound = || bound(files, memory, python?);
+    let file = bound().or_else(first).or_else(|| named(files))?;
     let mut heap = heap(&file)?;
-    if file.module.path == python.module.path {
+    if python.is_some_and(|python| file.module.path == python.module.path) {
         // The same code maps memory for other ends as well.
         heap.code = None;
     }

@@ -50,14 +50,33 @@ pub fn discover(pid: Pid) -> Result<Target, TargetError> {
     let cmdline = process::cmdline(pid)?;
     let memory = ProcessMemory::new(pid);
     let files = files::Files::new(pid, process::mappings(pid)?);
-    let interpreter = python::find(pid, &files, memory, &exe)?;
-    let thread_slot = tss::find(pid, &memory, &interpreter)?;
-    let (allocators, pymalloc) = allocation(pid, &files, memory, &interpreter)?;
-    let heap = malloc::find(&files, &memory, &interpreter.file);
+    let interpreter = match python::find(pid, &files, memory, &exe) {
+        Ok(interpreter) => Ok(interpreter),
+        Err(unknown) if unknown.is_unknown_python() => Err(unknown),
+        Err(error) => return Err(error),
+    };
+    let module = interpreter.as_ref().ok().map(|interpreter| &*interpreter.file);
+    let heap = malloc::find(&files, &memory, module);
+    let python = match interpreter {
+        Ok(interpreter) => Ok(python(pid, &files, memory, interpreter)?),
+        Err(unknown) => Err(unknown),
+    };
     if process::start_ticks(pid)? != start_ticks {
         return Err(TargetError::NoSuchProcess { pid });
     }
-    let python = Python {
+    Ok(Target { pid, kernel_id, start_ticks, exe, cmdline, memory, python, heap })
+}
+
+/// All that is needed of an interpreter.
+fn python(
+    pid: Pid,
+    files: &files::Files,
+    memory: ProcessMemory,
+    interpreter: python::Interpreter,
+) -> Result<Python, TargetError> {
+    let thread_slot = tss::find(pid, &memory, &interpreter)?;
+    let (allocators, pymalloc) = allocation(pid, files, memory, &interpreter)?;
+    Ok(Python {
         version: interpreter.version,
         layout: interpreter.layout,
         module: interpreter.file.module.clone(),
@@ -68,8 +87,7 @@ pub fn discover(pid: Pid) -> Result<Target, TargetError> {
         thread_slot,
         allocators,
         pymalloc,
-    };
-    Ok(Target { pid, kernel_id, start_ticks, exe, cmdline, memory, python, heap })
+    })
 }
 
 /// The allocators and, where it is in use, pymalloc's state.
@@ -110,8 +128,9 @@ pub struct Target {
     pub cmdline: Vec<String>,
     /// Its memory.
     pub memory: ProcessMemory,
-    /// The interpreter.
-    pub python: Python,
+    /// The interpreter, or why its structures are not known: then its lines and objects are not seen, its
+    /// growth is.
+    pub python: Result<Python, TargetError>,
     /// The heap behind `malloc`, absent where none was found (a static executable without its symbols).
     pub heap: Option<Heap>,
 }
@@ -121,8 +140,23 @@ impl Target {
     #[must_use]
     pub fn blocks_are_glibcs(&self) -> bool {
         // Where Python's tables name an allocator of their own, its blocks are among them.
-        let own = self.python.allocators.kind == AllocatorKind::Other;
-        !own && self.heap.as_ref().is_none_or(|heap| heap.glibc)
+        let own = |python: &Python| python.allocators.kind == AllocatorKind::Other;
+        !self.python.as_ref().is_ok_and(own) && self.heap.as_ref().is_none_or(|heap| heap.glibc)
+    }
+
+    /// pymalloc's state, where it is in use and known.
+    #[must_use]
+    pub fn pymalloc(&self) -> Option<Pymalloc> {
+        self.python.as_ref().ok()?.pymalloc
+    }
+
+    /// The interpreter's version: `3.11.7`.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        match &self.python {
+            Ok(python) => &python.version,
+            Err(unknown) => unknown.version(),
+        }
     }
 }
 

@@ -25,9 +25,16 @@ pub(super) fn checks(
     let mut end = ExitStatus::Done;
     match discover.map(|discover| discover(pid)) {
         Some(Ok(target)) => {
-            checks.extend(python(&target.python));
+            match &target.python {
+                Ok(found) => checks.extend(python(found)),
+                Err(unknown) => {
+                    let found = format!("CPython {}: {unknown}", target.version());
+                    let advice = "growth is told by what compiled code maps and allocates";
+                    checks.push(Check::note("Python", found).advice(advice));
+                }
+            }
             checks.push(heap(target.heap.as_ref()));
-            checks.push(coverage(&target.python, target.heap.as_ref()));
+            checks.extend(target.python.as_ref().map(|p| coverage(p, target.heap.as_ref())).ok());
         }
         Some(Err(error)) => {
             let check = Check::missing("Python", error.message());
