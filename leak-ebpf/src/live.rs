@@ -11,7 +11,7 @@ use leak_common::{
 use crate::{
     atomic,
     gate::Open,
-    maps::{self, FOLLOWED, LIVE, SITES},
+    maps::{self, LIVE, SITES, WATCHED},
     user,
 };
 
@@ -49,7 +49,7 @@ pub fn freed(address: u64) {
 /// What lay there since an earlier burst is gone: it was freed, or the place is handed out anew.
 #[inline(always)]
 pub fn gone(open: &Open, address: u64) {
-    if let Some(gone) = FOLLOWED.get_ptr_mut(address) {
+    if let Some(gone) = WATCHED.get_ptr_mut(address) {
         // SAFETY: the verifier checked the pointer; who comes first is the kernel's to order.
         unsafe {
             if *gone == 0 {

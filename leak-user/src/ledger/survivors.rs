@@ -33,6 +33,13 @@ const MAX_FOLLOWED: usize = 1 << 18;
 /// First look after so many seconds; then after half the block's age.
 const FIRST_LOOK_S: f64 = 0.4;
 
+/// Blocks that bursts must have seen go to tell how long a site's live.
+const FEW_GONE: u32 = 2;
+
+/// A block of malloc that has grown older than so many mean lives of its site's is no longer believed to be
+/// the same.
+const CREDIBLE_LIVES: f64 = 2.0;
+
 /// glibc marks a chunk that has a mapping of its own; those are followed as mappings.
 const IS_MMAPPED: u64 = 2;
 
@@ -82,6 +89,21 @@ type Start = [u64; 4];
 struct Sample {
     held: usize,
     thinning: Thinning,
+    /// For how long bursts watched its blocks, all together, and how many of them they saw go.
+    watched_s: f64,
+    gone: u32,
+}
+
+impl Sample {
+    /// How old a block can be that is believed to be still the one that it was. What looks the same may be
+    /// another of its kind in the same place; the bursts, which see one part in a hundred of the time, tell
+    /// how fast such blocks come and go.
+    fn credible_age_s(&self) -> f64 {
+        if self.gone < FEW_GONE {
+            return f64::INFINITY;
+        }
+        CREDIBLE_LIVES * self.watched_s / f64::from(self.gone)
+    }
 }
 
 /// The followed blocks.
@@ -95,6 +117,8 @@ pub struct Survivors {
     chunks: Chunks,
     /// The blocks of malloc are glibc's chunks.
     glibc: bool,
+    /// What the next burst watches.
+    watched: HashSet<Addr>,
 }
 
 impl Survivors {
@@ -109,22 +133,28 @@ impl Survivors {
             identifier,
             chunks: Chunks::new(),
             glibc,
+            watched: HashSet::new(),
         }
     }
 
-    /// The living blocks of which probes should tell when they are gone, since nothing else does for sure.
+    /// The living blocks of malloc, at most so many, the youngest first: bursts should see whether they go.
     #[must_use]
-    pub fn to_follow(&self) -> HashSet<u64> {
-        let living = self.followed.iter().filter(|f| f.fate.end == End::Alive);
-        living.filter(|f| matches!(f.look, Look::Content { .. })).map(|f| f.addr.0).collect()
+    pub fn to_watch(&mut self, most: usize) -> HashSet<Addr> {
+        let living = self.followed.iter().rev().filter(|followed| followed.may_be_another());
+        self.watched = living.take(most).map(|followed| followed.addr).collect();
+        self.watched.clone()
     }
 
-    /// Probes have seen that these blocks are gone.
-    pub fn gone(&mut self, gone: &[(Addr, Nanos)]) {
-        let gone: HashSet<Addr> = gone.iter().map(|(addr, _)| *addr).collect();
-        for followed in self.followed.iter_mut().filter(|f| f.fate.end == End::Alive) {
-            if matches!(followed.look, Look::Content { .. }) && gone.contains(&followed.addr) {
-                followed.fate.end = End::Died;
+    /// A burst that recorded for so many seconds saw these go, of those that it was to watch.
+    pub fn gone(&mut self, gone: &HashSet<Addr>, recorded_s: f64) {
+        for followed in self.followed.iter_mut().filter(|followed| followed.may_be_another()) {
+            let Some(sample) = self.by_site.get_mut(&followed.site) else { continue };
+            if self.watched.contains(&followed.addr) {
+                sample.watched_s += recorded_s;
+                if gone.contains(&followed.addr) {
+                    sample.gone += 1;
+                    followed.fate.end = End::Died;
+                }
             }
         }
     }
@@ -194,7 +224,12 @@ impl Survivors {
     }
 
     fn sample(&mut self, site: SiteId) -> &mut Sample {
-        let new = || Sample { held: 0, thinning: Thinning::seeded(site.0.into()) };
+        let new = || Sample {
+            held: 0,
+            thinning: Thinning::seeded(site.0.into()),
+            watched_s: 0.0,
+            gone: 0,
+        };
         self.by_site.entry(site).or_insert_with(new)
     }
 
@@ -420,7 +455,14 @@ impl Survivors {
     pub fn fates(&self) -> HashMap<SiteId, Vec<Fate>> {
         let mut fates: HashMap<SiteId, Vec<Fate>> = HashMap::new();
         for followed in &self.followed {
-            fates.entry(followed.site).or_default().push(followed.fate);
+            let mut fate = followed.fate;
+            let sample = self.by_site.get(&followed.site).filter(|_| followed.may_be_another());
+            let credible_s = sample.map_or(f64::INFINITY, Sample::credible_age_s);
+            if fate.alive_until_s - fate.born_s > credible_s {
+                fate.alive_until_s = fate.born_s + credible_s;
+                fate.end = End::Unknown;
+            }
+            fates.entry(followed.site).or_default().push(fate);
         }
         fates
     }
@@ -479,6 +521,11 @@ fn group<'a>(blocks: impl Iterator<Item = (SiteId, Addr, &'a LiveBlock)>) -> ByS
 }
 
 impl Followed {
+    /// Does it live, as far as its content and what is around it tell?
+    fn may_be_another(&self) -> bool {
+        self.fate.end == End::Alive && matches!(self.look, Look::Content { .. } | Look::Chunk(_))
+    }
+
     fn ended(&mut self, end: End, now_s: f64) {
         self.fate.end = end;
         if end == End::Alive {

@@ -9,7 +9,7 @@ use leak_common::{
 };
 
 use super::{error::ProbeError, object::Object};
-use crate::units::{Addr, Nanos};
+use crate::units::Addr;
 
 /// Takes a map out of the object.
 pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
@@ -20,13 +20,16 @@ pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
     T::try_from(map).map_err(|source| ProbeError::Map { map: name, source })
 }
 
+/// Blocks that can be watched.
+pub const MOST_WATCHED: usize = 1 << 12;
+
 /// The maps.
 pub struct Tables {
     counts: PerCpuArray<MapData, u64>,
     sites: HashMap<MapData, SiteKey, SiteCounts>,
     live: HashMap<MapData, u64, LiveBlock>,
     faults: HashMap<MapData, u64, u64>,
-    followed: HashMap<MapData, u64, u64>,
+    watched: HashMap<MapData, u64, u64>,
     map_interval: Array<MapData, u64>,
 }
 
@@ -59,7 +62,7 @@ impl Tables {
             sites: take(object, "SITES")?,
             live: take(object, "LIVE")?,
             faults: take(object, "FAULTS")?,
-            followed: take(object, "FOLLOWED")?,
+            watched: take(object, "WATCHED")?,
             map_interval: take(object, "MAP_INTERVAL")?,
         })
     }
@@ -122,25 +125,24 @@ impl Tables {
 
     /// From now on the probes tell when one of these blocks is gone, as far as there is room for them; those
     /// of before are forgotten. To be called while the gate is closed.
-    pub fn follow(&mut self, mut blocks: HashSet<u64>) {
-        let known: Vec<u64> = self.followed.keys().filter_map(Result::ok).collect();
+    pub fn watch(&mut self, mut blocks: HashSet<Addr>) {
+        let known: Vec<u64> = self.watched.keys().filter_map(Result::ok).collect();
         for address in known {
-            if !blocks.remove(&address) {
+            if !blocks.remove(&Addr(address)) {
                 // Not there: nothing to remove.
-                let _ = self.followed.remove(&address);
+                let _ = self.watched.remove(&address);
             }
         }
-        for address in blocks {
-            if self.followed.insert(address, 0, 0).is_err() {
-                break;
-            }
+        for block in blocks {
+            // No room: it is watched for nothing.
+            let _ = self.watched.insert(block.0, 0, 0);
         }
     }
 
-    /// The followed blocks that are gone, and since when.
-    pub fn gone(&self) -> Vec<(Addr, Nanos)> {
-        let followed = self.followed.iter().filter_map(Result::ok);
-        followed.filter(|(_, gone)| *gone != 0).map(|(at, gone)| (Addr(at), Nanos(gone))).collect()
+    /// The watched blocks that are gone.
+    pub fn gone(&self) -> HashSet<Addr> {
+        let watched = self.watched.iter().filter_map(Result::ok);
+        watched.filter(|(_, gone)| *gone != 0).map(|(at, _)| Addr(at)).collect()
     }
 
     /// Page faults by stack id.

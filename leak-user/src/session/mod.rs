@@ -34,7 +34,7 @@ use crate::{
         object::Object,
         plan::{Plan, Returns},
         ring::Ring,
-        tables::Tables,
+        tables::{MOST_WATCHED, Tables},
     },
     symbolize::{code::CodeCache, stacks::Stacks},
     target::{Target, kernel::KernelError, memory::Memory as _, process},
@@ -258,12 +258,12 @@ impl Session {
             Kind::Malloc => Watched::Malloc,
         };
         if kind == Kind::Malloc {
-            self.ledger.survivors.gone(&self.tables.gone());
+            self.ledger.survivors.gone(&self.tables.gone(), outcome.recorded().seconds());
         }
         let memory = &self.target.memory;
         self.ledger.burst(memory, &self.stacks, watched, &counts, &blocks);
         if kind == Kind::Malloc {
-            self.tables.follow(self.ledger.survivors.to_follow());
+            self.tables.watch(self.ledger.survivors.to_watch(MOST_WATCHED));
         }
         self.check_codes();
         Ok(Nanos(0))
