@@ -71,6 +71,42 @@ fn must_accuse(report: &Value) {
     assert!(program.is_culprit(&report["leaks"][0]["stack"]), "{report:#}");
 }
 
+/// A CPython that pyenv has installed, of a version that leaktrace doesn't know.
+fn unknown_python() -> Option<PathBuf> {
+    let home = std::env::var("HOME").ok()? + "/.pyenv";
+    let root = std::env::var("PYENV_ROOT").unwrap_or(home);
+    let versions = fs::read_dir(root + "/versions").ok()?;
+    let mut paths = versions.filter_map(|entry| Some(entry.ok()?.path()));
+    let path = paths.find(|path| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"3.7."))
+    })?;
+    Some(path.join("bin/python"))
+}
+
+/// Its lines are not seen, its growth is.
+#[test]
+fn a_version_that_is_not_known() {
+    if !skip::is_root() {
+        skip!("tracing needs root");
+    }
+    let Some(python) = unknown_python() else { skip!("no CPython 3.7 is here") };
+    let program = directory().join("large_bytes.py");
+    let start =
+        |args: &[&str]| Target::spawn(Command::new(&python).arg(&program).args(args)).unwrap();
+    let leaking = start(&[]);
+    let outcome = leaktrace::observe(leaking.pid(), 12).unwrap();
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.stderr.contains("3.7"), "{outcome:?}");
+    let report = outcome.report().unwrap();
+    assert_eq!(report["verdict"], "leak", "{report:#}");
+    assert_eq!(report["leaks"][0]["stack"][0]["kind"], "native", "{report:#}");
+    assert!(report["target"]["python"].as_str().unwrap().starts_with("3.7."), "{report:#}");
+    assert!(report["unseen"][0].as_str().unwrap().contains("not known"), "{report:#}");
+    drop(leaking);
+    let outcome = leaktrace::observe(start(&["--clean"]).pid(), 12).unwrap();
+    assert_eq!(outcome.report().unwrap()["verdict"], "no-leak", "{outcome:?}");
+}
+
 /// A Python 3.11 that is not static, and what it says of itself.
 fn shared_library(python: &Interpreter) -> Option<PathBuf> {
     let code = "import sysconfig as s; print(s.get_config_var('LIBDIR') + '/' + s.get_config_var('LDLIBRARY'))";

@@ -95,12 +95,15 @@ pub fn malloc_exit(ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// The same at an instruction that returns, where no return probe may be placed. There is one such
-/// instruction for all functions that jumped to each other.
+/// The same at an instruction that returns, where no return probe may be placed. It may be the end of several
+/// functions that jumped to each other, and of others that are not probed.
 #[uprobe]
 pub fn malloc_return(ctx: ProbeContext) -> u32 {
     if let Some(open) = gate::enter() {
-        exit(&open, registers(&ctx).rax, stack_pointer(&ctx), u64::MAX);
+        // SAFETY: only tested for presence.
+        if unsafe { PENDING.get(bpf_get_current_pid_tgid()) }.is_some() {
+            exit(&open, registers(&ctx).rax, stack_pointer(&ctx), u64::MAX);
+        }
         open.leave_return();
     }
     0

@@ -33,6 +33,9 @@ pub fn run(options: &TraceOptions) -> Result<ExitStatus, CliError> {
     let output = Output::open(options.output.as_deref())?;
     privileges::check()?;
     let target = target::discover(options.pid)?;
+    if let Err(unknown) = &target.python {
+        tracing::warn!("{unknown}; its lines are not seen, its growth is");
+    }
     let limit = limit::memory_limit(Path::new("/"), options.pid);
     let session_options = Options {
         duration: Nanos(u64::try_from(options.duration.as_nanos()).unwrap_or(u64::MAX)),

@@ -97,7 +97,7 @@ pub fn plan(target: &Target, returns: Returns) -> Result<Plan, ProbeError> {
     }
     let mut functions = Vec::new();
     match &target.heap {
-        Some(heap) => functions.extend(heap.entry_points.iter().map(program)),
+        Some(heap) => functions.extend(heap.entry_points.iter().map(entry)),
         None => plan.unseen.push("the C library's heap: its functions were not found".to_owned()),
     }
     if let Some(allocators) = allocators
@@ -117,8 +117,15 @@ pub fn plan(target: &Target, returns: Returns) -> Result<Plan, ProbeError> {
     Ok(plan)
 }
 
+/// A program that sees the calls of a function, whose name is for people.
+struct Entry<'a> {
+    program: &'static str,
+    name: &'static str,
+    function: &'a Function,
+}
+
 /// Which program sees the calls of an entry point.
-fn program(entry_point: &EntryPoint) -> (&'static str, &Function) {
+fn entry(entry_point: &EntryPoint) -> Entry<'_> {
     let program = match entry_point.role {
         Role::Malloc => "malloc_enter",
         Role::Calloc => "calloc_enter",
@@ -127,17 +134,18 @@ fn program(entry_point: &EntryPoint) -> (&'static str, &Function) {
         Role::PosixMemalign => "posix_memalign_enter",
         Role::Free => "free_enter",
     };
-    (program, &entry_point.function)
+    Entry { program, name: entry_point.name, function: &entry_point.function }
 }
 
 /// Programs that see the calls of an allocator of Python's tables.
-fn table(functions: &AllocatorFunctions) -> [(&'static str, &Function); 4] {
+fn table(functions: &AllocatorFunctions) -> [Entry<'_>; 4] {
     [
-        ("table_malloc_enter", &functions.malloc),
-        ("table_calloc_enter", &functions.calloc),
-        ("table_realloc_enter", &functions.realloc),
-        ("table_free_enter", &functions.free),
+        ("table_malloc_enter", "Python's malloc", &functions.malloc),
+        ("table_calloc_enter", "Python's calloc", &functions.calloc),
+        ("table_realloc_enter", "Python's realloc", &functions.realloc),
+        ("table_free_enter", "Python's free", &functions.free),
     ]
+    .map(|(program, name, function)| Entry { program, name, function })
 }
 
 /// What is known less well, where the blocks' heap is not glibc's.
@@ -156,13 +164,10 @@ fn untold(target: &Target) -> Option<String> {
 
 impl Plan {
     /// Plans for functions of heaps and their results.
-    fn heap(
-        &mut self,
-        functions: &[(&'static str, &Function)],
-        returns: Returns,
-    ) -> Result<(), ProbeError> {
+    fn heap(&mut self, functions: &[Entry<'_>], returns: Returns) -> Result<(), ProbeError> {
         let mut seen = HashSet::new();
-        for (program, function) in functions {
+        let mut unknown = Vec::new();
+        for Entry { program, name, function } in functions {
             if !seen.insert(function.addr) {
                 continue;
             }
@@ -172,18 +177,20 @@ impl Plan {
             } else if let Some(exits) = exits(function, &entry, returns)? {
                 exits
             } else {
-                self.unseen.push(format!(
-                    "what the heap's function at {} allocates: on this kernel a return probe could \
-                     make the target's seccomp filter kill it, and where else the function returns \
-                     could not be told",
-                    function.addr
-                ));
+                unknown.push(*name);
                 continue;
             };
             self.malloc.push(entry);
             // Functions that jump to each other return at the same instructions.
             let new: Vec<_> = exits.into_iter().filter(|e| !self.malloc.contains(e)).collect();
             self.malloc.extend(new);
+        }
+        if !unknown.is_empty() {
+            self.unseen.push(format!(
+                "what {} give out: a return probe could make the target's seccomp filter kill it on this \
+                 kernel, and at which instructions they return could not be told",
+                unknown.join(", ")
+            ));
         }
         Ok(())
     }
