@@ -5,7 +5,7 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Config {
-    /// The target (thread group id in the initial pid namespace).
+    /// The target: its thread group id in the initial pid namespace or in `pid_namespace`.
     pub tgid: u64,
     /// `task_struct.thread.fsbase`, from the kernel's BTF.
     pub fsbase_offset: u64,
@@ -15,8 +15,32 @@ pub struct Config {
     pub pymalloc: PymallocConfig,
     /// Which native stacks are taken: one of [`native`].
     pub native: u64,
+    /// Where the target's ids are those of a pid namespace that is not the initial one: which.
+    pub pid_namespace: PidNamespace,
+    /// Where the heap's own code lies; mappings made from there are not recorded. All zero: nowhere.
+    pub heap_code: Range,
     /// Where `sched_process_fork`'s record holds the child's pid (it moved between kernels).
     pub fork_child_offset: u64,
+}
+
+/// A pid namespace, as `stat` of `/proc/PID/ns/pid` tells it. All zero: the initial one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PidNamespace {
+    /// `st_dev`.
+    pub device: u64,
+    /// `st_ino`.
+    pub inode: u64,
+}
+
+/// A stretch of the target's addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Range {
+    /// The first.
+    pub start: u64,
+    /// The first after it.
+    pub end: u64,
 }
 
 /// How to walk Python frames; offsets in bytes. All zero: no Python frames.

@@ -74,6 +74,10 @@ pub struct Pending {
     pub released: u64,
     /// The burst that saw the entry.
     pub burst: u64,
+    /// The stack pointer at entry: calls that begin below it are part of this one.
+    pub stack_pointer: u64,
+    /// How many return probes will tell of its end: one more for each function that it jumps to.
+    pub returns: u64,
 }
 
 /// What a burst last knew of a pool; the map's key is the pool's address.

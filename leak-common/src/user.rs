@@ -12,11 +12,11 @@ macro_rules! pod {
 }
 
 pod! {
-    config::Config = 8 * (4 + 13 + 7),
+    config::Config = 8 * (4 + 2 + 2 + 13 + 7),
     config::Gate = 8 * 10,
     keys::SiteKey = 24,
     keys::SiteCounts = 24,
     keys::LiveBlock = 8 * 17,
-    keys::Pending = 56,
+    keys::Pending = 72,
     keys::PoolSeen = 16,
 }

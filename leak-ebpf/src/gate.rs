@@ -1,7 +1,10 @@
 //! The gate: one variable that opens all probes of a burst and closes them at the same instant, and
 //! the account of what the burst has spent of the target's time.
 
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use aya_ebpf::{
+    bindings::bpf_pidns_info,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_get_ns_current_pid_tgid},
+};
 use leak_common::{config::Gate, counters::Counter};
 
 use crate::{
@@ -116,5 +119,14 @@ pub fn generation() -> u64 {
 /// Is the running thread the target's?
 #[inline(always)]
 pub fn is_target() -> bool {
-    bpf_get_current_pid_tgid() >> 32 == config!(tgid)
+    if config!(pid_namespace.inode) == 0 {
+        return bpf_get_current_pid_tgid() >> 32 == config!(tgid);
+    }
+    let mut ids = bpf_pidns_info { pid: 0, tgid: 0 };
+    let (device, inode) = (config!(pid_namespace.device), config!(pid_namespace.inode));
+    let size = size_of::<bpf_pidns_info>() as u32;
+    // Fails in threads of other namespaces. Linux 5.7.
+    // SAFETY: the helper writes no more than it is told.
+    let result = unsafe { bpf_get_ns_current_pid_tgid(device, inode, &raw mut ids, size) };
+    result == 0 && u64::from(ids.tgid) == config!(tgid)
 }

@@ -11,7 +11,7 @@ use leak_common::{
 use crate::{
     atomic,
     gate::Open,
-    maps::{self, LIVE, SITES},
+    maps::{self, LIVE, SITES, WATCHED},
     user,
 };
 
@@ -43,6 +43,19 @@ pub fn freed(address: u64) {
     let site = unsafe { (*block).site };
     if LIVE.remove(address).is_ok() {
         add(&site, 0, 0, 1);
+    }
+}
+
+/// What lay there since an earlier burst is gone: it was freed, or the place is handed out anew.
+#[inline(always)]
+pub fn gone(open: &Open, address: u64) {
+    if let Some(gone) = WATCHED.get_ptr_mut(address) {
+        // SAFETY: the verifier checked the pointer; who comes first is the kernel's to order.
+        unsafe {
+            if *gone == 0 {
+                *gone = open.now_ns;
+            }
+        }
     }
 }
 

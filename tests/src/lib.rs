@@ -3,6 +3,7 @@
 //! `programs/` holds Python services that leak, or with `--clean` don't; each names in its comments
 //! where. This library starts them, runs leaktrace on them, and knows what is true of them.
 
+pub mod allocator;
 pub mod interpreter;
 pub mod leaktrace;
 pub mod maps;

@@ -1,10 +1,12 @@
-//! The C library's heap: malloc, calloc, realloc, free, posix_memalign, aligned_alloc, memalign.
+//! The heap behind malloc: malloc, calloc, realloc, free, posix_memalign, aligned_alloc, memalign, and C++'s
+//! new and delete where the allocator has its own.
 //!
 //! The result is known at return only: the entry leaves the call in [`PENDING`], the return probe
-//! books it.
+//! books it. Of calls within calls the outermost counts: the inner ones begin further down the stack.
 
 use aya_ebpf::{
-    bindings::BPF_ANY,
+    EbpfContext,
+    bindings::{BPF_ANY, pt_regs},
     helpers::bpf_get_current_pid_tgid,
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
@@ -54,23 +56,66 @@ pub fn posix_memalign_enter(ctx: ProbeContext) -> u32 {
 /// free(block)
 #[uprobe]
 pub fn free_enter(ctx: ProbeContext) -> u32 {
-    if let Some(open) = gate::enter() {
-        if let Some(block) = ctx.arg::<u64>(0) {
-            if block != 0 {
-                live::freed(block);
-            }
-        }
-        open.leave();
-    }
-    0
+    free(ctx.arg(0))
+}
+
+/// malloc(ctx, size) of Python's allocator tables, where they name an allocator of their own.
+#[uprobe]
+pub fn table_malloc_enter(ctx: ProbeContext) -> u32 {
+    enter(&ctx, |ctx| Some((ctx.arg(1)?, 0, 0)))
+}
+
+/// calloc(ctx, n, size), likewise.
+#[uprobe]
+pub fn table_calloc_enter(ctx: ProbeContext) -> u32 {
+    enter(&ctx, |ctx| Some((ctx.arg::<u64>(1)?.wrapping_mul(ctx.arg(2)?), 0, 0)))
+}
+
+/// realloc(ctx, block, size), likewise.
+#[uprobe]
+pub fn table_realloc_enter(ctx: ProbeContext) -> u32 {
+    enter(&ctx, |ctx| Some((ctx.arg(2)?, 0, ctx.arg(1)?)))
+}
+
+/// free(ctx, block), likewise.
+#[uprobe]
+pub fn table_free_enter(ctx: ProbeContext) -> u32 {
+    free(ctx.arg(1))
 }
 
 /// All of them but free: the block is returned, or stored where posix_memalign was told.
 #[uretprobe]
 pub fn malloc_exit(ctx: RetProbeContext) -> u32 {
     if let Some(open) = gate::enter() {
-        exit(&open, ctx.ret());
+        // The return address has been taken from the stack.
+        exit(&open, ctx.ret(), stack_pointer(&ctx).wrapping_sub(8), 1);
         open.leave_return();
+    }
+    0
+}
+
+/// The same at an instruction that returns, where no return probe may be placed. It may be the end of several
+/// functions that jumped to each other, and of others that are not probed.
+#[uprobe]
+pub fn malloc_return(ctx: ProbeContext) -> u32 {
+    if let Some(open) = gate::enter() {
+        // SAFETY: only tested for presence.
+        if unsafe { PENDING.get(bpf_get_current_pid_tgid()) }.is_some() {
+            exit(&open, registers(&ctx).rax, stack_pointer(&ctx), u64::MAX);
+        }
+        open.leave_return();
+    }
+    0
+}
+
+#[inline(always)]
+fn free(block: Option<u64>) -> u32 {
+    if let Some(open) = gate::enter() {
+        if let Some(block) = block.filter(|block| *block != 0) {
+            live::gone(&open, block);
+            live::freed(block);
+        }
+        open.leave();
     }
     0
 }
@@ -79,8 +124,12 @@ pub fn malloc_exit(ctx: RetProbeContext) -> u32 {
 #[inline(always)]
 fn enter(ctx: &ProbeContext, arguments: impl Fn(&ProbeContext) -> Option<(u64, u64, u64)>) -> u32 {
     let Some(open) = gate::enter() else { return 0 };
+    let (thread, stack_pointer) = (bpf_get_current_pid_tgid(), stack_pointer(ctx));
+    if is_within(&open, thread, stack_pointer) {
+        open.leave();
+        return 0;
+    }
     if let Some((size, out_pointer, released)) = arguments(ctx) {
-        let thread = bpf_get_current_pid_tgid();
         let stack = python::stack_id();
         let site = SiteKey {
             stack,
@@ -88,7 +137,15 @@ fn enter(ctx: &ProbeContext, arguments: impl Fn(&ProbeContext) -> Option<(u64, u
             domain: domain::MALLOC,
             size_class: size_class(size),
         };
-        let pending = Pending { site, size, out_pointer, released, burst: open.burst };
+        let pending = Pending {
+            site,
+            size,
+            out_pointer,
+            released,
+            burst: open.burst,
+            stack_pointer,
+            returns: 1,
+        };
         if PENDING.insert(thread, pending, u64::from(BPF_ANY)).is_err() {
             maps::count(Counter::MapFull);
         }
@@ -104,19 +161,49 @@ pub fn forget(thread: u64) {
     let _ = PENDING.remove(thread);
 }
 
+/// Is the thread in a call already? One that began at the same place has jumped here, which is its end
+/// as well as this function's.
 #[inline(always)]
-fn exit(open: &Open, result: u64) {
+fn is_within(open: &Open, thread: u64, stack_pointer: u64) -> bool {
+    let Some(pending) = PENDING.get_ptr_mut(thread) else { return false };
+    // SAFETY: the verifier checked the pointer; only this thread uses its entry.
+    let pending = unsafe { &mut *pending };
+    // An earlier burst's, or one that was left without a return (by a C++ exception).
+    if pending.burst != open.burst || pending.stack_pointer < stack_pointer {
+        return false;
+    }
+    if pending.stack_pointer == stack_pointer {
+        pending.returns += 1;
+    }
+    true
+}
+
+/// A function returned that began at `stack_pointer`; `ends` of those that began there are told of by this.
+#[inline(always)]
+fn exit(open: &Open, result: u64, stack_pointer: u64, ends: u64) {
     let thread = bpf_get_current_pid_tgid();
-    // SAFETY: copied at once; only this thread writes its entry.
-    let Some(pending) = (unsafe { PENDING.get(thread) }).copied() else {
+    let Some(entry) = PENDING.get_ptr_mut(thread) else {
         maps::count(Counter::UnmatchedReturn);
         return;
     };
+    // SAFETY: the verifier checked the pointer; only this thread uses its entry.
+    let pending = unsafe { *entry };
+    if pending.burst == open.burst {
+        // A call within the call.
+        if stack_pointer < pending.stack_pointer {
+            return;
+        }
+        if pending.stack_pointer == stack_pointer && pending.returns > ends {
+            // SAFETY: as above.
+            unsafe { (*entry).returns -= ends };
+            return;
+        }
+    }
     if PENDING.remove(thread).is_err() {
         return;
     }
-    // The call of an earlier burst, which ended before the call did.
-    if pending.burst != open.burst {
+    // The call of an earlier burst, which ended before the call did; or one that never returned.
+    if pending.burst != open.burst || pending.stack_pointer != stack_pointer {
         maps::count(Counter::UnmatchedReturn);
         return;
     }
@@ -135,9 +222,22 @@ fn exit(open: &Open, result: u64) {
     };
     // A failed realloc leaves the old block; realloc to 0 bytes frees it and returns NULL.
     if pending.released != 0 && (block != 0 || pending.size == 0) {
+        live::gone(open, pending.released);
         live::freed(pending.released);
     }
     if block != 0 {
+        live::gone(open, block);
         live::allocated(open, &pending.site, block, pending.size);
     }
+}
+
+#[inline(always)]
+fn registers(ctx: &impl EbpfContext) -> &pt_regs {
+    // SAFETY: the kernel hands a valid pt_regs to the program.
+    unsafe { &*ctx.as_ptr().cast::<pt_regs>() }
+}
+
+#[inline(always)]
+fn stack_pointer(ctx: &impl EbpfContext) -> u64 {
+    registers(ctx).rsp
 }

@@ -18,8 +18,8 @@ use leak_common::{
 
 use crate::{
     emit, gate,
-    maps::{self, FAULTS},
-    native, python, sample,
+    maps::{self, FAULTS, config},
+    native, python, sample, user,
 };
 
 /// Mean distance of the mappings' samples in bytes; 0: all are recorded.
@@ -58,8 +58,10 @@ struct Call {
 impl Call {
     /// Byte offset of `orig_rax`, the call's number, in `pt_regs` of x86-64.
     const NUMBER: usize = 120;
+    /// That of rsp.
+    const STACK_POINTER: usize = 152;
     /// Those of what unwinding begins with: rip, rsp, rbp.
-    const UNWINDING: [usize; 3] = [128, 152, 32];
+    const UNWINDING: [usize; 3] = [128, Self::STACK_POINTER, 32];
     /// Those of the arguments: rdi, rsi, rdx, r10, r8, r9.
     const ARGUMENTS: [usize; 6] = [112, 104, 96, 56, 72, 64];
 
@@ -94,7 +96,7 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     // An error is -4095..=-1.
-    if !gate::is_target() || call.result > -4096_i64 as u64 {
+    if !gate::is_target() || call.result > -4096_i64 as u64 || is_by_heap(&call) {
         return 0;
     }
     match number {
@@ -104,6 +106,18 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         _ => brk(&call),
     }
     0
+}
+
+/// Did the heap map memory for itself? What it holds is counted as its blocks. The C library's `mmap` has
+/// nothing on the stack, so that its caller is on top.
+#[inline(always)]
+fn is_by_heap(call: &Call) -> bool {
+    let (start, end) = (config!(heap_code.start), config!(heap_code.end));
+    if end == 0 || call.register(Call::NUMBER) != number::MMAP {
+        return false;
+    }
+    user::read::<u64>(call.register(Call::STACK_POINTER))
+        .is_some_and(|caller| (start..end).contains(&caller))
 }
 
 #[inline(always)]

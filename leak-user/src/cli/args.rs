@@ -99,6 +99,9 @@ struct TraceArgs {
     /// Attach and drop probes one by one, as on kernels before 6.6
     #[arg(long, hide = true)]
     one_by_one: bool,
+    /// Place no return probes, as on kernels where they could make a seccomp filter kill the target
+    #[arg(long, hide = true)]
+    no_return_probes: bool,
     /// Leave out lines that hold fewer live bytes, such as 4k
     #[arg(long, value_name = "SIZE", default_value = "0", value_parser = values::size)]
     min_size: Bytes,
@@ -197,6 +200,7 @@ fn trace(args: TraceArgs) -> Result<TraceOptions, clap::Error> {
             _ => Native::Top,
         },
         one_by_one: args.one_by_one,
+        no_return_probes: args.no_return_probes,
         min_size: args.min_size,
         lines,
         format: args.format.into(),

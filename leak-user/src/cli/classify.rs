@@ -24,6 +24,7 @@ impl From<TargetError> for CliError {
             TargetError::Forbidden { .. } => {
                 Self::new(ExitStatus::Unavailable, error).hint(PRIVILEGE_HINT)
             }
+            TargetError::ForeignProc => Self::new(ExitStatus::Unavailable, error),
             // The others name the way out themselves.
             TargetError::NoSuchProcess { .. }
             | TargetError::IsThread { .. }
@@ -49,7 +50,9 @@ impl From<ReadError> for CliError {
 
 impl From<Missing> for CliError {
     fn from(error: Missing) -> Self {
-        Self::new(ExitStatus::Unavailable, error).hint(PRIVILEGE_HINT)
+        let outside = error == Missing::Outside;
+        let error = Self::new(ExitStatus::Unavailable, error);
+        if outside { error } else { error.hint(PRIVILEGE_HINT) }
     }
 }
 

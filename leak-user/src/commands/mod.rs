@@ -9,7 +9,9 @@ use std::rc::Rc;
 use leak_common::config::Config;
 
 use crate::cli::{CliError, Command, ExitStatus};
-use crate::probe::{calibrate::Calibration, error::ProbeError, keeper::Keeper, object, tracefs};
+use crate::probe::{
+    calibrate::Calibration, error::ProbeError, keeper::Keeper, object, plan::Returns, tracefs,
+};
 use crate::target;
 
 /// Does what was asked.
@@ -35,7 +37,7 @@ fn calibrate() -> Result<doctor::Calibration, CliError> {
     tracefs::ensure()?;
     let mut ebpf = object::load(&Config::default(), object::Capacity::BURSTS, false)?;
     let keeper = Rc::new(Keeper::start().map_err(ProbeError::Keeper)?);
-    let costs = Calibration::measure(&mut ebpf, &keeper)
+    let costs = Calibration::measure(&mut ebpf, &keeper, Returns::Probes)
         .map_err(|reason| CliError::new(ExitStatus::Unavailable, anyhow::anyhow!(reason)))?;
     Ok(doctor::Calibration {
         ns_per_hit: costs.trap.0 as f64,

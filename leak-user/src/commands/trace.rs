@@ -34,6 +34,9 @@ pub fn run(options: &TraceOptions) -> Result<ExitStatus, CliError> {
     let output = Output::open(options.output.as_deref())?;
     privileges::check()?;
     let target = target::discover(options.pid)?;
+    if let Err(unknown) = &target.python {
+        tracing::warn!("{unknown}; its lines are not seen, its growth is");
+    }
     let limit = limit::memory_limit(Path::new("/"), options.pid);
     let session_options = Options {
         duration: Nanos(u64::try_from(options.duration.as_nanos()).unwrap_or(u64::MAX)),
@@ -46,6 +49,7 @@ pub fn run(options: &TraceOptions) -> Result<ExitStatus, CliError> {
             cli::Native::Top => Native::Top,
             cli::Native::Whole => Native::Whole,
         },
+        no_return_probes: options.no_return_probes,
     };
     let mut session = Session::open(target, session_options)?;
     // Not before: the session may have to change what all of the process's threads see.

@@ -78,14 +78,21 @@ impl Identity {
 /// Tells what blocks hold.
 #[derive(Debug)]
 pub struct Identifier {
-    types: Types,
+    /// None: what Python's objects look like is not known, and all is raw.
+    types: Option<Types>,
 }
 
 impl Identifier {
     /// Reads nothing yet; `type_type` is `PyType_Type`.
     #[must_use]
     pub fn new(layout: &'static Layout, type_type: Addr) -> Self {
-        Self { types: Types::new(layout, type_type) }
+        Self { types: Some(Types::new(layout, type_type)) }
+    }
+
+    /// Where it is not known what objects look like.
+    #[must_use]
+    pub fn without_types() -> Self {
+        Self { types: None }
     }
 
     /// Looks at many blocks of the given sizes at once; None for those that could not be read.
@@ -94,7 +101,9 @@ impl Identifier {
         memory: &M,
         blocks: &[(Addr, Bytes)],
     ) -> Vec<Option<Identity>> {
-        self.types.begin_look();
+        if let Some(types) = &mut self.types {
+            types.begin_look();
+        }
         let mut bytes: Vec<Vec<u8>> = blocks
             .iter()
             .map(|(_, size)| vec![0; usize::try_from(size.0).map_or(LOOK, |size| size.min(LOOK))])
@@ -105,12 +114,14 @@ impl Identifier {
             .map(|((addr, _), bytes)| (*addr, bytes.as_mut_slice()))
             .collect();
         let read = memory.read_scattered(&mut pieces);
-        let words: Vec<Addr> = bytes
-            .iter()
-            .flat_map(|bytes| HEADERS.iter().filter_map(|header| candidate(bytes, *header)))
-            .map(|(type_addr, _)| type_addr)
-            .collect();
-        self.types.learn(memory, &words);
+        if let Some(types) = &mut self.types {
+            let words: Vec<Addr> = bytes
+                .iter()
+                .flat_map(|bytes| HEADERS.iter().filter_map(|header| candidate(bytes, *header)))
+                .map(|(type_addr, _)| type_addr)
+                .collect();
+            types.learn(memory, &words);
+        }
         bytes
             .iter()
             .zip(read)
@@ -120,10 +131,11 @@ impl Identifier {
 
     /// What a block holds, by its first bytes (up to [`LOOK`]).
     pub fn identify<M: Memory>(&mut self, memory: &M, bytes: &[u8]) -> Identity {
-        for header in HEADERS {
-            let Some((type_addr, refcount)) = candidate(bytes, header) else { continue };
-            let Some(head) = self.types.get(memory, type_addr) else { continue };
-            if self.is_instance(memory, &head, header, refcount) {
+        let candidates = HEADERS.iter().filter_map(|h| Some((*h, candidate(bytes, *h)?)));
+        for (header, (type_addr, refcount)) in candidates {
+            let Some(types) = &mut self.types else { break };
+            let Some(head) = types.get(memory, type_addr) else { continue };
+            if is_instance(types, memory, &head, header, refcount) {
                 let kind = Kind::Object { type_addr, header };
                 let rest = bytes.get(header as usize + 16..).unwrap_or_default();
                 let own = usize::try_from(head.basicsize - 16).unwrap_or(0);
@@ -135,18 +147,18 @@ impl Identifier {
         let fingerprint = print(0, cut(bytes, RAW_PRINT));
         Identity { kind: Kind::Raw, fingerprint, parked: false }
     }
+}
 
-    /// An array of pointers to types could pass for an object whose reference count is an address.
-    fn is_instance<M: Memory>(
-        &mut self,
-        memory: &M,
-        head: &TypeHead,
-        header: u64,
-        refcount: u64,
-    ) -> bool {
-        head.header() == header
-            && (refcount < COULD_BE_ADDRESS || self.types.get(memory, Addr(refcount)).is_none())
-    }
+/// An array of pointers to types could pass for an object whose reference count is an address.
+fn is_instance<M: Memory>(
+    types: &mut Types,
+    memory: &M,
+    head: &TypeHead,
+    header: u64,
+    refcount: u64,
+) -> bool {
+    head.header() == header
+        && (refcount < COULD_BE_ADDRESS || types.get(memory, Addr(refcount)).is_none())
 }
 
 /// The words at an object's start: type pointer and reference count, if the count can be one.

@@ -2,7 +2,7 @@
 //! structures are asked from outside whether the block is still allocated, and its content whether it
 //! is still the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use leak_common::keys::LiveBlock;
 
@@ -33,6 +33,13 @@ const MAX_FOLLOWED: usize = 1 << 18;
 /// First look after so many seconds; then after half the block's age.
 const FIRST_LOOK_S: f64 = 0.4;
 
+/// Blocks that bursts must have seen go to tell how long a site's live.
+const FEW_GONE: u32 = 2;
+
+/// A block of malloc that has grown older than so many mean lives of its site's is no longer believed to be
+/// the same.
+const CREDIBLE_LIVES: f64 = 2.0;
+
 /// glibc marks a chunk that has a mapping of its own; those are followed as mappings.
 const IS_MMAPPED: u64 = 2;
 
@@ -50,8 +57,11 @@ impl Followed {
     /// Its type's address, where it is a Python object.
     fn type_addr(&self) -> Option<Addr> {
         match &self.look {
-            Look::Small(Identity { kind: Kind::Object { type_addr, .. }, .. }) => Some(*type_addr),
-            _ => None,
+            Look::Small(identity) | Look::Content { identity, .. } => match identity.kind {
+                Kind::Object { type_addr, .. } => Some(type_addr),
+                Kind::Raw => None,
+            },
+            Look::Chunk(_) | Look::Probes(_) => None,
         }
     }
 }
@@ -60,15 +70,40 @@ impl Followed {
 enum Look {
     Small(Identity),
     Chunk(ChunkSeen),
+    /// Of a heap whose own records can't be read.
+    Content {
+        identity: Identity,
+        start: Start,
+        /// As asked for.
+        size: Bytes,
+    },
     /// Told by probes; when it was allocated.
     Probes(u64),
 }
+
+/// A block's first words, zeros after its end.
+type Start = [u64; 4];
 
 /// How much of a site is followed.
 #[derive(Debug)]
 struct Sample {
     held: usize,
     thinning: Thinning,
+    /// For how long bursts watched its blocks, all together, and how many of them they saw go.
+    watched_s: f64,
+    gone: u32,
+}
+
+impl Sample {
+    /// How old a block can be that is believed to be still the one that it was. What looks the same may be
+    /// another of its kind in the same place; the bursts, which see one part in a hundred of the time, tell
+    /// how fast such blocks come and go.
+    fn credible_age_s(&self) -> f64 {
+        if self.gone < FEW_GONE {
+            return f64::INFINITY;
+        }
+        CREDIBLE_LIVES * self.watched_s / f64::from(self.gone)
+    }
 }
 
 /// The followed blocks.
@@ -80,12 +115,16 @@ pub struct Survivors {
     blocks: Option<Blocks>,
     identifier: Identifier,
     chunks: Chunks,
+    /// The blocks of malloc are glibc's chunks.
+    glibc: bool,
+    /// What the next burst watches.
+    watched: HashSet<Addr>,
 }
 
 impl Survivors {
-    /// `blocks`: pymalloc's, where it is in use.
+    /// `blocks`: pymalloc's, where it is in use; `glibc`: the blocks of malloc are glibc's chunks.
     #[must_use]
-    pub fn new(blocks: Option<Blocks>, identifier: Identifier) -> Self {
+    pub fn new(blocks: Option<Blocks>, identifier: Identifier, glibc: bool) -> Self {
         Self {
             followed: Vec::new(),
             by_site: HashMap::new(),
@@ -93,6 +132,30 @@ impl Survivors {
             blocks,
             identifier,
             chunks: Chunks::new(),
+            glibc,
+            watched: HashSet::new(),
+        }
+    }
+
+    /// The living blocks of malloc, at most so many, the youngest first: bursts should see whether they go.
+    #[must_use]
+    pub fn to_watch(&mut self, most: usize) -> HashSet<Addr> {
+        let living = self.followed.iter().rev().filter(|followed| followed.may_be_another());
+        self.watched = living.take(most).map(|followed| followed.addr).collect();
+        self.watched.clone()
+    }
+
+    /// A burst that recorded for so many seconds saw these go, of those that it was to watch.
+    pub fn gone(&mut self, gone: &HashSet<Addr>, recorded_s: f64) {
+        for followed in self.followed.iter_mut().filter(|followed| followed.may_be_another()) {
+            let Some(sample) = self.by_site.get_mut(&followed.site) else { continue };
+            if self.watched.contains(&followed.addr) {
+                sample.watched_s += recorded_s;
+                if gone.contains(&followed.addr) {
+                    sample.gone += 1;
+                    followed.fate.end = End::Died;
+                }
+            }
         }
     }
 
@@ -161,7 +224,12 @@ impl Survivors {
     }
 
     fn sample(&mut self, site: SiteId) -> &mut Sample {
-        let new = || Sample { held: 0, thinning: Thinning::seeded(site.0.into()) };
+        let new = || Sample {
+            held: 0,
+            thinning: Thinning::seeded(site.0.into()),
+            watched_s: 0.0,
+            gone: 0,
+        };
         self.by_site.entry(site).or_insert_with(new)
     }
 
@@ -253,8 +321,15 @@ impl Survivors {
         }
         match domain? {
             Domain::Pymalloc => {
-                content.truncate(usize::try_from(block.size).unwrap_or(usize::MAX));
+                let size = block_bytes(block.size, block.site.size_class);
+                content.truncate(usize::try_from(size.0).unwrap_or(usize::MAX));
                 Some(Look::Small(self.identifier.identify(memory, &content)))
+            }
+            Domain::Malloc if !self.glibc => {
+                content.truncate(usize::try_from(block.size).unwrap_or(usize::MAX));
+                let identity = self.identifier.identify(memory, &content);
+                let size = Bytes(block.size);
+                Some(Look::Content { identity, start: words(&content), size })
             }
             Domain::Malloc if header & IS_MMAPPED == 0 => {
                 let mut first = [0; 32];
@@ -273,10 +348,15 @@ impl Survivors {
                 f.fate.end == End::Alive && (all || f.next_look_s <= now_s)
             })
             .collect();
-        let (small, chunks): (Vec<usize>, Vec<usize>) =
-            due.into_iter().partition(|i| matches!(self.followed[*i].look, Look::Small(_)));
+        let with = |is_one: fn(&Look) -> bool| -> Vec<usize> {
+            due.iter().copied().filter(|i| is_one(&self.followed[*i].look)).collect()
+        };
+        let small = with(|look| matches!(look, Look::Small(_)));
+        let chunks = with(|look| matches!(look, Look::Chunk(_)));
+        let others = with(|look| matches!(look, Look::Content { .. }));
         self.look_at_small(memory, now_s, &small);
         self.look_at_chunks(memory, now_s, &chunks);
+        self.look_at_content(memory, now_s, &others);
     }
 
     /// Looks at the blocks while everything is traced: `block` gives what the probes have booked at an
@@ -323,7 +403,7 @@ impl Survivors {
             .iter()
             .filter_map(|i| match &self.followed[*i].look {
                 Look::Chunk(seen) => Some((self.followed[*i].addr, *seen)),
-                Look::Small(_) | Look::Probes(_) => None,
+                Look::Small(_) | Look::Content { .. } | Look::Probes(_) => None,
             })
             .collect();
         let states = self.chunks.states(memory, &chunks);
@@ -344,12 +424,45 @@ impl Survivors {
         }
     }
 
+    /// Of a heap whose own records can't be read: what is there is what was there, or not.
+    fn look_at_content<M: Memory>(&mut self, memory: &M, now_s: f64, due: &[usize]) {
+        let block = |i: &usize| match &self.followed[*i] {
+            Followed { addr, look: Look::Content { size, .. }, .. } => (*addr, *size),
+            Followed { addr, fate, .. } => (*addr, fate.size),
+        };
+        let blocks: Vec<(Addr, Bytes)> = due.iter().map(block).collect();
+        let identities = self.identifier.look(memory, &blocks);
+        for (i, later) in due.iter().zip(identities) {
+            let followed = &mut self.followed[*i];
+            let Look::Content { identity, start, size } = &followed.look else { continue };
+            let end = match later.map(|later| identity.compare(&later)) {
+                None | Some(Likeness::Other) => End::Died,
+                Some(Likeness::Same) => End::Alive,
+                Some(Likeness::Changed) => {
+                    let mut now = [0; size_of::<Start>()];
+                    let length = usize::try_from(size.0).map_or(now.len(), |n| n.min(now.len()));
+                    let read = memory.read(followed.addr, &mut now[..length]);
+                    let freed = read.is_err() || is_link(start, &words(&now));
+                    if freed { End::Died } else { End::Unknown }
+                }
+            };
+            followed.ended(end, now_s);
+        }
+    }
+
     /// All fates by site.
     #[must_use]
     pub fn fates(&self) -> HashMap<SiteId, Vec<Fate>> {
         let mut fates: HashMap<SiteId, Vec<Fate>> = HashMap::new();
         for followed in &self.followed {
-            fates.entry(followed.site).or_default().push(followed.fate);
+            let mut fate = followed.fate;
+            let sample = self.by_site.get(&followed.site).filter(|_| followed.may_be_another());
+            let credible_s = sample.map_or(f64::INFINITY, Sample::credible_age_s);
+            if fate.alive_until_s - fate.born_s > credible_s {
+                fate.alive_until_s = fate.born_s + credible_s;
+                fate.end = End::Unknown;
+            }
+            fates.entry(followed.site).or_default().push(fate);
         }
         fates
     }
@@ -382,6 +495,21 @@ impl Survivors {
     }
 }
 
+fn words(content: &[u8]) -> Start {
+    let mut words = Start::default();
+    for (word, bytes) in words.iter_mut().zip(content.as_chunks::<8>().0) {
+        *word = u64::from_le_bytes(*bytes);
+    }
+    words
+}
+
+/// Does a block look as tcmalloc and mimalloc leave it when it is freed: the link of a list, or the end of it,
+/// in its first word, and the rest untouched?
+fn is_link(before: &Start, now: &Start) -> bool {
+    let is_address = now[0].is_multiple_of(8) && now[0] >> 47 == 0;
+    before[0] != now[0] && is_address && before[1..] == now[1..]
+}
+
 type BySite<'a> = HashMap<SiteId, Vec<(Addr, &'a LiveBlock)>>;
 
 fn group<'a>(blocks: impl Iterator<Item = (SiteId, Addr, &'a LiveBlock)>) -> BySite<'a> {
@@ -393,6 +521,11 @@ fn group<'a>(blocks: impl Iterator<Item = (SiteId, Addr, &'a LiveBlock)>) -> ByS
 }
 
 impl Followed {
+    /// Does it live, as far as its content and what is around it tell?
+    fn may_be_another(&self) -> bool {
+        self.fate.end == End::Alive && matches!(self.look, Look::Content { .. } | Look::Chunk(_))
+    }
+
     fn ended(&mut self, end: End, now_s: f64) {
         self.fate.end = end;
         if end == End::Alive {

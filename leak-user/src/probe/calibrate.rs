@@ -17,7 +17,7 @@ use super::{
     attach, classes,
     keeper::Keeper,
     object::Object,
-    plan::{self, Probe},
+    plan::{self, Probe, Returns},
 };
 use crate::{
     target::{files::Files, process},
@@ -38,7 +38,7 @@ const ROUNDS: usize = 5;
 pub struct Calibration {
     /// An entry probe on an emulated instruction.
     pub trap: Nanos,
-    /// A return probe, on top.
+    /// What sees a function's result, on top.
     pub return_trap: Nanos,
     /// A hardware breakpoint on a word of memory; what is usual where none can be set.
     pub breakpoint_trap: Nanos,
@@ -53,11 +53,17 @@ impl Calibration {
     ///
     /// # Errors
     /// In words, where the process could not be started or probed.
-    pub fn measure(object: &mut Object, keeper: &Rc<Keeper>) -> Result<Self, String> {
+    pub fn measure(
+        object: &mut Object,
+        keeper: &Rc<Keeper>,
+        returns: Returns,
+    ) -> Result<Self, String> {
         let mut dummy = Dummy::start().map_err(|e| format!("the throw-away process: {e}"))?;
         let free = dummy.free_function().ok_or("the throw-away process has no `free`")?;
         let entry = plan::probe("free_enter", &free);
-        let exit = Probe { program: "malloc_exit", ..entry.clone() };
+        let exits = plan::exits(&free, &entry, returns).map_err(|e| e.to_string())?;
+        let with_exits: Vec<_> =
+            std::iter::once(entry.clone()).chain(exits.unwrap_or_default()).collect();
         let mut fastest = |probes: &[Probe]| -> Result<f64, String> {
             let attached =
                 attach::attach(object, keeper, dummy.pid(), probes).map_err(|e| e.to_string())?;
@@ -68,7 +74,7 @@ impl Calibration {
         };
         let bare = fastest(&[])?;
         let entered = fastest(std::slice::from_ref(&entry))?;
-        let returned = fastest(&[entry, exit])?;
+        let returned = fastest(&with_exits)?;
         let word = dummy.word;
         let watched = classes::set(object, &[word], &[Tid(dummy.pid().0)]).ok().and_then(|set| {
             let times: io::Result<Vec<f64>> = (0..ROUNDS).map(|_| dummy.time()).collect();

@@ -17,6 +17,7 @@ pub mod multi;
 pub mod object;
 pub mod plan;
 pub mod prologue;
+mod returns;
 pub mod ring;
 pub mod tables;
 pub mod tracefs;

@@ -1,7 +1,9 @@
 //! Which program goes where: the probe table of a target, as data.
 
 use std::{
+    collections::HashSet,
     fs::File,
+    io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
@@ -10,8 +12,9 @@ use super::{
     budget::Kind,
     error::ProbeError,
     prologue::{self, Point},
+    returns,
 };
-use crate::target::{AllocatorFunctions, AllocatorKind, Function, Target};
+use crate::target::{AllocatorFunctions, AllocatorKind, EntryPoint, Function, Role, Target};
 
 /// One program at one instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +34,7 @@ pub struct Probe {
 pub struct Plan {
     /// Probes of pymalloc.
     pub pymalloc: Vec<Probe>,
-    /// Probes of the C library's heap.
+    /// Probes of the heap behind malloc.
     pub malloc: Vec<Probe>,
     /// `_PyObject_Realloc` has its own copy of the allocation path.
     pub realloc_inlines_malloc: bool,
@@ -63,14 +66,23 @@ impl Plan {
 /// Bytes of a function looked at to see what it calls.
 const BODY: usize = 4096;
 
-/// Makes the plan. `return_probes`: whether they can be placed without harm to the target.
+/// How the result of a function is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Returns {
+    /// By return probes.
+    Probes,
+    /// By probes on the instructions that return, where return probes could do harm.
+    Instructions,
+}
+
+/// Makes the plan.
 ///
 /// # Errors
 /// [`ProbeError::File`] where the interpreter's file can't be read.
-pub fn plan(target: &Target, return_probes: bool) -> Result<Plan, ProbeError> {
+pub fn plan(target: &Target, returns: Returns) -> Result<Plan, ProbeError> {
     let mut plan = Plan::default();
-    let allocators = &target.python.allocators;
-    if allocators.kind == AllocatorKind::Pymalloc && target.python.pymalloc.is_some() {
+    let allocators = target.python.as_ref().ok().map(|python| &python.allocators);
+    if let (Some(allocators), Some(_)) = (allocators, target.pymalloc()) {
         let object = &allocators.object;
         plan.pymalloc = pymalloc(object);
         if allocators.memory != *object {
@@ -83,43 +95,136 @@ pub fn plan(target: &Target, return_probes: bool) -> Result<Plan, ProbeError> {
         plan.realloc_inlines_malloc = !prologue::calls(&body, start, object.malloc.addr.0, false);
         plan.realloc_inlines_free = !prologue::calls(&body, start, object.free.addr.0, true);
     }
-    match &target.libc {
-        Some(libc) if return_probes => {
-            let one = |program, function: &Function| probe(program, function);
-            plan.malloc = vec![
-                one("malloc_enter", &libc.malloc),
-                one("calloc_enter", &libc.calloc),
-                one("realloc_enter", &libc.realloc),
-                one("free_enter", &libc.free),
-            ];
-            for (name, function) in &libc.aligned {
-                let program = if *name == "posix_memalign" {
-                    "posix_memalign_enter"
-                } else {
-                    "memalign_enter"
-                };
-                plan.malloc.push(one(program, function));
-            }
-            let returning: Vec<_> = plan
-                .malloc
-                .iter()
-                .filter(|p| p.program != "free_enter")
-                .map(|p| Probe { program: "malloc_exit", ..p.clone() })
-                .collect();
-            plan.malloc.extend(returning);
-        }
-        Some(_) => plan.unseen.push(
-            "the C library's heap: this kernel's return probes could make the target's seccomp \
-             filter kill it, so none is placed"
-                .to_owned(),
-        ),
+    let mut functions = Vec::new();
+    match &target.heap {
+        Some(heap) => functions.extend(heap.entry_points.iter().map(entry)),
         None => plan.unseen.push("the C library's heap: its functions were not found".to_owned()),
     }
-    if allocators.kind == AllocatorKind::Other {
-        plan.unseen
-            .push("small Python objects: an allocator that leaktrace does not know".to_owned());
+    if let Some(allocators) = allocators
+        && allocators.kind == AllocatorKind::Other
+    {
+        functions.extend(table(&allocators.object));
+        functions.extend(table(&allocators.memory));
+    }
+    plan.heap(&functions, returns)?;
+    plan.unseen.extend(untold(target));
+    if let Err(unknown) = &target.python {
+        plan.unseen.push(format!(
+            "Python's lines, types and small objects: {unknown}; growth is told by what compiled code maps \
+             and allocates"
+        ));
     }
     Ok(plan)
+}
+
+/// A program that sees the calls of a function, whose name is for people.
+struct Entry<'a> {
+    program: &'static str,
+    name: &'static str,
+    function: &'a Function,
+}
+
+/// Which program sees the calls of an entry point.
+fn entry(entry_point: &EntryPoint) -> Entry<'_> {
+    let program = match entry_point.role {
+        Role::Malloc => "malloc_enter",
+        Role::Calloc => "calloc_enter",
+        Role::Realloc => "realloc_enter",
+        Role::Memalign => "memalign_enter",
+        Role::PosixMemalign => "posix_memalign_enter",
+        Role::Free => "free_enter",
+    };
+    Entry { program, name: entry_point.name, function: &entry_point.function }
+}
+
+/// Programs that see the calls of an allocator of Python's tables.
+fn table(functions: &AllocatorFunctions) -> [Entry<'_>; 4] {
+    [
+        ("table_malloc_enter", "Python's malloc", &functions.malloc),
+        ("table_calloc_enter", "Python's calloc", &functions.calloc),
+        ("table_realloc_enter", "Python's realloc", &functions.realloc),
+        ("table_free_enter", "Python's free", &functions.free),
+    ]
+    .map(|(program, name, function)| Entry { program, name, function })
+}
+
+/// What is known less well, where the blocks' heap is not glibc's.
+fn untold(target: &Target) -> Option<String> {
+    let own = target.python.as_ref().is_ok_and(|p| p.allocators.kind == AllocatorKind::Other);
+    let name = match &target.heap {
+        _ if own => "an allocator of Python's that is not pymalloc",
+        Some(heap) if !heap.glibc => &heap.name,
+        _ => return None,
+    };
+    Some(format!(
+        "the own records of {name}: whether a block still lives is told by what it holds, and by the \
+         frees and allocations that later bursts see"
+    ))
+}
+
+impl Plan {
+    /// Plans for functions of heaps and their results.
+    fn heap(&mut self, functions: &[Entry<'_>], returns: Returns) -> Result<(), ProbeError> {
+        let mut seen = HashSet::new();
+        let mut unknown = Vec::new();
+        for Entry { program, name, function } in functions {
+            if !seen.insert(function.addr) {
+                continue;
+            }
+            let entry = probe(program, function);
+            let exits = if is_free(program) {
+                Vec::new()
+            } else if let Some(exits) = exits(function, &entry, returns)? {
+                exits
+            } else {
+                unknown.push(*name);
+                continue;
+            };
+            self.malloc.push(entry);
+            // Functions that jump to each other return at the same instructions.
+            let new: Vec<_> = exits.into_iter().filter(|e| !self.malloc.contains(e)).collect();
+            self.malloc.extend(new);
+        }
+        if !unknown.is_empty() {
+            self.unseen.push(format!(
+                "what {} give out: a return probe could make the target's seccomp filter kill it on this \
+                 kernel, and at which instructions they return could not be told",
+                unknown.join(", ")
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn is_free(program: &str) -> bool {
+    ["free_enter", "table_free_enter"].contains(&program)
+}
+
+/// What sees the results of a function that `entry` is on; None where it can't be told.
+pub(super) fn exits(
+    function: &Function,
+    entry: &Probe,
+    returns: Returns,
+) -> Result<Option<Vec<Probe>>, ProbeError> {
+    if returns == Returns::Probes {
+        return Ok(Some(vec![Probe { program: "malloc_exit", ..entry.clone() }]));
+    }
+    let path = &function.open_path;
+    let file = File::open(path).map_err(unreadable(path))?;
+    let read = |at: u64| {
+        let mut bytes = vec![0; 15];
+        let length = file.read_at(&mut bytes, at).ok()?;
+        bytes.truncate(length);
+        Some(bytes)
+    };
+    let exit = |file_offset| Probe {
+        program: "malloc_return",
+        path: path.clone(),
+        file_offset,
+        emulated: false,
+    };
+    let places = returns::find(function.file_offset, read);
+    Ok(places.map(|places| places.into_iter().map(exit).collect()))
 }
 
 fn pymalloc(functions: &AllocatorFunctions) -> Vec<Probe> {
@@ -142,6 +247,10 @@ pub(super) fn probe(program: &'static str, function: &Function) -> Probe {
     }
 }
 
+fn unreadable(path: &Path) -> impl Fn(io::Error) -> ProbeError {
+    move |source| ProbeError::File { path: path.display().to_string(), source }
+}
+
 fn body(function: &Function) -> Result<Vec<u8>, ProbeError> {
     let path: &Path = &function.open_path;
     let read = || {
@@ -150,5 +259,5 @@ fn body(function: &Function) -> Result<Vec<u8>, ProbeError> {
         bytes.truncate(n);
         Ok(bytes)
     };
-    read().map_err(|source| ProbeError::File { path: path.display().to_string(), source })
+    read().map_err(unreadable(path))
 }

@@ -1,5 +1,6 @@
 //! Reads and prunes the maps that the programs fill.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
@@ -21,12 +22,16 @@ pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
     T::try_from(map).map_err(|source| ProbeError::Map { map: name, source })
 }
 
+/// Blocks that can be watched.
+pub const MOST_WATCHED: usize = 1 << 12;
+
 /// The maps.
 pub struct Tables {
     counts: PerCpuArray<MapData, u64>,
     sites: HashMap<MapData, SiteKey, SiteCounts>,
     live: HashMap<MapData, u64, LiveBlock>,
     faults: HashMap<MapData, u64, u64>,
+    watched: HashMap<MapData, u64, u64>,
     map_interval: Array<MapData, u64>,
     code: Array<MapData, code::Table>,
 }
@@ -60,6 +65,7 @@ impl Tables {
             sites: take(object, "SITES")?,
             live: take(object, "LIVE")?,
             faults: take(object, "FAULTS")?,
+            watched: take(object, "WATCHED")?,
             map_interval: take(object, "MAP_INTERVAL")?,
             code: take(object, "CODE")?,
         })
@@ -131,6 +137,28 @@ impl Tables {
             code::mark(&mut table, range.start.0, range.end.0);
         }
         self.code.set(0, *table, 0).map_err(failed("CODE"))
+    }
+
+    /// From now on the probes tell when one of these blocks is gone, as far as there is room for them; those
+    /// of before are forgotten. To be called while the gate is closed.
+    pub fn watch(&mut self, mut blocks: HashSet<Addr>) {
+        let known: Vec<u64> = self.watched.keys().filter_map(Result::ok).collect();
+        for address in known {
+            if !blocks.remove(&Addr(address)) {
+                // Not there: nothing to remove.
+                let _ = self.watched.remove(&address);
+            }
+        }
+        for block in blocks {
+            // No room: it is watched for nothing.
+            let _ = self.watched.insert(block.0, 0, 0);
+        }
+    }
+
+    /// The watched blocks that are gone.
+    pub fn gone(&self) -> HashSet<Addr> {
+        let watched = self.watched.iter().filter_map(Result::ok);
+        watched.filter(|(_, gone)| *gone != 0).map(|(at, _)| Addr(at)).collect()
     }
 
     /// Page faults by stack id.

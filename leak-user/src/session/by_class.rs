@@ -200,7 +200,7 @@ impl Session {
         }
         let seen = outcome.counts.get(Counter::PoolEventsSeen);
         let missed = outcome.counts.get(Counter::PoolEventsMissed);
-        let Some(pymalloc) = &self.target.python.pymalloc else { return };
+        let Some(pymalloc) = self.target.pymalloc() else { return };
         if self.by_class.is_none()
             && seen + missed >= MEASURABLE
             && (seen as f64) < ENOUGH * (seen + missed) as f64

@@ -7,6 +7,7 @@ mod by_class;
 pub mod exact;
 mod fresh;
 mod mappings;
+mod midway;
 pub mod open;
 mod readings;
 pub mod report;
@@ -18,6 +19,7 @@ use leak_common::counters::Counter;
 use by_class::ByClass;
 
 use mappings::Pace;
+use midway::Midway;
 
 use crate::{
     collect::decode::Event,
@@ -30,9 +32,9 @@ use crate::{
         faults::Faults,
         log::ProgramLog,
         object::Object,
-        plan::Plan,
+        plan::{Plan, Returns},
         ring::Ring,
-        tables::Tables,
+        tables::{MOST_WATCHED, Tables},
     },
     symbolize::{
         code::CodeCache, merge::Owners, modules::Modules, stacks::Stacks, unwind::Unwinder,
@@ -64,6 +66,8 @@ pub struct Options {
     pub native: Native,
     /// Attach probes one by one, as kernels before 6.6 have to.
     pub one_by_one: bool,
+    /// Place no return probes, as on kernels where they could do harm.
+    pub no_return_probes: bool,
 }
 
 /// Which native stacks to take.
@@ -122,13 +126,16 @@ pub struct Session {
     target: Target,
     options: Options,
     plan: Plan,
+    returns: Returns,
+    midway: Midway,
     object: Object,
     tables: Tables,
     ring: Ring,
     log: Option<ProgramLog>,
     bursts: Bursts,
     budget: Budget,
-    codes: CodeCache,
+    /// None: Python's structures are not known.
+    codes: Option<CodeCache>,
     stacks: Stacks,
     modules: Modules,
     unwinder: Unwinder,
@@ -226,6 +233,7 @@ impl Session {
         if !self.bursts.is_ready() {
             return Ok(READY_EVERY);
         }
+        self.check_filter(kind)?;
         let threads = if words.is_some() { open::threads(self.target.pid) } else { Vec::new() };
         let mut at = Attachment {
             object: &mut self.object,
@@ -269,15 +277,22 @@ impl Session {
             Kind::Pymalloc => Watched::Pymalloc,
             Kind::Malloc => Watched::Malloc,
         };
+        if kind == Kind::Malloc {
+            self.ledger.survivors.gone(&self.tables.gone(), outcome.recorded().seconds());
+        }
         let memory = &self.target.memory;
         self.ledger.burst(memory, &self.stacks, watched, &counts, &blocks);
+        if kind == Kind::Malloc {
+            self.tables.watch(self.ledger.survivors.to_watch(MOST_WATCHED));
+        }
         self.check_codes();
         Ok(Nanos(0))
     }
 
     /// Code objects whose address was reused: their stacks must be taken anew.
     fn check_codes(&mut self) {
-        let replaced = self.codes.revalidate(&self.target.memory);
+        let Some(codes) = &mut self.codes else { return };
+        let replaced = codes.revalidate(&self.target.memory);
         if !replaced.is_empty() {
             tracing::debug!(count = replaced.len(), "code objects replaced");
             self.stacks.new_generation(&replaced);
@@ -297,7 +312,9 @@ impl Session {
         for event in events.drain(..) {
             match event {
                 Event::Stack { id, frames } => {
-                    self.stacks.insert(id, &frames, &mut self.codes, &self.target.memory);
+                    if let Some(codes) = &mut self.codes {
+                        self.stacks.insert(id, &frames, codes, &self.target.memory);
+                    }
                 }
                 Event::NativeStack { id, stack, registers, thread, bytes } => {
                     let native = self.unwinder.unwind(&mut self.modules, registers, &bytes);
@@ -335,6 +352,7 @@ impl Session {
         let time = now();
         if time >= self.census_due {
             self.take_census(time)?;
+            self.check_allocators()?;
         }
         let (pid, faults) = (self.target.pid, &mut self.faults);
         let watched = faults.step(&mut self.object, pid, || open::threads(pid), time);
@@ -372,6 +390,9 @@ impl Session {
     /// Is it still the same process?
     fn is_alive(&self) -> bool {
         process::start_ticks(self.target.pid).is_ok_and(|t| t == self.target.start_ticks)
-            && self.target.memory.half(self.target.python.runtime).is_ok()
+            && match &self.target.python {
+                Ok(python) => self.target.memory.half(python.runtime).is_ok(),
+                Err(_) => true,
+            }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::{fs, path::Path, rc::Rc};
 
-use leak_common::config::{Config, EVERY_FRAME, PymallocConfig, PythonConfig, native};
+use leak_common::config::{
+    Config, EVERY_FRAME, PidNamespace, PymallocConfig, PythonConfig, Range, native,
+};
 
-use super::{Native, Options, Session, SessionError, mappings::Pace};
+use super::{Native, Options, Session, SessionError, mappings::Pace, midway::Midway};
 use crate::{
     heap::{identity::Identifier, pymalloc::Blocks},
     ledger::{Ledger, survivors::Survivors},
@@ -17,7 +19,7 @@ use crate::{
         keeper::Keeper,
         log::ProgramLog,
         object::{self, Capacity},
-        plan::{self, Plan},
+        plan::{self, Plan, Returns},
         ring::Ring,
         tables::Tables,
         tracefs, watch,
@@ -26,8 +28,7 @@ use crate::{
         code::CodeCache, merge::Owners, modules::Modules, stacks::Stacks, unwind::Unwinder,
     },
     target::{
-        Python, Target,
-        kernel::{self, KernelRelease},
+        Python, Target, kernel,
         layout::{Entry, Instr, OWNER_BOUNDARY},
         process,
     },
@@ -43,7 +44,12 @@ impl Session {
     /// [`SessionError`].
     pub fn open(target: Target, options: Options) -> Result<Self, SessionError> {
         tracefs::ensure()?;
-        let plan = plan::plan(&target, return_probes_are_safe(target.pid))?;
+        let returns = if options.no_return_probes || kernel::uretprobe_hazard(target.pid) {
+            Returns::Instructions
+        } else {
+            Returns::Probes
+        };
+        let plan = plan::plan(&target, returns)?;
         let config = config(&target, &plan, options.native)?;
         let capacity = if options.exact { Capacity::EXACT } else { Capacity::BURSTS };
         let capacity = match options.native {
@@ -57,7 +63,7 @@ impl Session {
         tables.set_code(&modules.code())?;
         let ring = Ring::new(&mut object)?;
         let mut bursts = Bursts::new(&mut object, Rc::clone(&keeper))?;
-        let measured = Calibration::measure(&mut object, &keeper);
+        let measured = Calibration::measure(&mut object, &keeper, returns);
         let log = ProgramLog::new(&mut object);
         if let Err(reason) = &measured {
             tracing::warn!(
@@ -69,13 +75,20 @@ impl Session {
         bursts.forget_counts(&tables)?;
         watch::attach(&mut object)?;
 
-        let python = &target.python;
-        let identifier = Identifier::new(python.layout, python.type_type);
-        let survivors = Survivors::new(python.pymalloc.map(Blocks::new), identifier);
-        let codes = CodeCache::new(python.layout, python.code_type);
+        let python = target.python.as_ref().ok();
+        let identifier = python.map_or_else(Identifier::without_types, |python| {
+            Identifier::new(python.layout, python.type_type)
+        });
+        let free_listed = python.map(|python| python.free_listed.clone()).unwrap_or_default();
+        let survivors = Survivors::new(
+            target.pymalloc().map(Blocks::new),
+            identifier,
+            target.blocks_are_glibcs(),
+        );
+        let codes = python.map(|python| CodeCache::new(python.layout, python.code_type));
         let start = now();
         Ok(Self {
-            ledger: Ledger::new(start, survivors, target.python.free_listed.clone()),
+            ledger: Ledger::new(start, survivors, free_listed),
             codes,
             stacks: Stacks::default(),
             modules,
@@ -86,6 +99,8 @@ impl Session {
             target,
             options,
             plan,
+            returns,
+            midway: Midway::default(),
             object,
             tables,
             ring,
@@ -107,12 +122,6 @@ impl Session {
     }
 }
 
-/// Would a return probe be harmless?
-fn return_probes_are_safe(pid: Pid) -> bool {
-    let status = fs::read_to_string(process::proc_path(pid, "status")).unwrap_or_default();
-    KernelRelease::running().is_ok_and(|kernel| !kernel::uretprobe_hazard(kernel, &status))
-}
-
 /// The process's threads, the main one last.
 pub(super) fn threads(pid: Pid) -> Vec<Tid> {
     let tasks = process::proc_path(pid, "task");
@@ -127,10 +136,18 @@ pub(super) fn threads(pid: Pid) -> Vec<Tid> {
 
 fn config(target: &Target, plan: &Plan, natives: Native) -> Result<Config, SessionError> {
     Ok(Config {
-        tgid: u64::from(target.pid.0),
+        tgid: u64::from(target.kernel_id.tgid),
+        pid_namespace: target.kernel_id.namespace.map_or(PidNamespace::default(), |own| {
+            PidNamespace { device: own.device, inode: own.inode }
+        }),
+        heap_code: target
+            .heap
+            .as_ref()
+            .and_then(|heap| heap.code)
+            .map_or(Range::default(), |code| Range { start: code.start.0, end: code.end.0 }),
         fsbase_offset: kernel::fsbase_offset()?,
-        python: python_config(&target.python),
-        pymalloc: pymalloc_config(&target.python, plan),
+        python: target.python.as_ref().map_or(PythonConfig::default(), python_config),
+        pymalloc: pymalloc_config(target, plan),
         native: match natives {
             Native::None => native::NONE,
             Native::Top => native::TOP,
@@ -168,8 +185,8 @@ fn python_config(python: &Python) -> PythonConfig {
     }
 }
 
-fn pymalloc_config(python: &Python, plan: &Plan) -> PymallocConfig {
-    let Some(pymalloc) = &python.pymalloc else { return PymallocConfig::default() };
+fn pymalloc_config(target: &Target, plan: &Plan) -> PymallocConfig {
+    let Some(pymalloc) = target.pymalloc() else { return PymallocConfig::default() };
     PymallocConfig {
         usedpools: pymalloc.usedpools.0,
         usable_arenas: pymalloc.usable_arenas.map_or(0, |addr| addr.0),

@@ -41,9 +41,9 @@ impl Session {
     }
 
     fn count_heap(&mut self, time: Nanos) {
-        let Some(pymalloc) = &self.target.python.pymalloc else { return };
+        let Some(pymalloc) = self.target.pymalloc() else { return };
         // Unreadable for a moment (the array of arenas was moving), or the target has ended.
-        let Ok(counted) = census(&self.target.memory, pymalloc) else { return };
+        let Ok(counted) = census(&self.target.memory, &pymalloc) else { return };
         self.ledger.census(time, &counted, pymalloc.arena_size);
         self.census = Some(counted);
     }

@@ -82,7 +82,7 @@ impl Session {
         let mut writer = Writer {
             natives: NativeSymbols::default(),
             sources: SourceLines::new(self.target.pid),
-            names: TypeNames::new(self.target.python.layout, self.target.python.type_type),
+            names: self.target.python.as_ref().ok().map(|p| TypeNames::new(p.layout, p.type_type)),
         };
         let leaks = self.sites(&judgement.accused, &mut writer);
         let others = &judgement.others[..judgement.others.len().min(MAX_OTHERS)];
@@ -142,16 +142,16 @@ impl Session {
     }
 
     fn target_report(&self, ending: Ending) -> Target {
-        let python = &self.target.python;
-        let allocator = match python.allocators.kind {
-            AllocatorKind::Pymalloc => "pymalloc",
-            AllocatorKind::Malloc => "malloc",
-            AllocatorKind::Other => "unknown",
+        let allocators = self.target.python.as_ref().ok().map(|python| &python.allocators);
+        let allocator = match allocators.map(|allocators| allocators.kind) {
+            Some(AllocatorKind::Pymalloc) => "pymalloc",
+            Some(AllocatorKind::Malloc) => "malloc",
+            Some(AllocatorKind::Other) | None => "unknown",
         };
-        let hooks = python.allocators.hooks.join(", ");
+        let hooks = self.hooks();
         Target {
             pid: self.target.pid.0,
-            python: python.version.clone(),
+            python: self.target.version().to_owned(),
             exe: self.target.exe.clone(),
             cmdline: self.target.cmdline.clone(),
             cwd: std::fs::read_link(process::proc_path(self.target.pid, "cwd"))
@@ -164,6 +164,12 @@ impl Session {
             },
             ended: ending == Ending::TargetEnded,
         }
+    }
+
+    /// What stands in front of Python's allocators, in words.
+    fn hooks(&self) -> String {
+        let python = self.target.python.as_ref().ok();
+        python.map_or_else(String::new, |python| python.allocators.hooks.join(", "))
     }
 
     fn losses(&self, counts: &Counts) -> Losses {
@@ -206,13 +212,11 @@ impl Session {
                 usage::proportional_hold(self.usage.rss).seconds() * 1e3
             ));
         }
-        let hooks = &self.target.python.allocators.hooks;
+        let hooks = self.hooks();
         if !hooks.is_empty() {
-            unseen.push(format!(
-                "what {} itself allocates is booked like the rest",
-                hooks.join(", ")
-            ));
+            unseen.push(format!("what {hooks} itself allocates is booked like the rest"));
         }
+        unseen.extend(self.unseen_midway());
         unseen
     }
 
@@ -288,7 +292,7 @@ impl Session {
         let mut types: Vec<TypeShare> = kinds
             .into_iter()
             .filter_map(|(kind, weight)| {
-                let name = writer.names.name(&self.target.memory, kind?)?;
+                let name = writer.names.as_mut()?.name(&self.target.memory, kind?)?;
                 Some(TypeShare { name: name.to_string(), share: weight / total })
             })
             .collect();
@@ -302,7 +306,8 @@ impl Session {
 pub(super) struct Writer {
     natives: NativeSymbols,
     sources: SourceLines,
-    names: TypeNames,
+    /// None: what types look like is not known.
+    names: Option<TypeNames>,
 }
 
 impl Writer {

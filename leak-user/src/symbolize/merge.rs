@@ -44,12 +44,12 @@ impl Owners {
     /// Those of a target.
     #[must_use]
     pub fn of(target: &Target) -> Self {
-        let python = &target.python;
+        let python = target.python.as_ref().ok();
+        let interpreter_loop = python.map_or(&[][..], |python| &python.interpreter_loop);
         Self {
-            allocator: target.libc.as_ref().map_or_else(Vec::new, |libc| code_of(&libc.module)),
-            interpreter: code_of(&python.module),
-            interpreter_loop: python
-                .interpreter_loop
+            allocator: target.heap.as_ref().map_or_else(Vec::new, |heap| code_of(&heap.module)),
+            interpreter: python.map_or_else(Vec::new, |python| code_of(&python.module)),
+            interpreter_loop: interpreter_loop
                 .iter()
                 .map(|code| code.start.0..code.end.0)
                 .collect(),

@@ -7,7 +7,7 @@
 use super::decode::{self, Reference};
 use super::error::TargetError;
 use super::files::{Files, Loaded};
-use super::memory::Memory;
+use super::memory::{Memory, ReadError};
 use super::python::Interpreter;
 use super::{AllocatorFunctions, AllocatorKind, Allocators, Segment};
 use crate::units::{Addr, Pid};
@@ -23,7 +23,7 @@ const OTHER_HOOKS: &str = "an extension's hooks";
 
 /// The tables' addresses in the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Tables {
+pub struct Tables {
     raw: Addr,
     mem: Addr,
     obj: Addr,
@@ -62,11 +62,34 @@ pub fn find(
         let inner = behind_hooks(files, memory, interpreter, outer, &mut hooks);
         functions(files, inner).ok_or_else(wrong)
     };
+    let seen = tables.read(memory).map_err(|e| TargetError::read(pid, "an allocator table", e))?;
     let raw = domain("raw", tables.raw)?;
     let mem = domain("mem", tables.mem)?;
     let object = domain("obj", tables.obj)?;
     let kind = if object == raw { AllocatorKind::Malloc } else { AllocatorKind::Other };
-    Ok(Allocators { kind, object, memory: mem, raw, hooks })
+    Ok(Allocators { kind, object, memory: mem, raw, hooks, tables, seen })
+}
+
+impl Allocators {
+    /// Do the tables hold something else by now? (tracemalloc was started, an extension has put itself in.)
+    /// Not where they can't be read: the target has ended.
+    #[must_use]
+    pub fn have_changed(&self, memory: &impl Memory) -> bool {
+        self.tables.read(memory).is_ok_and(|now| now != self.seen)
+    }
+}
+
+/// The content of the tables.
+pub type Entries = [[u8; ENTRY as usize]; 3];
+
+impl Tables {
+    fn read(&self, memory: &impl Memory) -> Result<Entries, ReadError> {
+        let mut entries = [[0; ENTRY as usize]; 3];
+        for (entry, table) in entries.iter_mut().zip([self.raw, self.mem, self.obj]) {
+            memory.read(table, entry)?;
+        }
+        Ok(entries)
+    }
 }
 
 fn tables(interpreter: &Interpreter) -> Option<Tables> {
@@ -119,11 +142,7 @@ fn table_of(references: &[Vec<Reference>; 4], possible: impl Fn(Addr) -> bool) -
 }
 
 /// Reads an entry; Err(None): it does not hold four functions.
-fn entry(
-    files: &Files,
-    memory: &impl Memory,
-    addr: Addr,
-) -> Result<Entry, Option<super::memory::ReadError>> {
+fn entry(files: &Files, memory: &impl Memory, addr: Addr) -> Result<Entry, Option<ReadError>> {
     let mut bytes = [0; ENTRY as usize];
     memory.read(addr, &mut bytes).map_err(Some)?;
     let mut words = bytes.as_chunks::<8>().0.iter().map(|word| Addr(u64::from_le_bytes(*word)));

@@ -44,7 +44,8 @@ pub enum TargetError {
     },
     /// CPython, in a version whose structures are not known.
     #[error(
-        "CPython {version} is not supported (supported: {known}); update leaktrace if it is newer"
+        "the structures of CPython {version} are not known (known: {known}); update leaktrace if it is \
+         newer"
     )]
     UnsupportedVersion {
         /// Its version.
@@ -54,13 +55,19 @@ pub enum TargetError {
     },
     /// A build without the GIL.
     #[error(
-        "CPython {version} is a free-threaded build, which is not supported: \
+        "CPython {version} is a free-threaded build, whose structures are not known: \
          run the program with the default build"
     )]
     FreeThreaded {
         /// Its version.
         version: String,
     },
+    /// What is mounted at /proc shows another pid namespace than leaktrace's own.
+    #[error(
+        "/proc shows the processes of another pid namespace than leaktrace's own: mount its own \
+         (`mount -t proc proc /proc`, `unshare --mount-proc`), or run leaktrace on the host"
+    )]
+    ForeignProc,
     /// The kernel forbids it.
     #[error("not allowed to read {what} (needs root, or CAP_SYS_PTRACE and CAP_SYS_ADMIN)")]
     Forbidden {
@@ -87,6 +94,21 @@ pub enum TargetError {
 }
 
 impl TargetError {
+    /// Is it CPython, but a version or a build whose structures are not known?
+    #[must_use]
+    pub fn is_unknown_python(&self) -> bool {
+        matches!(self, Self::UnsupportedVersion { .. } | Self::FreeThreaded { .. })
+    }
+
+    /// The version of such a Python.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        match self {
+            Self::UnsupportedVersion { version, .. } | Self::FreeThreaded { version } => version,
+            _ => "unknown",
+        }
+    }
+
     pub(super) fn inconsistent(what: impl Into<String>) -> Self {
         Self::Inconsistent { what: what.into() }
     }

@@ -186,6 +186,14 @@ impl Files {
         self.at(addr)?.function(addr)
     }
 
+    /// The file of which any part lies at an address.
+    #[must_use]
+    pub fn with_data_at(&self, addr: Addr) -> Option<Rc<Loaded>> {
+        let file = maps::at(&self.mappings, addr)?.file?;
+        let code = self.mappings.iter().find(|m| m.executable && m.file == Some(file))?;
+        self.open(code).ok()
+    }
+
     /// The file that holds a code address.
     #[must_use]
     pub fn at(&self, addr: Addr) -> Option<Rc<Loaded>> {

@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 
 use super::btf::Btf;
-use super::process::status_field;
+use super::process::{self, status_field};
+use crate::units::Pid;
 
 /// A kernel can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -72,18 +73,27 @@ impl fmt::Display for KernelRelease {
     }
 }
 
-/// Could a return probe kill the target?
+/// Could a return probe kill the target, as things are now?
 ///
 /// From 6.11 on, x86-64 kernels return from a return probe through a system call, which a seccomp
 /// filter answers by killing the process; 6.14 lets it pass. Some stable kernels in between have the
-/// fix, which can't be told from outside.
-///
-/// `status` is the text of the target's `/proc/PID/status`; where its mode is not known, it counts as
-/// filtered.
+/// fix, which can't be told from outside. Each thread has filters of its own; where one's are not known, it
+/// counts as filtered.
 #[must_use]
-pub fn uretprobe_hazard(kernel: KernelRelease, status: &str) -> bool {
-    let release = |minor| KernelRelease { major: 6, minor };
-    (release(11)..release(14)).contains(&kernel) && status_field(status, "Seccomp") != Some("0")
+pub fn uretprobe_hazard(pid: Pid) -> bool {
+    let returns_by_call = KernelRelease::running().map_or(true, KernelRelease::returns_by_call);
+    returns_by_call && is_filtered(process::task_statuses(pid))
+}
+
+impl KernelRelease {
+    fn returns_by_call(self) -> bool {
+        let release = |minor| Self { major: 6, minor };
+        (release(11)..release(14)).contains(&self)
+    }
+}
+
+fn is_filtered(mut threads: impl Iterator<Item = String>) -> bool {
+    threads.any(|status| status_field(&status, "Seccomp") != Some("0"))
 }
 
 #[cfg(test)]
@@ -103,14 +113,14 @@ mod tests {
 
     #[test]
     fn return_probes_are_dangerous_on_few_kernels_and_under_seccomp() {
-        let hazard = |minor, status| uretprobe_hazard(KernelRelease { major: 6, minor }, status);
-        assert!(hazard(11, "Seccomp:\t2\n"));
-        assert!(hazard(13, "Seccomp:\t1\n"));
-        assert!(hazard(12, ""), "not known");
-        assert!(!hazard(12, "Seccomp:\t0\n"));
-        assert!(!hazard(10, "Seccomp:\t2\n"));
-        assert!(!hazard(14, "Seccomp:\t2\n"));
-        assert!(!uretprobe_hazard(KernelRelease { major: 7, minor: 12 }, "Seccomp:\t2\n"));
+        let by_call = |major, minor| KernelRelease { major, minor }.returns_by_call();
+        assert_eq!([10, 11, 13, 14].map(|minor| by_call(6, minor)), [false, true, true, false]);
+        assert!(!by_call(7, 12));
+        let filtered = |threads: &[&str]| is_filtered(threads.iter().map(ToString::to_string));
+        assert!(filtered(&["Seccomp:\t0\n", "Seccomp:\t2\n"]), "one thread is enough");
+        assert!(filtered(&["Seccomp:\t1\n"]));
+        assert!(filtered(&[""]), "not known");
+        assert!(!filtered(&["Seccomp:\t0\n"; 2]));
     }
 
     #[test]

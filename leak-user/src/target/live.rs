@@ -121,26 +121,30 @@ impl Drop for Running {
     }
 }
 
+fn known(target: &Target) -> &Python {
+    target.python.as_ref().expect("a version that is known")
+}
+
 /// Checks all that the program can tell us.
 fn check(running: &Running, target: &Target) {
     assert_eq!(target.pid, running.pid());
-    assert_eq!(target.python.version, running.facts[1]);
+    assert_eq!(known(target).version, running.facts[1]);
     assert_eq!(target.cmdline[1], "-c");
     let memory = target.memory;
-    let slot = target.python.thread_slot;
+    let slot = known(target).thread_slot;
     for (ident, native) in [(3, 4), (5, 6)] {
         let fs_base = Addr(running.number(ident));
         let state = tss::state(&memory, slot, fs_base).expect("a slot");
-        if let Some(at) = target.python.layout.thread.native_thread_id {
+        if let Some(at) = known(target).layout.thread.native_thread_id {
             let id = memory.word(state.offset(at)).expect("a thread state");
             assert_eq!(id, running.number(native));
         }
     }
-    let functions = [&target.python.allocators.object, &target.python.allocators.raw]
+    let functions = [&known(target).allocators.object, &known(target).allocators.raw]
         .into_iter()
         .flat_map(|f| [&f.malloc, &f.calloc, &f.realloc, &f.free]);
-    let libc = target.libc.as_ref().expect("a C library");
-    for function in functions.chain([&libc.malloc, &libc.calloc, &libc.realloc, &libc.free]) {
+    let heap = target.heap.as_ref().expect("a C library");
+    for function in functions.chain(heap.entry_points.iter().map(|e| &e.function)) {
         assert!(function.code.len() >= 4, "{function:x?}");
         // Without probes the file and the memory agree.
         let mut live = vec![0; function.code.len()];
@@ -152,15 +156,15 @@ fn check(running: &Running, target: &Target) {
             .expect("code");
         assert_eq!(file, live);
     }
-    assert!(libc.name.starts_with("glibc 2.") && libc.glibc, "{}", libc.name);
-    assert!(!libc.aligned.is_empty());
-    assert_eq!(memory.pointer(target.python.code_type.offset(8)), Ok(target.python.type_type));
+    assert!(heap.name.starts_with("glibc 2.") && heap.glibc, "{}", heap.name);
+    assert!(heap.entry_points.iter().any(|entry_point| entry_point.role == Role::PosixMemalign));
+    assert_eq!(memory.pointer(known(target).code_type.offset(8)), Ok(known(target).type_type));
 }
 
 /// pymalloc's state against `sys.getallocatedblocks()` and the address of an `object()`.
 fn check_pymalloc(running: &Running, target: &Target, blocks: std::ops::RangeInclusive<f64>) {
-    assert_eq!(target.python.allocators.kind, AllocatorKind::Pymalloc);
-    let found = target.python.pymalloc.expect("pymalloc");
+    assert_eq!(known(target).allocators.kind, AllocatorKind::Pymalloc);
+    let found = known(target).pymalloc.expect("pymalloc");
     let memory = target.memory;
     let array = memory.pointer(found.arenas).expect("arenas");
     let count = memory.half(found.maxarenas).expect("maxarenas");
@@ -181,8 +185,8 @@ fn check_pymalloc(running: &Running, target: &Target, blocks: std::ops::RangeInc
     }
     assert!(holds_object);
     let share = live as f64 / running.number(7) as f64;
-    println!("{} {}: {live} blocks, share {share:.4}", target.exe, target.python.version);
-    if target.python.layout.interpreter.obmalloc != layout::Obmalloc::Statics {
+    println!("{} {}: {live} blocks, share {share:.4}", target.exe, known(target).version);
+    if known(target).layout.interpreter.obmalloc != layout::Obmalloc::Statics {
         // `raw_allocated_blocks`: those that the C library serves.
         let raw = memory.word(found.usedpools.offset(1088)).expect("a count");
         assert!((live + raw).abs_diff(running.number(7)) < 100, "{live} + {raw}");
@@ -210,7 +214,7 @@ fn default_allocators() {
         let running = python.spawn(&Script::default());
         let target = discovered(&running);
         check_pymalloc(&running, &target, NEARLY_ALL);
-        let allocators = &target.python.allocators;
+        let allocators = &known(&target).allocators;
         assert_eq!(allocators.object, allocators.memory);
         assert_ne!(allocators.object, allocators.raw);
         assert!(allocators.hooks.is_empty(), "{:?}", allocators.hooks);
@@ -222,10 +226,10 @@ fn without_pymalloc() {
     for python in interpreters() {
         let running = python.spawn(&Script { malloc: Some("malloc"), ..Script::default() });
         let target = discovered(&running);
-        let allocators = &target.python.allocators;
+        let allocators = &known(&target).allocators;
         assert_eq!(allocators.kind, AllocatorKind::Malloc);
         assert_eq!((&allocators.object, &allocators.memory), (&allocators.raw, &allocators.raw));
-        assert_eq!(target.python.pymalloc, None);
+        assert_eq!(known(&target).pymalloc, None);
     }
 }
 
@@ -234,8 +238,8 @@ fn mimalloc_is_another_allocator() {
     for python in interpreters().into_iter().filter(|p| p.path.ends_with("python3.13")) {
         let running = python.spawn(&Script { malloc: Some("mimalloc"), ..Script::default() });
         let target = discovered(&running);
-        assert_eq!(target.python.allocators.kind, AllocatorKind::Other);
-        assert_eq!(target.python.pymalloc, None);
+        assert_eq!(known(&target).allocators.kind, AllocatorKind::Other);
+        assert_eq!(known(&target).pymalloc, None);
     }
 }
 
@@ -254,9 +258,9 @@ fn behind_hooks() {
             let running = python.spawn(&script);
             let target = discovered(&running);
             check_pymalloc(&running, &target, NEARLY_ALL);
-            assert_eq!(target.python.allocators.hooks, hooks);
+            assert_eq!(known(&target).allocators.hooks, hooks);
             // The same functions as without hooks, wherever the file is mapped this time.
-            let offset = |target: &Target| target.python.allocators.object.malloc.file_offset;
+            let offset = |target: &Target| known(target).allocators.object.malloc.file_offset;
             assert_eq!(offset(&target), offset(&plain));
         }
     }
@@ -304,7 +308,7 @@ fn a_busy_process() {
         let results: Vec<_> = (0..10).map(|_| discover(Pid(child.id()))).collect();
         child.kill().and_then(|()| child.wait().map(drop)).expect("ended");
         for result in results {
-            assert!(result.expect("found every time").python.pymalloc.is_some());
+            assert!(result.expect("found every time").pymalloc().is_some());
         }
     }
 }
@@ -335,7 +339,7 @@ fn what_is_not_python_is_refused() {
 }
 
 #[test]
-fn an_older_version_is_refused_by_its_name() {
+fn an_older_version_is_said_by_its_name() {
     for python in installed(&[7]) {
         let mut command = Command::new(&python.path);
         command.args(["-c", "print(flush=True)\nimport sys\nsys.stdin.read()"]);
@@ -343,14 +347,15 @@ fn an_older_version_is_refused_by_its_name() {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("an interpreter");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-        let refused = discover(Pid(child.id()));
+        let found = discover(Pid(child.id())).expect("a Python process");
         drop(child.stdin.take());
         child.wait().expect("ended");
         assert!(
-            matches!(&refused, Err(TargetError::UnsupportedVersion { version, known })
+            matches!(&found.python, Err(TargetError::UnsupportedVersion { version, known })
                 if version.starts_with("3.7") && known.contains("3.8")),
-            "{refused:?}"
+            "{found:?}"
         );
+        assert!(found.heap.is_some(), "{found:?}");
     }
 }
 

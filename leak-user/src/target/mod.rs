@@ -13,9 +13,11 @@ mod frame_table;
 pub mod kernel;
 pub mod layout;
 mod layouts;
-pub mod libc;
+mod link_map;
+pub mod malloc;
 pub mod maps;
 pub mod memory;
+pub mod namespaces;
 pub mod privileges;
 pub mod process;
 pub mod pymalloc;
@@ -32,6 +34,7 @@ use crate::units::{Addr, Pid};
 pub use error::TargetError;
 use layout::Layout;
 use memory::ProcessMemory;
+use namespaces::KernelId;
 
 /// Learns all that is needed of a process, and checks it against the live process.
 ///
@@ -41,7 +44,7 @@ use memory::ProcessMemory;
 /// [`TargetError`]: no such process, not CPython, a version or build that is not supported, or no
 /// permission.
 pub fn discover(pid: Pid) -> Result<Target, TargetError> {
-    process::status(pid)?;
+    let kernel_id = namespaces::kernel_id(pid, &process::status(pid)?)?;
     let start_ticks = process::start_ticks(pid)?;
     let Some(exe) = process::exe(pid)? else {
         return Err(TargetError::NotPython { pid, exe: "a kernel thread".to_owned() });
@@ -49,14 +52,33 @@ pub fn discover(pid: Pid) -> Result<Target, TargetError> {
     let cmdline = process::cmdline(pid)?;
     let memory = ProcessMemory::new(pid);
     let files = files::Files::new(pid, process::mappings(pid)?);
-    let interpreter = python::find(pid, &files, memory, &exe)?;
-    let thread_slot = tss::find(pid, &memory, &interpreter)?;
-    let (allocators, pymalloc) = allocation(pid, &files, memory, &interpreter)?;
-    let libc = libc::find(&files, &memory, &interpreter.file);
+    let interpreter = match python::find(pid, &files, memory, &exe) {
+        Ok(interpreter) => Ok(interpreter),
+        Err(unknown) if unknown.is_unknown_python() => Err(unknown),
+        Err(error) => return Err(error),
+    };
+    let module = interpreter.as_ref().ok().map(|interpreter| &*interpreter.file);
+    let heap = malloc::find(&files, &memory, module);
+    let python = match interpreter {
+        Ok(interpreter) => Ok(python(pid, &files, memory, interpreter)?),
+        Err(unknown) => Err(unknown),
+    };
     if process::start_ticks(pid)? != start_ticks {
         return Err(TargetError::NoSuchProcess { pid });
     }
-    let python = Python {
+    Ok(Target { pid, kernel_id, start_ticks, exe, cmdline, memory, python, heap })
+}
+
+/// All that is needed of an interpreter.
+fn python(
+    pid: Pid,
+    files: &files::Files,
+    memory: ProcessMemory,
+    interpreter: python::Interpreter,
+) -> Result<Python, TargetError> {
+    let thread_slot = tss::find(pid, &memory, &interpreter)?;
+    let (allocators, pymalloc) = allocation(pid, files, memory, &interpreter)?;
+    Ok(Python {
         version: interpreter.version,
         layout: interpreter.layout,
         module: interpreter.file.module.clone(),
@@ -68,8 +90,7 @@ pub fn discover(pid: Pid) -> Result<Target, TargetError> {
         thread_slot,
         allocators,
         pymalloc,
-    };
-    Ok(Target { pid, start_ticks, exe, cmdline, memory, python, libc })
+    })
 }
 
 /// The allocators and, where it is in use, pymalloc's state.
@@ -100,6 +121,8 @@ fn allocation(
 pub struct Target {
     /// Its id, in this process's pid namespace.
     pub pid: Pid,
+    /// By which id the kernel's programs know it.
+    pub kernel_id: KernelId,
     /// When it started, clock ticks since boot: tells it from a later process with the same id.
     pub start_ticks: u64,
     /// The executable's path as the target sees it.
@@ -108,10 +131,36 @@ pub struct Target {
     pub cmdline: Vec<String>,
     /// Its memory.
     pub memory: ProcessMemory,
-    /// The interpreter.
-    pub python: Python,
-    /// The C library's heap functions, absent where none were found (static, or another allocator).
-    pub libc: Option<LibcHeap>,
+    /// The interpreter, or why its structures are not known: then its lines and objects are not seen, its
+    /// growth is.
+    pub python: Result<Python, TargetError>,
+    /// The heap behind `malloc`, absent where none was found (a static executable without its symbols).
+    pub heap: Option<Heap>,
+}
+
+impl Target {
+    /// Are the blocks of malloc chunks of glibc's, all of them?
+    #[must_use]
+    pub fn blocks_are_glibcs(&self) -> bool {
+        // Where Python's tables name an allocator of their own, its blocks are among them.
+        let own = |python: &Python| python.allocators.kind == AllocatorKind::Other;
+        !self.python.as_ref().is_ok_and(own) && self.heap.as_ref().is_none_or(|heap| heap.glibc)
+    }
+
+    /// pymalloc's state, where it is in use and known.
+    #[must_use]
+    pub fn pymalloc(&self) -> Option<Pymalloc> {
+        self.python.as_ref().ok()?.pymalloc
+    }
+
+    /// The interpreter's version: `3.11.7`.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        match &self.python {
+            Ok(python) => &python.version,
+            Err(unknown) => unknown.version(),
+        }
+    }
 }
 
 /// The interpreter in the process.
@@ -234,6 +283,9 @@ pub struct Allocators {
     pub raw: AllocatorFunctions,
     /// Hooks found in front of them, as words for the report (`tracemalloc`, `debug hooks`).
     pub hooks: Vec<&'static str>,
+    /// Where the tables are, and what they held.
+    tables: allocators::Tables,
+    seen: allocators::Entries,
 }
 
 /// Which allocator serves small objects.
@@ -264,26 +316,58 @@ pub struct Pymalloc {
     pub arena_size: u64,
 }
 
-/// The C library's heap.
+/// The heap behind `malloc`.
 #[derive(Debug, Clone)]
-pub struct LibcHeap {
-    /// As the target sees it.
+pub struct Heap {
+    /// The file, as the target sees it.
     pub path: String,
-    /// The file that holds it.
+    /// The same file.
     pub module: Module,
-    /// `glibc 2.36`, `musl`, …
+    /// `glibc 2.36`, `musl`, `jemalloc`, …
     pub name: String,
-    /// glibc's chunk headers can be read.
+    /// glibc's chunk headers tell whether a block lives; of others only its content tells, and what probes
+    /// see.
     pub glibc: bool,
-    /// `malloc`.
-    pub malloc: Function,
-    /// `calloc`.
-    pub calloc: Function,
-    /// `realloc`.
-    pub realloc: Function,
-    /// `free`.
-    pub free: Function,
-    /// `posix_memalign`, `aligned_alloc`, `memalign`, where they exist; two names at one address
-    /// (an alias) are given once.
-    pub aligned: Vec<(&'static str, Function)>,
+    /// Where blocks come and go; two names of one function are given once.
+    pub entry_points: Vec<EntryPoint>,
+    /// Its code, where mappings made from there are its own: what they hold is counted as its blocks. None
+    /// for glibc, which extends the break, and gives the largest blocks mappings of their own.
+    pub code: Option<AddressRange>,
+}
+
+/// A function through which blocks come or go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryPoint {
+    /// `posix_memalign`.
+    pub name: &'static str,
+    /// What its arguments mean.
+    pub role: Role,
+    /// Where it is.
+    pub function: Function,
+}
+
+/// What the arguments of an entry point mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// `(size, …)`, returns the block.
+    Malloc,
+    /// `(n, size)`, returns the block.
+    Calloc,
+    /// `(block, size)`, returns the block.
+    Realloc,
+    /// `(alignment, size)`, returns the block.
+    Memalign,
+    /// `(&block, alignment, size)`, returns 0.
+    PosixMemalign,
+    /// `(block, …)`.
+    Free,
+}
+
+/// A stretch of the target's addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressRange {
+    /// The first.
+    pub start: Addr,
+    /// The first after it.
+    pub end: Addr,
 }

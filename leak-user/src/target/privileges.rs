@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use super::namespaces;
 use super::process::status_field;
 
 /// A capability that leaktrace needs (capabilities(7)).
@@ -46,10 +47,19 @@ impl fmt::Display for Capability {
     }
 }
 
-/// Capabilities are missing; the message says how to get them.
+/// Rights are missing; the message says how to get them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("needs root, or {}: run `sudo leaktrace …`", list(.0))]
-pub struct Missing(pub Vec<Capability>);
+pub enum Missing {
+    /// Capabilities.
+    #[error("needs root, or {}: run `sudo leaktrace …`", list(.0))]
+    Capabilities(Vec<Capability>),
+    /// They are held in a user namespace only.
+    #[error(
+        "leaktrace runs in a user namespace, where its rights do not count for eBPF: run it outside, \
+         on the host (a rootless container has such a namespace)"
+    )]
+    Outside,
+}
 
 fn list(capabilities: &[Capability]) -> String {
     capabilities.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
@@ -58,12 +68,18 @@ fn list(capabilities: &[Capability]) -> String {
 /// Checks the effective capabilities of this process.
 ///
 /// # Errors
-/// [`Missing`], those that it lacks.
+/// [`Missing`], what it lacks.
 pub fn check() -> Result<(), Missing> {
     // Where /proc is not mounted nothing can be observed; what is missing is then all of it.
     let effective = effective().unwrap_or(0);
     let missing = missing(effective);
-    if missing.is_empty() { Ok(()) } else { Err(Missing(missing)) }
+    if !missing.is_empty() {
+        Err(Missing::Capabilities(missing))
+    } else if !namespaces::has_initial_users() {
+        Err(Missing::Outside)
+    } else {
+        Ok(())
+    }
 }
 
 /// This process's effective capabilities, one bit each (`CapEff`).
@@ -98,13 +114,14 @@ mod tests {
         assert_eq!(missing(!(1 << 19)), [Capability::SysPtrace]);
         // An old kernel's root: capabilities up to 37.
         assert_eq!(missing((1 << 38) - 1), []);
-        let message = Missing(missing(1 << 19)).to_string();
+        let message = Missing::Capabilities(missing(1 << 19)).to_string();
         assert_eq!(message, "needs root, or CAP_BPF, CAP_PERFMON: run `sudo leaktrace …`");
     }
 
     #[test]
     fn reads_its_own() {
         let effective = effective().expect("own status");
-        assert_eq!(check().is_ok(), missing(effective).is_empty());
+        let initial = namespaces::has_initial_users();
+        assert_eq!(check().is_ok(), missing(effective).is_empty() && initial);
     }
 }

@@ -125,13 +125,23 @@ pub fn mappings(pid: Pid) -> Result<Vec<Mapping>, TargetError> {
 /// # Errors
 /// [`TargetError::NoSuchProcess`].
 pub fn inner_thread_ids(pid: Pid) -> Result<Vec<u32>, TargetError> {
-    let tasks =
-        fs::read_dir(proc_path(pid, "task")).map_err(|e| TargetError::proc(pid, "task", e))?;
-    let ids = tasks.take(MAX_TASKS).filter_map(|task| {
-        let status = read_up_to(&task.ok()?.path().join("status"), MAX_FILE).ok()?;
-        status_field(&status, "NSpid")?.split_ascii_whitespace().last()?.parse().ok()
-    });
-    Ok(ids.collect())
+    fs::metadata(proc_path(pid, "task")).map_err(|e| TargetError::proc(pid, "task", e))?;
+    Ok(task_statuses(pid).filter_map(|status| inner_id(&status)).collect())
+}
+
+/// The texts of `/proc/PID/task/TID/status` of its threads; none where the process is gone.
+pub fn task_statuses(pid: Pid) -> impl Iterator<Item = String> {
+    let tasks = fs::read_dir(proc_path(pid, "task")).into_iter().flatten();
+    tasks.take(MAX_TASKS).filter_map(|task| {
+        // A thread that has ended meanwhile has none.
+        read_up_to(&task.ok()?.path().join("status"), MAX_FILE).ok()
+    })
+}
+
+/// The id by which a process or thread knows itself, from its status.
+#[must_use]
+pub fn inner_id(status: &str) -> Option<u32> {
+    status_field(status, "NSpid")?.split_ascii_whitespace().last()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Each step first looks whether there is anything to do, says in a line what it found or did, and if
 //! it can't go on, names the command that a person would run.
 
+mod allocators;
 mod debian;
 mod ebpf;
 mod python;
@@ -21,7 +22,9 @@ pub fn run() -> Result<()> {
     ebpf::toolchain()?;
     ebpf::linker()?;
     python::environments()?;
-    debian::interpreters()
+    debian::interpreters()?;
+    allocators::libraries();
+    Ok(())
 }
 
 fn say(step: &str, what: impl std::fmt::Display) {

@@ -6,7 +6,7 @@ use super::check::{Check, Process, State};
 use super::machine::{field, read, release, returns_by_syscall};
 use crate::cli::{CliError, ExitStatus};
 use crate::commands::limit::memory_limit;
-use crate::target::{AllocatorKind, LibcHeap, Python, Target};
+use crate::target::{AllocatorKind, Heap, Python, Target};
 use crate::units::{Bytes, Pid};
 
 /// All checks of a process.
@@ -25,9 +25,16 @@ pub(super) fn checks(
     let mut end = ExitStatus::Done;
     match discover.map(|discover| discover(pid)) {
         Some(Ok(target)) => {
-            checks.extend(python(&target.python));
-            checks.push(heap(target.libc.as_ref()));
-            checks.push(coverage(&target.python, target.libc.as_ref()));
+            match &target.python {
+                Ok(found) => checks.extend(python(found)),
+                Err(unknown) => {
+                    let found = format!("CPython {}: {unknown}", target.version());
+                    let advice = "growth is told by what compiled code maps and allocates";
+                    checks.push(Check::note("Python", found).advice(advice));
+                }
+            }
+            checks.push(heap(target.heap.as_ref()));
+            checks.extend(target.python.as_ref().map(|p| coverage(p, target.heap.as_ref())).ok());
         }
         Some(Err(error)) => {
             let check = Check::missing("Python", error.message());
@@ -65,8 +72,9 @@ fn filter(status: &str, release: &str) -> Check {
     match field(status, "Seccomp") {
         None | Some("0") => Check::ok(NAME, "no filter"),
         Some(_) if returns_by_syscall(release) => {
-            Check::note(NAME, "filtered, on a kernel whose return probes may kill it")
-                .advice("no return probes are placed; what needs them is not seen")
+            Check::note(NAME, "filtered, on a kernel whose return probes may kill it").advice(
+                "none are placed: probes on the heap cost more, so that fewer calls are seen",
+            )
         }
         Some(_) => Check::ok(NAME, "filtered, which does not matter on this kernel"),
     }
@@ -93,17 +101,17 @@ fn python(python: &Python) -> [Check; 3] {
     ]
 }
 
-fn heap(libc: Option<&LibcHeap>) -> Check {
+fn heap(heap: Option<&Heap>) -> Check {
     const NAME: &str = "C heap";
-    match libc {
+    match heap {
         Some(heap) => Check::ok(NAME, format!("{} ({})", heap.name, heap.path)),
         None => Check::note(NAME, "not found: what C code allocates is seen as a whole only"),
     }
 }
 
-fn coverage(python: &Python, libc: Option<&LibcHeap>) -> Check {
+fn coverage(python: &Python, heap: Option<&Heap>) -> Check {
     const NAME: &str = "coverage";
-    let c = if libc.is_some() { "C heap too" } else { "not the C heap" };
+    let c = if heap.is_some() { "C heap too" } else { "not the C heap" };
     match (python.allocators.kind, python.pymalloc) {
         (AllocatorKind::Pymalloc, Some(_)) => Check::ok(
             NAME,

@@ -1,0 +1,48 @@
+//! The dynamic linker's own list of the files that it has loaded, in the order in which it looks for
+//! symbols: executable, preloaded libraries, libraries.
+//!
+//! Source: `struct r_debug` and `struct link_map` of `link.h`, the interface for debuggers, the same in
+//! glibc and musl.
+
+use std::rc::Rc;
+
+use super::files::{Files, Loaded};
+use super::memory::Memory;
+use crate::units::Addr;
+
+/// Files followed.
+const MAX_FILES: usize = 4096;
+/// `r_debug.r_map`.
+const MAP: u64 = 8;
+/// `link_map.l_ld`: the file's dynamic section, which lies in one of its mappings.
+const DYNAMIC: u64 = 16;
+/// `link_map.l_next`.
+const NEXT: u64 = 24;
+
+/// The files in the linker's order; none where its list can't be found.
+pub fn files(files: &Files, memory: &impl Memory) -> Vec<Rc<Loaded>> {
+    let Some(mut entry) = head(files, memory) else { return Vec::new() };
+    let mut found = Vec::new();
+    for _ in 0..MAX_FILES {
+        if entry.is_null() {
+            break;
+        }
+        let at = |offset| memory.pointer(entry.offset(offset));
+        let (Ok(dynamic), Ok(next)) = (at(DYNAMIC), at(NEXT)) else { break };
+        // The kernel's vdso is in the list, too, and no file.
+        found.extend(files.with_data_at(dynamic));
+        entry = next;
+    }
+    found
+}
+
+fn head(files: &Files, memory: &impl Memory) -> Option<Addr> {
+    let is_linker = |name: &str| name.starts_with("ld-");
+    let mapping = files.with_code().find(|mapping| is_linker(mapping.file_name()))?;
+    let linker = files.open(mapping).ok()?;
+    let debug = match linker.exported("_r_debug") {
+        Some(debug) => debug,
+        None => memory.pointer(linker.exported("_dl_debug_addr")?).ok()?,
+    };
+    memory.pointer(debug.offset(MAP)).ok()
+}

@@ -1,0 +1,208 @@
+//! Allocators other than glibc's and pymalloc, and what changes while a process is traced.
+
+mod common;
+
+use leak_tests::allocator::{self, Allocator};
+use leak_tests::interpreter::{self, Interpreter};
+use leak_tests::leaktrace::{self, Leaktrace, Outcome};
+use leak_tests::maps::altered_code;
+use leak_tests::program::Program;
+use leak_tests::skip;
+use leak_tests::target::Target;
+use serde_json::Value;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const SECONDS: u32 = 15;
+
+/// Starts a program in another environment.
+fn start(
+    program: &str,
+    python: &Interpreter,
+    args: &[&str],
+    env: &[(&str, &str)],
+) -> (Program, Target) {
+    let program = Program::open(program).unwrap();
+    let mut command = python.run(&program.path).unwrap();
+    command.args(args).envs(env.iter().copied());
+    let target = Target::spawn(&mut command).unwrap();
+    (program, target)
+}
+
+fn traced(target: &mut Target, args: &[&str]) -> Value {
+    let pid = target.pid().to_string();
+    let seconds = format!("{SECONDS}s");
+    let usual = ["--pid", &pid, "--duration", &seconds, "--format", "json"];
+    let outcome = leaktrace::run(&[&usual, args].concat()).unwrap();
+    checked(&outcome, target)
+}
+
+fn checked(outcome: &Outcome, target: &mut Target) -> Value {
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(target.ended().unwrap().is_none(), "the program ended");
+    assert_eq!(altered_code(target.pid()).unwrap(), Vec::<String>::new());
+    outcome.report().unwrap()
+}
+
+fn must_accuse(program: &Program, report: &Value) {
+    assert_eq!(report["verdict"], "leak", "{report:#}");
+    let first = &report["leaks"][0];
+    assert_eq!(first["domain"], "malloc", "{report:#}");
+    for leak in report["leaks"].as_array().unwrap() {
+        assert!(program.is_culprit(&leak["stack"]), "{:?}: {report:#}", program.leaks);
+    }
+}
+
+fn must_acquit(report: &Value) {
+    assert_eq!(report["leaks"], Value::Array(Vec::new()), "{report:#}");
+    assert_ne!(report["verdict"], "leak", "{report:#}");
+}
+
+fn says(report: &Value, word: &str) -> bool {
+    let unseen = report["unseen"].as_array().unwrap();
+    unseen.iter().any(|sentence| sentence.as_str().unwrap().contains(word))
+}
+
+/// What `doctor` calls the heap of a process.
+fn heap(pid: u32) -> String {
+    let pid = pid.to_string();
+    let outcome = leaktrace::run(&["doctor", "--pid", &pid, "--format", "json"]).unwrap();
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let report = outcome.report().unwrap();
+    let checks = report["process"]["checks"].as_array().unwrap();
+    let heap = checks.iter().find(|check| check["name"] == "C heap").unwrap();
+    heap["found"].as_str().unwrap().to_owned()
+}
+
+/// A preloaded allocator, a program's leak and its clean twin.
+fn judge_preloaded(allocator: &Allocator, program: &str) {
+    let python = any_python!();
+    let Some(library) = allocator.find() else {
+        skip!("{} isn't here; `cargo xtask setup` finds it", allocator.name);
+    };
+    let preload = [("LD_PRELOAD", library.to_str().unwrap())];
+    let (program_file, mut leaking) = start(program, &python, &[], &preload);
+    let heap = heap(leaking.pid());
+    assert!(heap.starts_with(&format!("{} (", allocator.name)), "{heap}");
+    let report = traced(&mut leaking, &[]);
+    must_accuse(&program_file, &report);
+    assert!(says(&report, allocator.name), "{report:#}");
+    drop(leaking);
+    let (_, mut clean) = start(program, &python, &["--clean"], &preload);
+    must_acquit(&traced(&mut clean, &[]));
+}
+
+#[test]
+fn jemalloc_is_followed() {
+    judge_preloaded(&allocator::ALL[0], "large_bytes");
+}
+
+#[test]
+fn tcmalloc_is_followed() {
+    judge_preloaded(&allocator::ALL[1], "large_bytes");
+}
+
+#[test]
+fn mimalloc_is_followed() {
+    judge_preloaded(&allocator::ALL[2], "large_bytes");
+}
+
+#[test]
+fn numpy_on_other_allocators() {
+    if !skip::is_all() {
+        skip!("left out without --all");
+    }
+    for allocator in &allocator::ALL {
+        judge_preloaded(allocator, "numpy_arrays");
+    }
+}
+
+/// Everything goes to the C library.
+#[test]
+fn python_without_pymalloc() {
+    let python = any_python!();
+    let (program, mut target) = start("small", &python, &[], &[("PYTHONMALLOC", "malloc")]);
+    let report = traced(&mut target, &[]);
+    assert_eq!(report["target"]["allocator"], "malloc", "{report:#}");
+    must_accuse(&program, &report);
+}
+
+#[test]
+fn python_with_debug_hooks() {
+    let python = any_python!();
+    let (program, mut target) = start("large_bytes", &python, &[], &[("PYTHONMALLOC", "debug")]);
+    let report = traced(&mut target, &[]);
+    assert_eq!(report["target"]["allocator"], "pymalloc behind debug hooks", "{report:#}");
+    must_accuse(&program, &report);
+}
+
+/// Python's own copy of mimalloc (3.13 and later) is seen through Python's allocator tables.
+#[test]
+fn python_on_its_own_mimalloc() {
+    if !skip::is_root() {
+        skip!("tracing needs root");
+    }
+    let Some(python) = interpreter::find("py3.13") else { skip!("py3.13 isn't here") };
+    let (program, mut target) = start("small", &python, &[], &[("PYTHONMALLOC", "mimalloc")]);
+    let report = traced(&mut target, &[]);
+    must_accuse(&program, &report);
+    drop(target);
+    let (_, mut clean) = start("small", &python, &["--clean"], &[("PYTHONMALLOC", "mimalloc")]);
+    must_acquit(&traced(&mut clean, &[]));
+}
+
+/// Traces a program that is told something once it is probed.
+fn midway(python: &Interpreter, order: &str) -> (Program, Value) {
+    let (program, mut target) = start("midway", python, &[], &[]);
+    let pid = target.pid().to_string();
+    let mut command = Command::new(leaktrace::binary().unwrap());
+    command.args(["--pid", &pid, "--duration", "20s", "--format", "json"]);
+    let leaktrace = Leaktrace::start(&mut command).unwrap();
+    let give_up = Instant::now() + Duration::from_secs(20);
+    while altered_code(target.pid()).unwrap().is_empty() {
+        assert!(Instant::now() < give_up, "leaktrace set no probe within twenty seconds");
+    }
+    target.tell(&format!("{order}\n")).unwrap();
+    assert_eq!(target.line(Duration::from_secs(20)).unwrap(), "done");
+    let report = checked(&leaktrace.wait().unwrap(), &mut target);
+    (program, report)
+}
+
+#[test]
+fn tracemalloc_started_midway() {
+    let python = any_python!();
+    let (program, report) = midway(&python, "trace");
+    let allocator = report["target"]["allocator"].as_str().unwrap();
+    assert!(allocator.ends_with("behind tracemalloc"), "{report:#}");
+    assert!(says(&report, "tracemalloc"), "{report:#}");
+    assert_eq!(report["verdict"], "leak", "{report:#}");
+    assert!(program.is_culprit(&report["leaks"][0]["stack"]), "{report:#}");
+}
+
+#[test]
+fn numpy_imported_midway() {
+    let python = any_python!();
+    let (program, report) = midway(&python, "import");
+    assert_eq!(report["verdict"], "leak", "{report:#}");
+    assert!(program.is_culprit(&report["leaks"][0]["stack"]), "{report:#}");
+    let leaks = report["leaks"].as_array().unwrap();
+    assert!(leaks.iter().any(|leak| leak["stack"][0]["function"] == "keep_array"), "{report:#}");
+}
+
+#[test]
+fn a_malloc_loaded_midway_is_said() {
+    let python = any_python!();
+    let Some(library) = allocator::ALL[2].find() else { skip!("mimalloc isn't here") };
+    let (_, report) = midway(&python, &format!("load {}", library.display()));
+    assert!(says(&report, "libmimalloc"), "{report:#}");
+}
+
+/// As on kernels where a return probe could make a seccomp filter kill the process.
+#[test]
+fn without_return_probes() {
+    let python = any_python!();
+    let (program, mut target) = start("large_bytes", &python, &[], &[]);
+    must_accuse(&program, &traced(&mut target, &["--no-return-probes"]));
+    let (_, mut clean) = start("large_bytes", &python, &["--clean"], &[]);
+    must_acquit(&traced(&mut clean, &["--no-return-probes"]));
+}
