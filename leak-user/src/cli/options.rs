@@ -20,6 +20,8 @@ pub struct Invocation {
 pub enum Command {
     /// Observe a process and report.
     Trace(TraceOptions),
+    /// Print the stacks of a process's threads.
+    Dump(DumpOptions),
     /// Say whether this machine (and a process on it) can be traced.
     Doctor(DoctorOptions),
 }
@@ -49,6 +51,17 @@ pub struct TraceOptions {
     pub fail_on_leak: bool,
     /// No live line and no hints: the report, and errors.
     pub quiet: bool,
+}
+
+/// Which process's stacks to print, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DumpOptions {
+    /// The process.
+    pub pid: Pid,
+    /// The dump's form.
+    pub format: Format,
+    /// Where it goes; standard output if None.
+    pub output: Option<PathBuf>,
 }
 
 /// What `doctor` is asked.

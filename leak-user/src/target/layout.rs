@@ -57,8 +57,29 @@ pub struct InterpreterLayout {
     pub next: u64,
     /// `threads.head`.
     pub threads_head: u64,
+    /// `id`, a signed word.
+    pub id: u64,
+    /// Who holds the GIL.
+    pub gil: Gil,
     /// Where pymalloc's state is.
     pub obmalloc: Obmalloc,
+}
+
+/// Where it is said which thread state holds the GIL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gil {
+    /// `gilstate.tstate_current`, at this offset in the runtime: the holder, or NULL (3.11 and before).
+    Current(u64),
+    /// `ceval.gil`, at this offset in the interpreter: a pointer to `struct _gil_runtime_state`, in which
+    /// `last_holder` is the holder while `locked`, an i32, is 1 (3.12 and later).
+    Pointer(u64),
+}
+
+impl Gil {
+    /// `_gil_runtime_state.last_holder`.
+    pub const LAST_HOLDER: u64 = 8;
+    /// `_gil_runtime_state.locked`.
+    pub const LOCKED: u64 = 16;
 }
 
 /// Where pymalloc's state is.

@@ -6,7 +6,7 @@
 //! them on every target all the same.
 
 use super::layout::{
-    CodeLayout, FrameLayout, Instr, InterpreterLayout, KeysLayout, KeysSize, Layout, Lines,
+    CodeLayout, FrameLayout, Gil, Instr, InterpreterLayout, KeysLayout, KeysSize, Layout, Lines,
     Obmalloc, PoolLayout, RuntimeLayout, StateSlot, ThreadLayout, TypeLayout, UnicodeLayout,
 };
 
@@ -57,7 +57,13 @@ const PY_3_8: Layout = Layout {
         thread_state: StateSlot::Key(1396),
         allocators: None,
     },
-    interpreter: InterpreterLayout { next: 0, threads_head: 8, obmalloc: Obmalloc::Statics },
+    interpreter: InterpreterLayout {
+        next: 0,
+        threads_head: 8,
+        id: 16,
+        gil: Gil::Current(1368),
+        obmalloc: Obmalloc::Statics,
+    },
     thread: ThreadLayout {
         next: 8,
         interp: 16,
@@ -93,6 +99,7 @@ const PY_3_9: Layout = Layout {
         thread_state: StateSlot::Key(588),
         allocators: None,
     },
+    interpreter: InterpreterLayout { id: 24, gil: Gil::Current(568), ..PY_3_8.interpreter },
     types: TypeLayout { qualname: 856, ..TYPE },
     ..PY_3_8
 };
@@ -113,7 +120,13 @@ const PY_3_11: Layout = Layout {
         thread_state: StateSlot::Key(596),
         allocators: None,
     },
-    interpreter: InterpreterLayout { next: 0, threads_head: 16, obmalloc: Obmalloc::Statics },
+    interpreter: InterpreterLayout {
+        next: 0,
+        threads_head: 16,
+        id: 48,
+        gil: Gil::Current(576),
+        obmalloc: Obmalloc::Statics,
+    },
     thread: ThreadLayout {
         next: 8,
         interp: 16,
@@ -152,6 +165,8 @@ const PY_3_12: Layout = Layout {
     interpreter: InterpreterLayout {
         next: 0,
         threads_head: 72,
+        id: 8,
+        gil: Gil::Pointer(384),
         obmalloc: Obmalloc::Embedded(3960),
     },
     thread: ThreadLayout {
@@ -190,6 +205,8 @@ const PY_3_13: Layout = Layout {
     interpreter: InterpreterLayout {
         next: 7264,
         threads_head: 7344,
+        id: 7272,
+        gil: Gil::Pointer(16),
         obmalloc: Obmalloc::Pointer(10800),
     },
     thread: ThreadLayout {
@@ -219,6 +236,8 @@ const PY_3_14: Layout = Layout {
     interpreter: InterpreterLayout {
         next: 7272,
         threads_head: 7344,
+        id: 7280,
+        gil: Gil::Pointer(16),
         obmalloc: Obmalloc::Pointer(10904),
     },
     frame: FrameLayout {
@@ -241,6 +260,8 @@ const PY_3_15: Layout = Layout {
     interpreter: InterpreterLayout {
         next: 7264,
         threads_head: 7336,
+        id: 7272,
+        gil: Gil::Pointer(16),
         obmalloc: Obmalloc::Pointer(10880),
     },
     thread: ThreadLayout {

@@ -9,6 +9,7 @@ pub mod decode;
 pub mod elf;
 pub mod error;
 pub mod files;
+pub mod frames;
 pub mod kernel;
 pub mod layout;
 mod layouts;
@@ -19,6 +20,7 @@ pub mod privileges;
 pub mod process;
 pub mod pymalloc;
 pub mod python;
+pub mod threads;
 pub mod tss;
 
 #[cfg(test)]
@@ -39,15 +41,7 @@ use memory::ProcessMemory;
 /// [`TargetError`]: no such process, not CPython, a version or build that is not supported, or no
 /// permission.
 pub fn discover(pid: Pid) -> Result<Target, TargetError> {
-    process::status(pid)?;
-    let start_ticks = process::start_ticks(pid)?;
-    let Some(exe) = process::exe(pid)? else {
-        return Err(TargetError::NotPython { pid, exe: "a kernel thread".to_owned() });
-    };
-    let cmdline = process::cmdline(pid)?;
-    let memory = ProcessMemory::new(pid);
-    let files = files::Files::new(pid, process::mappings(pid)?);
-    let interpreter = python::find(pid, &files, memory, &exe)?;
+    let Process { start_ticks, exe, cmdline, memory, files, interpreter, .. } = open(pid)?;
     let thread_slot = tss::find(pid, &memory, &interpreter)?;
     let (allocators, pymalloc) = allocation(pid, &files, memory, &interpreter)?;
     let libc = libc::find(&files, &memory, &interpreter.file);
@@ -67,6 +61,42 @@ pub fn discover(pid: Pid) -> Result<Target, TargetError> {
         pymalloc,
     };
     Ok(Target { pid, start_ticks, exe, cmdline, memory, python, libc })
+}
+
+/// A process and its interpreter, before anything is learnt of its allocators.
+#[derive(Debug)]
+pub struct Process {
+    /// See [`Target`].
+    pub pid: Pid,
+    /// See [`Target`].
+    pub start_ticks: u64,
+    /// See [`Target`].
+    pub exe: String,
+    /// See [`Target`].
+    pub cmdline: Vec<String>,
+    /// See [`Target`].
+    pub memory: ProcessMemory,
+    /// What it has mapped.
+    pub files: files::Files,
+    /// The interpreter, validated.
+    pub interpreter: python::Interpreter,
+}
+
+/// Finds a process's interpreter: enough to read its threads' stacks.
+///
+/// # Errors
+/// As [`discover`].
+pub fn open(pid: Pid) -> Result<Process, TargetError> {
+    process::status(pid)?;
+    let start_ticks = process::start_ticks(pid)?;
+    let Some(exe) = process::exe(pid)? else {
+        return Err(TargetError::NotPython { pid, exe: "a kernel thread".to_owned() });
+    };
+    let cmdline = process::cmdline(pid)?;
+    let memory = ProcessMemory::new(pid);
+    let files = files::Files::new(pid, process::mappings(pid)?);
+    let interpreter = python::find(pid, &files, memory, &exe)?;
+    Ok(Process { pid, start_ticks, exe, cmdline, memory, files, interpreter })
 }
 
 /// The allocators and, where it is in use, pymalloc's state.
