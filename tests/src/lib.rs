@@ -8,4 +8,5 @@ pub mod leaktrace;
 pub mod maps;
 pub mod program;
 pub mod skip;
+pub mod stacks;
 pub mod target;
