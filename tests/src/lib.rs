@@ -10,3 +10,4 @@ pub mod program;
 pub mod skip;
 pub mod stacks;
 pub mod target;
+pub mod twin;
