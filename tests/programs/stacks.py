@@ -52,6 +52,8 @@ class Spot:
 
 KINDS = []
 
+codes = []
+
 
 def kind(function):
     KINDS.append(function)
@@ -291,14 +293,21 @@ def context_manager(spot):
         pass
 
 
+@functools.lru_cache(maxsize=None)
+def compiled(source, file, mode):
+    """Kept: of code that is gone by the time that its frames are looked up, nothing can be said."""
+    return compile(source, file, mode)
+
+
 @kind
 def executed_code(spot):
-    exec("def made(spot):\n\n    stay(spot)\n\nmade(spot)", {"stay": stay, "spot": spot})
+    source = "def made(spot):\n\n    stay(spot)\n\nmade(spot)"
+    exec(compiled(source, "<string>", "exec"), {"stay": stay, "spot": spot})
 
 
 @kind
 def evaluated_code(spot):
-    eval(compile("(lambda: stay(spot))()", "<made up>", "eval"), {"stay": stay, "spot": spot})
+    eval(compiled("(lambda: stay(spot))()", "<made up>", "eval"), {"stay": stay, "spot": spot})
 
 
 @kind
@@ -307,7 +316,7 @@ def a_file_whose_name_is_not_ascii(spot):
     source = "def größe(жук):\n    stay(жук)\n\n\ngröße(spot)\n"
     with open(path, "w", encoding="utf-8") as file:
         file.write(source)
-    exec(compile(source, path, "exec"), {"stay": stay, "spot": spot})
+    exec(compiled(source, path, "exec"), {"stay": stay, "spot": spot})
 
 
 @kind
@@ -316,14 +325,16 @@ def a_long_function(spot):
     lines = ["def long(spot):", " x = 0"]
     lines += [f" x = x + {n} if x else {n}" for n in range(3000)]
     lines += [" " + "\n" * 500 + " stay(spot)", "long(spot)"]
-    exec(compile("\n".join(lines), "<long>", "exec"), {"stay": stay, "spot": spot})
+    exec(compiled("\n".join(lines), "<long>", "exec"), {"stay": stay, "spot": spot})
 
 
 @kind
 def import_of_a_module(spot):
     name = f"imported_{spot.tid}"
     with open(os.path.join(folder, name + ".py"), "w") as file:
-        file.write("import __main__\n__main__.stay(__main__.importing)\n")
+        # Keeps its code, as `compiled` does.
+        file.write("import __main__, sys\n__main__.codes.append(sys._getframe().f_code)\n")
+        file.write("__main__.stay(__main__.importing)\n")
     global importing
     importing = spot
     sys.modules.pop(name, None)

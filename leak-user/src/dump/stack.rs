@@ -41,8 +41,7 @@ pub(super) enum Flaw {
 /// # Errors
 /// [`ReadError::Gone`], [`ReadError::Forbidden`].
 pub(super) fn read(memory: &impl Memory, layout: &Layout, state: Addr) -> Result<Stack, ReadError> {
-    let mut before: Option<Vec<(Addr, Link)>> = None;
-    let mut stayed: Option<Vec<Frame>> = None;
+    let mut stayed: Option<Vec<(Addr, Link)>> = None;
     let mut effort = 0;
     for _ in 0..TRIES {
         if effort > MAX_EFFORT {
@@ -59,13 +58,13 @@ pub(super) fn read(memory: &impl Memory, layout: &Layout, state: Addr) -> Result
             let flaw = (walked.len() == MAX_LINKS).then_some(Flaw::Deep);
             return Ok(Stack { frames: python(&whole), flaw });
         }
-        if let Some(before) = &before {
-            stayed = Some(python(common_end(before, &walked)));
-        }
-        before = Some(walked);
+        stayed = Some(match stayed {
+            Some(stayed) => common_end(&stayed, &walked).to_vec(),
+            None => walked,
+        });
     }
     Ok(match stayed {
-        Some(frames) => Stack { frames, flaw: Some(Flaw::Changed) },
+        Some(links) => Stack { frames: python(&links), flaw: Some(Flaw::Changed) },
         None => Stack { frames: Vec::new(), flaw: Some(Flaw::Unreadable) },
     })
 }
@@ -136,18 +135,20 @@ fn moment(
         expected = link.previous;
         links.push((*at, link));
     }
-    (expected.is_null() || links.len() == MAX_LINKS).then_some(links)
+    let ends = expected.is_null() && links.last().is_none_or(|(_, link)| link.outermost);
+    (ends || links.len() == MAX_LINKS).then_some(links)
 }
 
-/// The outer links that two walks have in common.
-fn common_end<'a>(one: &[(Addr, Link)], other: &'a [(Addr, Link)]) -> &'a [(Addr, Link)] {
-    let same = one.iter().rev().zip(other.iter().rev()).take_while(|(one, other)| one == other);
-    let count = same.count();
-    // The last ones of two walks that were cut are not the chain's.
-    if other.len() == MAX_LINKS || one.len() == MAX_LINKS {
+/// The outer links that all walks had in common, and this one has too.
+fn common_end<'a>(stayed: &[(Addr, Link)], walked: &'a [(Addr, Link)]) -> &'a [(Addr, Link)] {
+    // The last links of a walk that was cut, or ran into a change, are not the chain's.
+    let ends = |(_, link): &(Addr, Link)| link.previous.is_null() && link.outermost;
+    if !walked.last().is_some_and(ends) {
         return &[];
     }
-    other.get(other.len() - count..).unwrap_or(&[])
+    let both = stayed.iter().rev().zip(walked.iter().rev());
+    let count = both.take_while(|(one, other)| one == other).count();
+    walked.get(walked.len() - count..).unwrap_or(&[])
 }
 
 fn python(links: &[(Addr, Link)]) -> Vec<Frame> {

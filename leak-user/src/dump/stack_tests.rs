@@ -1,8 +1,8 @@
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
 use super::*;
 use crate::heap::testing::FakeMemory;
-use crate::target::layout::{self, Instr};
+use crate::target::layout::{self, Instr, OWNER_BOUNDARY, Outermost};
 
 const STATE: u64 = 0x10_0000;
 const CFRAME: u64 = 0x20_0000;
@@ -14,7 +14,7 @@ fn thread(layout: &Layout, chain: &[(u64, u64)]) -> FakeMemory {
     let mut memory = FakeMemory::default();
     memory.map(STATE, 0x400);
     memory.map(CFRAME, 64);
-    memory.map(FRAMES, chain.len().max(1) * STEP as usize);
+    memory.map(FRAMES, (chain.len() + 1) * STEP as usize);
     let holder = match layout.thread.cframe {
         Some(cframe) => {
             memory.put(STATE + cframe, CFRAME);
@@ -26,7 +26,12 @@ fn thread(layout: &Layout, chain: &[(u64, u64)]) -> FakeMemory {
     memory.put(holder + layout.thread.current_frame, innermost);
     for (at, (code, offset)) in chain.iter().enumerate() {
         let frame = FRAMES + at as u64 * STEP;
-        let previous = if at + 1 == chain.len() { 0 } else { frame + STEP };
+        let last = at + 1 == chain.len();
+        let boundary = layout.frame.outermost == Outermost::Boundary;
+        let previous = if last && !boundary { 0 } else { frame + STEP };
+        if last && let Outermost::Entry(at) = layout.frame.outermost {
+            memory.write(frame + at, &[1]);
+        }
         memory.put(frame + layout.frame.code, *code);
         memory.put(frame + layout.frame.previous, previous);
         match layout.frame.instr {
@@ -34,28 +39,28 @@ fn thread(layout: &Layout, chain: &[(u64, u64)]) -> FakeMemory {
             Instr::Index { at, bytes } => memory.put_half(frame + at, (offset / bytes) as u32),
         }
     }
+    if let (Outermost::Boundary, Some(at)) = (layout.frame.outermost, layout.frame.owner) {
+        memory.write(FRAMES + chain.len() as u64 * STEP + at, &[OWNER_BOUNDARY]);
+    }
     memory
 }
 
-/// Memory that is another one at every read that begins anew: a thread that runs.
+/// A thread that runs: memory that is another one after some reads. All pieces of one call are read at one
+/// moment.
 struct Running<'a> {
     moments: &'a [FakeMemory],
     reads: Cell<usize>,
-    /// Single reads between one moment and the next.
+    /// Reads between one moment and the next.
     pace: usize,
-    /// Are all pieces of one call read at one moment?
-    at_once: bool,
-    log: RefCell<usize>,
 }
 
 impl<'a> Running<'a> {
-    fn new(moments: &'a [FakeMemory], pace: usize, at_once: bool) -> Self {
-        Self { moments, reads: Cell::new(0), pace, at_once, log: RefCell::new(0) }
+    fn new(moments: &'a [FakeMemory], pace: usize) -> Self {
+        Self { moments, reads: Cell::new(0), pace }
     }
 
     fn now(&self) -> &FakeMemory {
         let reads = self.reads.replace(self.reads.get() + 1);
-        *self.log.borrow_mut() += 1;
         &self.moments[reads / self.pace % self.moments.len()]
     }
 }
@@ -66,11 +71,8 @@ impl Memory for Running<'_> {
     }
 
     fn read_scattered(&self, pieces: &mut [(Addr, &mut [u8])]) -> Vec<bool> {
-        if self.at_once {
-            let now = self.now();
-            return pieces.iter_mut().map(|(addr, out)| now.read(*addr, out).is_ok()).collect();
-        }
-        pieces.iter_mut().map(|(addr, out)| self.read(*addr, out).is_ok()).collect()
+        let now = self.now();
+        pieces.iter_mut().map(|(addr, out)| now.read(*addr, out).is_ok()).collect()
     }
 }
 
@@ -105,22 +107,22 @@ fn a_thread_that_runs_is_never_read_as_a_mixture() {
         *frame = (frame.0 + 0x10_0000, 20);
     }
     for layout in layouts() {
-        let moments = [thread(layout, &one), thread(layout, &other)];
+        // To and fro without a beat that readings could fall into.
+        let moments = (0..61_u32).map(|n| if n * n % 61 % 2 == 0 { &one } else { &other });
+        let moments: Vec<_> = moments.map(|chain| thread(layout, chain)).collect();
         let possible = [&one, &other].map(|chain| chain.iter().map(|f| f.0).collect::<Vec<_>>());
         for pace in 1..60 {
-            for at_once in [true, false] {
-                let running = Running::new(&moments, pace, at_once);
-                let stack = read(&running, layout, Addr(STATE)).unwrap();
-                let found = codes(&stack);
-                match stack.flaw {
-                    None => assert!(possible.contains(&found), "pace {pace}: {found:x?}"),
-                    // The outer frames are the same in both.
-                    Some(Flaw::Changed) => assert!(
-                        possible.iter().any(|chain| chain.ends_with(&found)),
-                        "pace {pace}: {found:x?}"
-                    ),
-                    flaw => panic!("{flaw:?}"),
-                }
+            let running = Running::new(&moments, pace);
+            let stack = read(&running, layout, Addr(STATE)).unwrap();
+            let found = codes(&stack);
+            match stack.flaw {
+                None => assert!(possible.contains(&found), "pace {pace}: {found:x?}"),
+                // The outer frames are the same in both.
+                Some(Flaw::Changed) => assert!(
+                    possible.iter().any(|chain| chain.ends_with(&found)),
+                    "pace {pace}: {found:x?}"
+                ),
+                flaw => panic!("{flaw:?}"),
             }
         }
     }
@@ -131,15 +133,30 @@ fn what_stays_of_a_thread_that_never_rests_is_given() {
     let outer = [(0x7200_0000, 4), (0x7200_0040, 6)];
     for layout in layouts() {
         // A caller moves on at every read.
-        let moments: Vec<_> = (0..7)
+        let moments: Vec<_> = (0..31)
             .map(|n| {
                 let chain = [&[(0x7100_0000, 2), (0x7100_0040, 2 * n)][..], &outer].concat();
                 thread(layout, &chain)
             })
             .collect();
-        let stack = read(&Running::new(&moments, 1, true), layout, Addr(STATE)).unwrap();
+        let stack = read(&Running::new(&moments, 1), layout, Addr(STATE)).unwrap();
         assert_eq!(stack.flaw, Some(Flaw::Changed));
         assert_eq!(codes(&stack), outer.map(|frame| frame.0));
+    }
+}
+
+/// As between the two stores by which a call makes its frame the innermost one.
+#[test]
+fn a_frame_that_is_not_linked_yet_is_not_taken_for_the_outermost() {
+    let chain = [(0x7000_0000, 2), (0x7000_0040, 2)];
+    for layout in layouts().filter(|layout| layout.frame.outermost != Outermost::Any) {
+        let whole = thread(layout, &chain);
+        let mut torn = whole.clone();
+        torn.put(FRAMES + layout.frame.previous, 0);
+        let moments = [torn.clone(), whole];
+        let stack = read(&Running::new(&moments, 50), layout, Addr(STATE)).unwrap();
+        assert_eq!((stack.flaw, stack.frames.len()), (None, 2), "{:?}", layout.version);
+        assert!(read(&torn, layout, Addr(STATE)).unwrap().flaw.is_some());
     }
 }
 

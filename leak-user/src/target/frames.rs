@@ -1,6 +1,6 @@
 //! A thread's chain of frames, as the interpreter keeps it.
 
-use super::layout::{self, FrameLayout, Instr, Layout};
+use super::layout::{self, FrameLayout, Instr, Layout, Outermost};
 use super::memory::{Memory, ReadError};
 use crate::units::Addr;
 
@@ -14,6 +14,8 @@ pub struct Link {
     pub frame: Option<Frame>,
     /// The link that it was called from; NULL at the end.
     pub previous: Addr,
+    /// May it be the last one?
+    pub outermost: bool,
 }
 
 /// A frame of Python's.
@@ -35,8 +37,14 @@ impl Link {
         let owner = layout.owner.map_or(Some(0), |at| from(at)?.first().copied())?;
         // From 3.14 on, the low bits of the pointer are a tag.
         let code = Addr(word(layout.code)? & !7);
-        if owner >= layout::OWNER_BOUNDARY || code.is_null() {
-            return Some(Self { frame: None, previous });
+        let boundary = owner >= layout::OWNER_BOUNDARY || code.is_null();
+        let outermost = match layout.outermost {
+            Outermost::Any => true,
+            Outermost::Entry(at) => *from(at)?.first()? == 1,
+            Outermost::Boundary => boundary,
+        };
+        if boundary {
+            return Some(Self { frame: None, previous, outermost });
         }
         let byte_offset = match layout.instr {
             Instr::Pointer { at, code_start } => {
@@ -49,7 +57,7 @@ impl Link {
                 u64::try_from(index).ok().map(|index| index * bytes)
             }
         };
-        Some(Self { frame: Some(Frame { code, byte_offset }), previous })
+        Some(Self { frame: Some(Frame { code, byte_offset }), previous, outermost })
     }
 }
 
@@ -146,7 +154,8 @@ mod tests {
             let bytes = frame(&layout.frame, 0x7000 | tag, 0x9000, 0);
             let expected = Frame { code: Addr(0x7000), byte_offset: Some(12) };
             let link = Link::parse(&layout.frame, &bytes).unwrap();
-            assert_eq!(link, Link { frame: Some(expected), previous: Addr(0x9000) });
+            assert_eq!((link.frame, link.previous), (Some(expected), Addr(0x9000)));
+            assert_eq!(link.outermost, layout.version <= (3, 10));
             assert_eq!(Link::parse(&layout.frame, &bytes[..bytes.len() - 1]), None);
             let nothing = frame(&layout.frame, 0, 0x9000, 0);
             assert_eq!(Link::parse(&layout.frame, &nothing).unwrap().frame, None);

@@ -122,6 +122,20 @@ pub struct FrameLayout {
     pub instr: Instr,
     /// `owner`, one byte. None (3.10 and before): every frame is one of Python's.
     pub owner: Option<u64>,
+    /// Which frame a chain ends with.
+    pub outermost: Outermost,
+}
+
+/// Which frame a chain ends with. One that ends otherwise was read while the interpreter changed it: a frame
+/// that is being called, or a generator's that yields, has no previous one for a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outermost {
+    /// Any (3.10 and before, where calls from C link their frames before they begin).
+    Any,
+    /// One whose `is_entry`, a byte at this offset, is 1: it was called from C (3.11).
+    Entry(u64),
+    /// A boundary: every call from C begins with one (3.12 and later).
+    Boundary,
 }
 
 /// Owners from this on are boundaries between C and Python (`FRAME_OWNED_BY_CSTACK` in 3.12 and 3.13,

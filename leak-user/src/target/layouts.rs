@@ -7,7 +7,8 @@
 
 use super::layout::{
     CodeLayout, FrameLayout, Gil, Instr, InterpreterLayout, KeysLayout, KeysSize, Layout, Lines,
-    Obmalloc, PoolLayout, RuntimeLayout, StateSlot, ThreadLayout, TypeLayout, UnicodeLayout,
+    Obmalloc, Outermost, PoolLayout, RuntimeLayout, StateSlot, ThreadLayout, TypeLayout,
+    UnicodeLayout,
 };
 
 /// 3.8 and 3.10.
@@ -77,6 +78,7 @@ const PY_3_8: Layout = Layout {
         previous: 24,
         instr: Instr::Index { at: 104, bytes: 1 },
         owner: None,
+        outermost: Outermost::Any,
     },
     code: CodeLayout {
         firstlineno: 40,
@@ -140,6 +142,7 @@ const PY_3_11: Layout = Layout {
         previous: 48,
         instr: Instr::Pointer { at: 56, code_start: 184 },
         owner: Some(69),
+        outermost: Outermost::Entry(68),
     },
     code: CodeLayout {
         firstlineno: 72,
@@ -182,6 +185,7 @@ const PY_3_12: Layout = Layout {
         previous: 8,
         instr: Instr::Pointer { at: 56, code_start: 192 },
         owner: Some(70),
+        outermost: Outermost::Boundary,
     },
     code: CodeLayout {
         firstlineno: 68,
@@ -222,6 +226,7 @@ const PY_3_13: Layout = Layout {
         previous: 8,
         instr: Instr::Pointer { at: 56, code_start: 200 },
         owner: Some(70),
+        outermost: Outermost::Boundary,
     },
     ..PY_3_12
 };
@@ -245,6 +250,7 @@ const PY_3_14: Layout = Layout {
         previous: 8,
         instr: Instr::Pointer { at: 56, code_start: 208 },
         owner: Some(74),
+        outermost: Outermost::Boundary,
     },
     free_listed: FREE_LISTED_3_14,
     ..PY_3_13
