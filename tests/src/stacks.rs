@@ -60,7 +60,8 @@ impl Comparison {
         self.frames > 0 && self.equal == self.frames && self.differences.is_empty()
     }
 
-    fn add(&mut self, kind: &str, truth: &[Frame], found: Option<&[Frame]>) {
+    /// Compares one stack, innermost frame first; None where the thread was not found.
+    pub(crate) fn add(&mut self, kind: &str, truth: &[Frame], found: Option<&[Frame]>) {
         self.frames += truth.len();
         let Some(found) = found else {
             self.differences.push(format!("{kind}: not found"));
@@ -173,6 +174,18 @@ pub fn compare_dump(truth: &[Truth], dump: &Value) -> Comparison {
         comparison.differences.push(format!("not as it should be: {entry}"));
     }
     comparison
+}
+
+/// The threads with the stacks that the dump shows for them.
+pub fn as_dumped(truth: &[Truth], dump: &Value) -> Vec<Truth> {
+    let threads = dump["threads"].as_array().map_or(&[][..], Vec::as_slice);
+    let stack = |thread: &Truth| {
+        let entry = threads
+            .iter()
+            .find(|e| e["tid"] == thread.tid && e["interpreter"] == thread.interpreter);
+        entry.map_or_else(Vec::new, |entry| frames(&entry["stack"]))
+    };
+    truth.iter().map(|thread| Truth { stack: stack(thread), ..thread.clone() }).collect()
 }
 
 /// Observes the program while its threads map memory, and returns the report.

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what leaktrace costs its target, and how often it is right.
 
 mod awake;
+mod interpreters;
 mod machine;
 mod overhead;
 mod page;
@@ -18,6 +19,8 @@ pub enum Bench {
     /// Request times of services while traced and while not, in turns within one run; writes
     /// docs/overhead.md
     Overhead(overhead::Options),
+    /// What works with each interpreter, and py-spy's stacks beside ours; writes docs/interpreters.md
+    Interpreters(interpreters::Options),
     /// Verdicts on leaking and clean services; writes docs/accuracy.md
     Verdicts(verdicts::Options),
 }
@@ -37,6 +40,7 @@ pub fn run(bench: Bench) -> Result<()> {
     }
     match bench {
         Bench::Overhead(options) => overhead::run(&options),
+        Bench::Interpreters(options) => interpreters::run(&options),
         Bench::Verdicts(options) => verdicts::run(&options),
     }
 }
