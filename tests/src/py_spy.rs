@@ -45,7 +45,11 @@ pub fn compare(truth: &[Truth], dump: &Value) -> Comparison {
     let mut comparison = Comparison::default();
     let threads = dump.as_array().map_or(&[][..], Vec::as_slice);
     for thread in truth {
-        let found = threads.iter().find(|found| found["os_thread_id"] == thread.tid);
+        // Which of the two it knows depends on the version.
+        let found = threads.iter().find(|found| {
+            found["os_thread_id"] == thread.tid
+                || thread.ident.is_some_and(|ident| found["thread_id"] == ident)
+        });
         let found: Option<Vec<Frame>> = found.map(|found| frames(&found["frames"]));
         let expected: Vec<Frame> = thread.stack.iter().map(bare).collect();
         comparison.add(&thread.kind, &expected, found.as_deref());

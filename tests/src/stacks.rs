@@ -30,6 +30,8 @@ pub struct Truth {
     pub kind: String,
     /// Its id, as this process sees it.
     pub tid: u64,
+    /// Python's id of it, where it is known.
+    pub ident: Option<u64>,
     /// The interpreter.
     pub interpreter: i64,
     /// Does it map memory in its innermost frame when told to?
@@ -104,6 +106,7 @@ pub fn truth(target: &Target, pid: u32) -> Result<Vec<Truth>> {
         Ok(Truth {
             kind: thread["kind"].as_str().unwrap_or("thread").to_owned(),
             tid: *ids.get(&inner).with_context(|| format!("no thread {inner} in {pid}"))?,
+            ident: None,
             interpreter: thread["interpreter"].as_i64().unwrap_or(0),
             maps: thread["maps"].as_bool().unwrap_or(false),
             stack: frames(&thread["stack"]),
@@ -179,13 +182,15 @@ pub fn compare_dump(truth: &[Truth], dump: &Value) -> Comparison {
 /// The threads with the stacks that the dump shows for them.
 pub fn as_dumped(truth: &[Truth], dump: &Value) -> Vec<Truth> {
     let threads = dump["threads"].as_array().map_or(&[][..], Vec::as_slice);
-    let stack = |thread: &Truth| {
-        let entry = threads
-            .iter()
-            .find(|e| e["tid"] == thread.tid && e["interpreter"] == thread.interpreter);
-        entry.map_or_else(Vec::new, |entry| frames(&entry["stack"]))
+    let dumped = |thread: &Truth| {
+        let of_thread = |entry: &&Value| {
+            entry["tid"] == thread.tid && entry["interpreter"] == thread.interpreter
+        };
+        let entry = threads.iter().find(of_thread).unwrap_or(&Value::Null);
+        let (ident, stack) = (entry["ident"].as_u64(), frames(&entry["stack"]));
+        Truth { ident, stack, ..thread.clone() }
     };
-    truth.iter().map(|thread| Truth { stack: stack(thread), ..thread.clone() }).collect()
+    truth.iter().map(dumped).collect()
 }
 
 /// Observes the program while its threads map memory, and returns the report.

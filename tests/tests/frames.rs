@@ -3,9 +3,10 @@
 
 mod common;
 
-use leak_tests::interpreter::Interpreter;
+use leak_tests::interpreter::{self, FREE_THREADED, Interpreter};
 use leak_tests::leaktrace;
 use leak_tests::program;
+use leak_tests::skip;
 use leak_tests::stacks::{self, Comparison};
 use leak_tests::target::Target;
 use serde_json::Value;
@@ -123,12 +124,23 @@ fn who_holds_the_gil(python: &Interpreter) {
 }
 
 for_each_interpreter!(
-    bare: a_dump_is_what_the_interpreter_says,
+    stacks: a_dump_is_what_the_interpreter_says,
     other_interpreters_are_dumped_too,
-    the_kernel_walks_what_the_interpreter_says,
     threads_that_run_have_possible_stacks,
-    who_holds_the_gil,
 );
+
+for_each_interpreter!(bare: the_kernel_walks_what_the_interpreter_says, who_holds_the_gil);
+
+#[test]
+fn tracing_a_build_without_a_gil_is_refused() {
+    let Some(python) = interpreter::find(FREE_THREADED) else {
+        skip!("{FREE_THREADED} isn't here; `cargo xtask setup --free-threaded` builds it");
+    };
+    let target = Target::start(&python, &program::directory().join("small.py"), &[]).unwrap();
+    let outcome = leaktrace::observe(target.pid(), 5).unwrap();
+    assert_eq!(outcome.code, Some(4), "{outcome:?}");
+    assert!(outcome.stderr.contains("free-threaded"), "{outcome:?}");
+}
 
 /// The ids are ours, not those by which the process knows its threads.
 #[test]
@@ -170,8 +182,8 @@ fn as_text_in_the_form_of_faulthandler() {
 
 #[test]
 fn what_has_no_stacks_is_refused() {
-    if !leak_tests::skip::is_root() {
-        leak_tests::skip!("reading another process needs root");
+    if !skip::is_root() {
+        skip!("reading another process needs root");
     }
     let mut sleep = Command::new("sleep").arg("60").spawn().unwrap();
     let pid = sleep.id().to_string();

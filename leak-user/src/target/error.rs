@@ -55,7 +55,7 @@ pub enum TargetError {
     /// A build without the GIL.
     #[error(
         "CPython {version} is a free-threaded build, which is not supported: \
-         run the program with the default build"
+         run the program with the default build (`leaktrace dump` reads the stacks of 3.13's)"
     )]
     FreeThreaded {
         /// Its version.

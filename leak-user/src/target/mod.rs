@@ -42,6 +42,9 @@ use memory::ProcessMemory;
 /// permission.
 pub fn discover(pid: Pid) -> Result<Target, TargetError> {
     let Process { start_ticks, exe, cmdline, memory, files, interpreter, .. } = open(pid)?;
+    if interpreter.layout.free_threaded {
+        return Err(TargetError::FreeThreaded { version: interpreter.version });
+    }
     let thread_slot = tss::find(pid, &memory, &interpreter)?;
     let (allocators, pymalloc) = allocation(pid, &files, memory, &interpreter)?;
     let libc = libc::find(&files, &memory, &interpreter.file);

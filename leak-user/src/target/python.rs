@@ -10,7 +10,7 @@ use super::decode;
 use super::error::TargetError;
 use super::files::{Files, Loaded};
 use super::frames;
-use super::layout::{self, Layout, object};
+use super::layout::{self, Layout};
 use super::maps::Mapping;
 use super::memory::{Memory, ProcessMemory};
 use super::process;
@@ -114,7 +114,7 @@ fn examine(
     };
     let version = version_text(hex);
     let minor = ((hex >> 24) as u8, (hex >> 16) as u8);
-    let layout = layout::layout(minor).ok_or_else(|| unsupported(version.clone()))?;
+    let mut layout = layout::layout(minor).ok_or_else(|| unsupported(version.clone()))?;
     if minor >= (3, 13) {
         // `_Py_DebugOffsets`: cookie, version, free_threaded.
         let mut head = [0; 24];
@@ -126,14 +126,17 @@ fn examine(
             ));
         }
         if head[16] != 0 {
-            return Err(TargetError::FreeThreaded { version });
+            layout = layout::free_threaded(minor)
+                .ok_or_else(|| TargetError::FreeThreaded { version: version.clone() })?;
         }
     }
     let symbol = |name: &str| {
         file.symbol(name).ok_or_else(|| TargetError::inconsistent(format!("it has no {name}")))
     };
     let (type_type, code_type) = (symbol("PyType_Type")?, symbol("PyCode_Type")?);
-    if memory.pointer(code_type.offset(object::TYPE)).map_err(wrong("PyCode_Type"))? != type_type {
+    if memory.pointer(code_type.offset(layout.object.class)).map_err(wrong("PyCode_Type"))?
+        != type_type
+    {
         return Err(TargetError::inconsistent("PyCode_Type is not a type"));
     }
     let main = main_interpreter(pid, memory, layout, runtime)?;
@@ -290,7 +293,7 @@ fn check_code(
     for _ in 0..TRIES {
         for thread in threads.iter().take(MAX_FRAMES) {
             match innermost_code(&memory, layout, thread.state) {
-                Some(code) if memory.pointer(code.offset(object::TYPE)) == Ok(code_type) => {
+                Some(code) if memory.pointer(code.offset(layout.object.class)) == Ok(code_type) => {
                     return Ok(());
                 }
                 Some(_) => saw_frame = true,

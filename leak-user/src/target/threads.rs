@@ -69,10 +69,10 @@ pub fn gil_holder(
 ) -> Result<Option<Addr>, ReadError> {
     let holder = match layout.interpreter.gil {
         Gil::Current(at) => memory.pointer(runtime.offset(at))?,
-        Gil::Pointer(at) => {
+        Gil::Pointer { at, last_holder } => {
             let gil = memory.pointer(interpreter.offset(at))?;
-            match memory.half(gil.offset(Gil::LOCKED))? {
-                1 => memory.pointer(gil.offset(Gil::LAST_HOLDER))?,
+            match memory.half(gil.offset(last_holder + 8))? {
+                1 => memory.pointer(gil.offset(last_holder))?,
                 // 0: free; -1: not made yet.
                 _ => Addr(0),
             }
@@ -159,14 +159,14 @@ mod tests {
                     assert_eq!(holder(&memory), Ok(None));
                     memory.put(RUNTIME + at, 0x7000);
                 }
-                Gil::Pointer(at) => {
+                Gil::Pointer { at, last_holder } => {
                     memory.map(0x30_0000, 64);
                     memory.put(MAIN + at, 0x30_0000);
-                    memory.put(0x30_0000 + Gil::LAST_HOLDER, 0x7000);
+                    memory.put(0x30_0000 + last_holder, 0x7000);
                     assert_eq!(holder(&memory), Ok(None));
-                    memory.put_half(0x30_0000 + Gil::LOCKED, u32::MAX);
+                    memory.put_half(0x30_0000 + last_holder + 8, u32::MAX);
                     assert_eq!(holder(&memory), Ok(None));
-                    memory.put_half(0x30_0000 + Gil::LOCKED, 1);
+                    memory.put_half(0x30_0000 + last_holder + 8, 1);
                 }
             }
             assert_eq!(holder(&memory), Ok(Some(Addr(0x7000))), "{:?}", layout.version);

@@ -117,7 +117,8 @@ fn measure(python: &Interpreter, seconds: u32) -> Result<Vec<String>> {
             let comparison = py_spy::compare(&stacks::as_dumped(&truth, &dump), &theirs);
             let kinds = comparison.differences.iter().filter_map(|line| line.split(':').next());
             let kinds: Vec<&str> = kinds.collect();
-            (note("py-spy", &comparison), kinds.join(", "))
+            let all = kinds.len() == truth.len();
+            (note("py-spy", &comparison), if all { "all".to_owned() } else { kinds.join(", ") })
         }
         Err(error) => ("none".to_owned(), format!("all: {error}")),
     };

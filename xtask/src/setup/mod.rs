@@ -5,6 +5,7 @@
 
 mod debian;
 mod ebpf;
+pub mod free_threaded;
 mod python;
 #[expect(dead_code, reason = "leak-user/build.rs uses the rest")]
 mod toolchain;
