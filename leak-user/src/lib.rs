@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod collect;
 pub mod commands;
+pub mod dump;
 pub mod heap;
 pub mod ledger;
 pub mod probe;

@@ -3,6 +3,8 @@
 //! `serde_json::to_string(&Snapshot)` is the report of `--format json`; fields may be added, none may
 //! go or change its meaning within schema `leaktrace.report/1`.
 
+pub mod dump;
+
 use serde::{Deserialize, Serialize};
 
 /// The schema's name.

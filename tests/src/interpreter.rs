@@ -15,10 +15,13 @@ pub const EQUIPPED: [&str; 4] = ["py3.11", "py3.12", "py3.13", "debian3.11"];
 pub const BARE: [&str; 7] =
     ["py3.8", "py3.9", "py3.10", "debian3.9", "debian3.13", "debian3.14", "debian3.15"];
 
+/// The one without a GIL, of which only stacks are read; `cargo xtask setup --free-threaded` builds it.
+pub const FREE_THREADED: &str = "py3.13t";
+
 /// A Python to run the test programs on.
 #[derive(Debug, Clone)]
 pub struct Interpreter {
-    /// One of [`EQUIPPED`] or [`BARE`].
+    /// One of [`EQUIPPED`] or [`BARE`], or [`FREE_THREADED`].
     pub name: &'static str,
     /// Its executable, as its processes see it.
     pub path: PathBuf,
@@ -34,7 +37,8 @@ pub fn all() -> Vec<Interpreter> {
 
 /// The one of this name, if `cargo xtask setup` found it.
 pub fn find(name: &str) -> Option<Interpreter> {
-    let name = EQUIPPED.into_iter().chain(BARE).find(|known| *known == name)?;
+    let known = EQUIPPED.into_iter().chain(BARE).chain([FREE_THREADED]);
+    let name = known.into_iter().find(|known| *known == name)?;
     if suite(name).is_some() {
         let path = PathBuf::from(name.replacen("debian", "/usr/bin/python", 1));
         let root = home(name);

@@ -8,5 +8,8 @@ pub mod interpreter;
 pub mod leaktrace;
 pub mod maps;
 pub mod program;
+pub mod py_spy;
 pub mod skip;
+pub mod stacks;
 pub mod target;
+pub mod twin;

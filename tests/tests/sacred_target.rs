@@ -5,41 +5,20 @@ mod common;
 use leak_tests::interpreter::Interpreter;
 use leak_tests::leaktrace::{self, Leaktrace};
 use leak_tests::maps::altered_code;
-use leak_tests::program;
 use leak_tests::skip;
 use leak_tests::target::Target;
+use leak_tests::twin;
 use nix::sys::signal::Signal;
-use serde_json::Value;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How much the memory of two untraced twins may differ: addresses, which differ, decide the order of
-/// some hash tables, and glibc's arenas and the thread stacks that it keeps depend on timing.
-const TOLERANCES: [(&str, u64); 4] =
-    [("blocks", 16), ("objects", 2), ("own", 2 << 20), ("maps", 4)];
-
-fn start(python: &Interpreter, args: &[&str]) -> Target {
-    Target::start(python, &program::directory().join("result_check.py"), args).unwrap()
+fn start(python: &Interpreter) -> Target {
+    twin::start(python, &[]).unwrap()
 }
 
-/// Ends the computation and compares it with one that was never traced.
-fn must_equal_its_twin(python: &Interpreter, mut target: Target) {
-    assert!(target.ended().unwrap().is_none(), "the target ended");
-    target.tell("stop\n").unwrap();
-    let traced: Value =
-        serde_json::from_str(&target.line(Duration::from_secs(60)).unwrap()).unwrap();
-    let rounds = traced["rounds"].as_u64().unwrap();
-    assert!(rounds > 0);
-    let mut twin = start(python, &["--rounds", &rounds.to_string()]);
-    let untraced: Value =
-        serde_json::from_str(&twin.line(Duration::from_secs(600)).unwrap()).unwrap();
-    for fact in ["rounds", "digest", "kept"] {
-        assert_eq!(traced[fact], untraced[fact], "{fact}: {traced} but untraced {untraced}");
-    }
-    for (fact, tolerance) in TOLERANCES {
-        let (a, b) = (traced[fact].as_u64().unwrap(), untraced[fact].as_u64().unwrap());
-        assert!(a.abs_diff(b) <= tolerance, "{fact}: {traced} but untraced {untraced}");
-    }
+fn must_equal_its_twin(python: &Interpreter, target: Target) {
+    let differences = twin::differences(python, target).unwrap();
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 /// No breakpoint may stay behind. The kernel takes those of a dead tracer out within moments.
@@ -74,7 +53,7 @@ fn a_killed_leaktrace_leaves_nothing(python: &Interpreter) {
 }
 
 fn a_killed_leaktrace_that_attaches_so_leaves_nothing(python: &Interpreter, way: &[&str]) {
-    let target = start(python, &[]);
+    let target = start(python);
     // While it attaches, and between bursts.
     for milliseconds in [100, 300, 1000] {
         kill_leaktrace(&target, way, || std::thread::sleep(Duration::from_millis(milliseconds)));
@@ -117,7 +96,7 @@ fn many_observations_leave_nothing(python: &Interpreter) {
     }
     let cycles =
         std::env::var("LEAKTRACE_CYCLES").map_or(5, |cycles| cycles.parse::<usize>().unwrap());
-    let target = start(python, &[]);
+    let target = start(python);
     let pid = target.pid().to_string();
     for cycle in 0..cycles {
         let way = WAYS[cycle % 2];
@@ -137,7 +116,7 @@ for_each_interpreter!(
 #[test]
 fn a_probe_would_be_seen() {
     let python = any_python!();
-    let target = start(&python, &[]);
+    let target = start(&python);
     assert_eq!(altered_code(target.pid()).unwrap(), Vec::<String>::new());
     let pid = target.pid().to_string();
     let mut command = Command::new(leaktrace::binary().unwrap());
@@ -152,7 +131,7 @@ fn a_probe_would_be_seen() {
 #[test]
 fn twins_are_equal() {
     let python = any_python!();
-    let target = start(&python, &[]);
+    let target = start(&python);
     std::thread::sleep(Duration::from_millis(500));
     must_equal_its_twin(&python, target);
 }

@@ -20,7 +20,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Find or install what the build and the tests need; may be run again
-    Setup,
+    Setup {
+        /// Build a CPython without a GIL, too; takes some minutes
+        #[arg(long)]
+        free_threaded: bool,
+    },
     /// Build leaktrace and run it; without --pid, on a bundled service that leaks
     Trace {
         /// Arguments of leaktrace
@@ -43,7 +47,10 @@ enum Command {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Setup => setup::run(),
+        Command::Setup { free_threaded } => {
+            setup::run()?;
+            if free_threaded { setup::free_threaded::build() } else { Ok(()) }
+        }
         Command::Trace { args } => trace::run(args),
         Command::Test { fast, all } => test::run(fast, all),
         Command::Bench(bench) => bench::run(bench),

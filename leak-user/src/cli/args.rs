@@ -7,7 +7,9 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use super::filter::LineFilter;
-use super::options::{Command, DoctorOptions, Format, Invocation, Native, TraceOptions};
+use super::options::{
+    Command, DoctorOptions, DumpOptions, Format, Invocation, Native, TraceOptions,
+};
 use super::values;
 use crate::units::{Bytes, Pid};
 
@@ -23,6 +25,7 @@ const AFTER_HELP: &str = "Examples:
   sudo leaktrace --pid 4242
   sudo leaktrace --pid 4242 --duration 5m --overhead 0.5%
   sudo leaktrace --pid 4242 --format json -o report.json --fail-on-leak
+  sudo leaktrace dump --pid 4242
   sudo leaktrace doctor --pid 4242
 
 Exit codes:
@@ -35,7 +38,8 @@ Exit codes:
   10  a leak was found (with --fail-on-leak)
 
 Privileges:
-  root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE (and to read tracefs).
+  root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE (and to read tracefs); `dump` needs
+  CAP_SYS_PTRACE alone.
   `leaktrace doctor` says what is missing on this machine.
 
 Ctrl-C ends the observation early and prints the report.";
@@ -64,6 +68,8 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Sub {
+    /// Print the Python stack of every thread of a process, without stopping it
+    Dump(DumpArgs),
     /// Say whether this machine, and a process on it, can be traced
     Doctor(DoctorArgs),
 }
@@ -126,6 +132,21 @@ struct TraceArgs {
 }
 
 #[derive(Args, Debug)]
+struct DumpArgs {
+    /// The process to look at
+    #[arg(short, long, value_name = "PID", value_parser = values::pid)]
+    pid: Pid,
+    /// Form of the dump; text is that of Python's faulthandler
+    #[arg(long, value_enum, default_value = "text")]
+    format: FormatArg,
+    /// Write the dump to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    verbosity: Verbosity,
+}
+
+#[derive(Args, Debug)]
 struct DoctorArgs {
     /// A process to look at as well
     #[arg(short, long, value_name = "PID", value_parser = values::pid)]
@@ -168,6 +189,14 @@ where
 {
     let cli = Cli::try_parse_from(arguments)?;
     match cli.command {
+        Some(Sub::Dump(dump)) => Ok(Invocation {
+            command: Command::Dump(DumpOptions {
+                pid: dump.pid,
+                format: dump.format.into(),
+                output: dump.output,
+            }),
+            verbosity: dump.verbosity.verbose,
+        }),
         Some(Sub::Doctor(doctor)) => Ok(Invocation {
             command: Command::Doctor(DoctorOptions {
                 pid: doctor.pid,
@@ -221,7 +250,7 @@ mod tests {
     fn traced(line: &str) -> TraceOptions {
         match parsed(line).unwrap().command {
             Command::Trace(options) => options,
-            other @ Command::Doctor(_) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -279,6 +308,19 @@ mod tests {
     }
 
     #[test]
+    fn a_dump() {
+        let dump = |line| match parsed(line).unwrap().command {
+            Command::Dump(options) => options,
+            other => panic!("{other:?}"),
+        };
+        let plain = DumpOptions { pid: Pid(7), format: Format::Text, output: None };
+        assert_eq!(dump("dump --pid 7"), plain);
+        let output = Some(PathBuf::from("x.json"));
+        let json = DumpOptions { pid: Pid(7), format: Format::Json, output };
+        assert_eq!(dump("dump -p 7 --format json -o x.json"), json);
+    }
+
+    #[test]
     fn errors_are_usage_errors_and_name_the_option() {
         for (line, word) in [
             ("", "--pid"),
@@ -291,6 +333,8 @@ mod tests {
             ("--pid 7 --exact --overhead 2%", "--overhead"),
             ("--pid 7 -q -v", "--quiet"),
             ("--pid 7 doctor", "doctor"),
+            ("dump", "--pid"),
+            ("dump --pid 7 --duration 3s", "--duration"),
         ] {
             let error = parsed(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
@@ -300,7 +344,7 @@ mod tests {
 
     #[test]
     fn help_and_version_are_no_errors() {
-        for line in ["--help", "-h", "--version", "doctor --help"] {
+        for line in ["--help", "-h", "--version", "doctor --help", "dump --help"] {
             assert_eq!(parsed(line).unwrap_err().exit_code(), 0, "{line}");
         }
         let help = parsed("--help").unwrap_err().to_string();

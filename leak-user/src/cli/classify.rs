@@ -3,6 +3,7 @@
 use super::error::CliError;
 use super::exit::ExitStatus;
 use super::output::OutputError;
+use crate::dump::DumpError;
 use crate::probe::error::ProbeError;
 use crate::session::SessionError;
 use crate::sink::SinkError;
@@ -44,6 +45,15 @@ impl From<ReadError> for CliError {
             ReadError::Forbidden => Self::new(ExitStatus::Unavailable, error).hint(PRIVILEGE_HINT),
             ReadError::Gone => Self::new(ExitStatus::EndedEarly, error),
             ReadError::Unmapped(_) => Self::new(ExitStatus::Unsuitable, error),
+        }
+    }
+}
+
+impl From<DumpError> for CliError {
+    fn from(error: DumpError) -> Self {
+        match error {
+            DumpError::Target(error) => error.into(),
+            DumpError::Read(error) => error.into(),
         }
     }
 }

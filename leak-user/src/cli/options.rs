@@ -20,6 +20,8 @@ pub struct Invocation {
 pub enum Command {
     /// Observe a process and report.
     Trace(TraceOptions),
+    /// Print the stacks of a process's threads.
+    Dump(DumpOptions),
     /// Say whether this machine (and a process on it) can be traced.
     Doctor(DoctorOptions),
 }
@@ -64,6 +66,17 @@ pub enum Native {
     Top,
     /// All, also of what allocates small objects.
     Whole,
+}
+
+/// Which process's stacks to print, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DumpOptions {
+    /// The process.
+    pub pid: Pid,
+    /// The dump's form.
+    pub format: Format,
+    /// Where it goes; standard output if None.
+    pub output: Option<PathBuf>,
 }
 
 /// What `doctor` is asked.

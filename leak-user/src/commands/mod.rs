@@ -1,6 +1,7 @@
 //! What the program does: one file a command.
 
 pub mod doctor;
+pub mod dump;
 pub mod limit;
 pub mod trace;
 
@@ -21,6 +22,7 @@ use crate::target;
 pub fn run(command: Command) -> Result<ExitStatus, CliError> {
     match command {
         Command::Trace(options) => trace::run(&options),
+        Command::Dump(options) => dump::run(&options),
         Command::Doctor(options) => doctor::run(&options, instruments()),
     }
 }

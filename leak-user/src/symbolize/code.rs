@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{linetable, unicode};
-use crate::target::layout::{CodeLayout, Layout, Lines, object};
+use crate::target::layout::{Layout, Lines, ObjectLayout};
 use crate::target::memory::Memory;
 use crate::units::Addr;
 
@@ -64,16 +64,17 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     /// From a code object's first bytes; None where they are not of a code object.
-    fn parse(bytes: &[u8], layout: &CodeLayout, code_type: Addr) -> Option<Self> {
+    fn parse(bytes: &[u8], layout: &Layout, code_type: Addr) -> Option<Self> {
         let pointer = |at: u64| {
             let bytes = bytes.get(usize::try_from(at).ok()?..)?.first_chunk()?;
             Some(Addr(u64::from_le_bytes(*bytes)))
         };
-        let first_line = bytes.get(usize::try_from(layout.firstlineno).ok()?..)?.first_chunk()?;
-        (pointer(object::TYPE)? == code_type).then_some(Self {
-            filename: pointer(layout.filename)?,
-            name: pointer(layout.name)?,
-            linetable: pointer(layout.linetable)?,
+        let code = &layout.code;
+        let first_line = bytes.get(usize::try_from(code.firstlineno).ok()?..)?.first_chunk()?;
+        (pointer(layout.object.class)? == code_type).then_some(Self {
+            filename: pointer(code.filename)?,
+            name: pointer(code.name)?,
+            linetable: pointer(code.linetable)?,
             first_line: u32::from_le_bytes(*first_line),
         })
     }
@@ -127,7 +128,7 @@ impl CodeCache {
         let read = memory.read_scattered(&mut pieces);
         let mut replaced = Vec::new();
         for ((addr, head), read) in addrs.iter().zip(heads.chunks_exact(size)).zip(read) {
-            let found = Fingerprint::parse(head, &self.layout.code, self.code_type);
+            let found = Fingerprint::parse(head, self.layout, self.code_type);
             let known = self.codes.get(addr).map(|code| code.fingerprint);
             if !read || found != known {
                 replaced.push(*addr);
@@ -161,7 +162,7 @@ impl CodeCache {
     fn fingerprint<M: Memory>(&self, memory: &M, addr: Addr) -> Option<Fingerprint> {
         let mut head = vec![0; self.head_bytes()];
         memory.read(addr, &mut head).ok()?;
-        Fingerprint::parse(&head, &self.layout.code, self.code_type)
+        Fingerprint::parse(&head, self.layout, self.code_type)
     }
 
     fn read<M: Memory>(&mut self, memory: &M, addr: Addr) -> Option<Code> {
@@ -169,7 +170,7 @@ impl CodeCache {
         for _ in 0..ATTEMPTS {
             let function = unicode::read(memory, self.layout, fingerprint.name, MAX_NAME);
             let file = unicode::read(memory, self.layout, fingerprint.filename, MAX_NAME);
-            let linetable = read_bytes(memory, fingerprint.linetable);
+            let linetable = read_bytes(memory, self.layout.object, fingerprint.linetable);
             let after = self.fingerprint(memory, addr)?;
             if after == fingerprint {
                 let file = self.share(file?);
@@ -195,13 +196,13 @@ impl CodeCache {
 }
 
 /// The data of a `bytes` object.
-fn read_bytes<M: Memory>(memory: &M, addr: Addr) -> Option<Box<[u8]>> {
-    let length = memory.word(addr.offset(object::SIZE)).ok()?;
+fn read_bytes<M: Memory>(memory: &M, layout: ObjectLayout, addr: Addr) -> Option<Box<[u8]>> {
+    let length = memory.word(addr.offset(layout.size)).ok()?;
     if length > MAX_TABLE {
         return None;
     }
     let mut bytes = vec![0; usize::try_from(length).ok()?].into_boxed_slice();
-    memory.read(addr.offset(object::BYTES_DATA), &mut bytes).ok()?;
+    memory.read(addr.offset(layout.bytes_data), &mut bytes).ok()?;
     Some(bytes)
 }
 

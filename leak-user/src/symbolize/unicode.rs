@@ -1,11 +1,11 @@
 //! Python strings, read from outside.
 
-use crate::target::layout::{Layout, object};
+use crate::target::layout::Layout;
 use crate::target::memory::Memory;
 use crate::units::Addr;
 
-/// Offset of the state word, after the length and the hash.
-const STATE: usize = 32;
+/// Bytes up to the state word, in the layout where it lies farthest in.
+const MAX_HEAD: usize = 64;
 
 /// The text of a `str`, cut after `max_chars` characters; None where there is none.
 ///
@@ -19,10 +19,13 @@ pub fn read<M: Memory>(
     addr: Addr,
     max_chars: usize,
 ) -> Option<String> {
-    let mut head = [0; STATE + 4];
-    memory.read(addr, &mut head).ok()?;
-    let length = u64::from_le_bytes(*head.get(object::SIZE as usize..)?.first_chunk()?);
-    let state = u32::from_le_bytes(*head.get(STATE..)?.first_chunk()?);
+    let state_at = usize::try_from(layout.unicode.state).ok()?;
+    let mut head = [0; MAX_HEAD];
+    let head = head.get_mut(..state_at + 4)?;
+    memory.read(addr, head).ok()?;
+    let length = usize::try_from(layout.object.size).ok()?;
+    let length = u64::from_le_bytes(*head.get(length..)?.first_chunk()?);
+    let state = u32::from_le_bytes(*head.get(state_at..)?.first_chunk()?);
     let width = match (state >> 2) & 7 {
         width @ (1 | 2 | 4) => width as usize,
         _ => return None,

@@ -56,7 +56,7 @@ pub enum TargetError {
     /// A build without the GIL.
     #[error(
         "CPython {version} is a free-threaded build, whose structures are not known: \
-         run the program with the default build"
+         run the program with the default build (`leaktrace dump` reads the stacks of 3.13's)"
     )]
     FreeThreaded {
         /// Its version.

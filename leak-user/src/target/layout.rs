@@ -5,6 +5,10 @@
 pub struct Layout {
     /// `(3, 11)`.
     pub version: (u8, u8),
+    /// Built without a GIL (`--disable-gil`)? Of such a build only what threads run is known.
+    pub free_threaded: bool,
+    /// `PyObject` and what variable-sized objects add.
+    pub object: ObjectLayout,
     /// `_PyRuntimeState`.
     pub runtime: RuntimeLayout,
     /// `PyInterpreterState`.
@@ -57,8 +61,27 @@ pub struct InterpreterLayout {
     pub next: u64,
     /// `threads.head`.
     pub threads_head: u64,
+    /// `id`, a signed word.
+    pub id: u64,
+    /// Who holds the GIL.
+    pub gil: Gil,
     /// Where pymalloc's state is.
     pub obmalloc: Obmalloc,
+}
+
+/// Where it is said which thread state holds the GIL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gil {
+    /// `gilstate.tstate_current`, at this offset in the runtime: the holder, or NULL (3.11 and before).
+    Current(u64),
+    /// In the `struct _gil_runtime_state` that the interpreter points to: the holder is `last_holder` while
+    /// `locked`, an i32 right after it, is 1 (3.12 and later).
+    Pointer {
+        /// `ceval.gil`, in the interpreter.
+        at: u64,
+        /// `last_holder`.
+        last_holder: u64,
+    },
 }
 
 /// Where pymalloc's state is.
@@ -101,7 +124,9 @@ pub struct FrameLayout {
     pub instr: Instr,
     /// `owner`, one byte. None (3.10 and before): every frame is one of Python's.
     pub owner: Option<u64>,
-    /// How it tells that its code was entered from C, by a call of the interpreter's loop of its own.
+    /// How it tells that its code was entered from C, by a call of the interpreter's loop of its own. A chain
+    /// ends with such a frame: one that ends otherwise was read while the interpreter changed it, since a frame
+    /// that is being called, or a generator's that yields, has no previous one for a moment.
     pub entry: Entry,
 }
 
@@ -165,9 +190,11 @@ pub enum Lines {
     Locations,
 }
 
-/// `PyUnicodeObject`; the state word is at 32 in all versions.
+/// `PyUnicodeObject`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnicodeLayout {
+    /// The state word, after the length and the hash.
+    pub state: u64,
     /// Data of compact ASCII strings: `sizeof(PyASCIIObject)`.
     pub ascii_data: u64,
     /// Data of other compact strings, and the data pointer of those that are not compact.
@@ -224,6 +251,17 @@ pub struct PoolLayout {
     pub arena_size: u64,
 }
 
+/// `PyObject` and what variable-sized objects add.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObjectLayout {
+    /// `ob_type`.
+    pub class: u64,
+    /// `ob_size`; also the length of a string.
+    pub size: u64,
+    /// The bytes of a `bytes` object.
+    pub bytes_data: u64,
+}
+
 /// `PyObject`: the same in all builds with a GIL.
 pub mod object {
     /// `ob_type`.
@@ -234,4 +272,4 @@ pub mod object {
     pub const BYTES_DATA: u64 = 32;
 }
 
-pub use super::layouts::{known_versions, layout};
+pub use super::layouts::{free_threaded, known_versions, layout};

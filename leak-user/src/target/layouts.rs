@@ -1,13 +1,14 @@
 //! CPython's layouts: one row a minor version, which says what has changed since the one before.
 //!
 //! Sources: DWARF of upstream builds 3.8.18, 3.9.18, 3.10.13, 3.11.7, 3.12.1 and 3.13.0, probes compiled
-//! against the headers of Debian's 3.13.5, 3.14.10 and 3.15.2; each row was compared with what live
+//! against the headers of Debian's 3.13.5, 3.13.18 (also without a GIL), 3.14.10 and 3.15.2; each row was compared with what live
 //! interpreters say of themselves. Within a minor version none of these moved; [`super::python`] validates
 //! them on every target all the same.
 
 use super::layout::{
-    CodeLayout, Entry, FrameLayout, Instr, InterpreterLayout, KeysLayout, KeysSize, Layout, Lines,
-    Obmalloc, PoolLayout, RuntimeLayout, StateSlot, ThreadLayout, TypeLayout, UnicodeLayout,
+    CodeLayout, Entry, FrameLayout, Gil, Instr, InterpreterLayout, KeysLayout, KeysSize, Layout,
+    Lines, ObjectLayout, Obmalloc, PoolLayout, RuntimeLayout, StateSlot, ThreadLayout, TypeLayout,
+    UnicodeLayout, object,
 };
 
 /// 3.8 and 3.10.
@@ -52,12 +53,24 @@ const FREE_LISTED_3_14: &[&str] = &[
 
 const PY_3_8: Layout = Layout {
     version: (3, 8),
+    free_threaded: false,
+    object: ObjectLayout {
+        class: object::TYPE,
+        size: object::SIZE,
+        bytes_data: object::BYTES_DATA,
+    },
     runtime: RuntimeLayout {
         interpreters_head: 32,
         thread_state: StateSlot::Key(1396),
         allocators: None,
     },
-    interpreter: InterpreterLayout { next: 0, threads_head: 8, obmalloc: Obmalloc::Statics },
+    interpreter: InterpreterLayout {
+        next: 0,
+        threads_head: 8,
+        id: 16,
+        gil: Gil::Current(1368),
+        obmalloc: Obmalloc::Statics,
+    },
     thread: ThreadLayout {
         next: 8,
         interp: 16,
@@ -80,7 +93,7 @@ const PY_3_8: Layout = Layout {
         linetable: 120,
         lines: Lines::Lnotab,
     },
-    unicode: UnicodeLayout { ascii_data: 48, compact_data: 72 },
+    unicode: UnicodeLayout { state: 32, ascii_data: 48, compact_data: 72 },
     types: TYPE,
     keys: OLD_KEYS,
     pools: SMALL_POOLS,
@@ -94,6 +107,7 @@ const PY_3_9: Layout = Layout {
         thread_state: StateSlot::Key(588),
         allocators: None,
     },
+    interpreter: InterpreterLayout { id: 24, gil: Gil::Current(568), ..PY_3_8.interpreter },
     types: TypeLayout { qualname: 856, ..TYPE },
     ..PY_3_8
 };
@@ -109,12 +123,20 @@ const PY_3_10: Layout = Layout {
 
 const PY_3_11: Layout = Layout {
     version: (3, 11),
+    free_threaded: false,
+    object: PY_3_8.object,
     runtime: RuntimeLayout {
         interpreters_head: 40,
         thread_state: StateSlot::Key(596),
         allocators: None,
     },
-    interpreter: InterpreterLayout { next: 0, threads_head: 16, obmalloc: Obmalloc::Statics },
+    interpreter: InterpreterLayout {
+        next: 0,
+        threads_head: 16,
+        id: 48,
+        gil: Gil::Current(576),
+        obmalloc: Obmalloc::Statics,
+    },
     thread: ThreadLayout {
         next: 8,
         interp: 16,
@@ -137,7 +159,7 @@ const PY_3_11: Layout = Layout {
         linetable: 136,
         lines: Lines::Locations,
     },
-    unicode: UnicodeLayout { ascii_data: 48, compact_data: 72 },
+    unicode: UnicodeLayout { state: 32, ascii_data: 48, compact_data: 72 },
     types: TypeLayout { managed: 1 << 4, ..TYPE },
     keys: KEYS,
     pools: POOLS,
@@ -154,6 +176,8 @@ const PY_3_12: Layout = Layout {
     interpreter: InterpreterLayout {
         next: 0,
         threads_head: 72,
+        id: 8,
+        gil: Gil::Pointer { at: 384, last_holder: 8 },
         obmalloc: Obmalloc::Embedded(3960),
     },
     thread: ThreadLayout {
@@ -178,7 +202,7 @@ const PY_3_12: Layout = Layout {
         linetable: 136,
         lines: Lines::Locations,
     },
-    unicode: UnicodeLayout { ascii_data: 40, compact_data: 56 },
+    unicode: UnicodeLayout { state: 32, ascii_data: 40, compact_data: 56 },
     types: TYPE_3_12,
     ..PY_3_11
 };
@@ -193,6 +217,8 @@ const PY_3_13: Layout = Layout {
     interpreter: InterpreterLayout {
         next: 7264,
         threads_head: 7344,
+        id: 7272,
+        gil: Gil::Pointer { at: 16, last_holder: 8 },
         obmalloc: Obmalloc::Pointer(10800),
     },
     thread: ThreadLayout {
@@ -213,6 +239,26 @@ const PY_3_13: Layout = Layout {
     ..PY_3_12
 };
 
+/// 3.13 without a GIL: other heads of objects, and no pymalloc.
+const PY_3_13T: Layout = Layout {
+    free_threaded: true,
+    object: ObjectLayout { class: 24, size: 32, bytes_data: 48 },
+    interpreter: InterpreterLayout {
+        gil: Gil::Pointer { at: 16, last_holder: 16 },
+        ..PY_3_13.interpreter
+    },
+    frame: FrameLayout { instr: Instr::Pointer { at: 56, code_start: 216 }, ..PY_3_13.frame },
+    code: CodeLayout {
+        firstlineno: 84,
+        filename: 128,
+        name: 144,
+        linetable: 152,
+        lines: Lines::Locations,
+    },
+    unicode: UnicodeLayout { state: 48, ascii_data: 56, compact_data: 72 },
+    ..PY_3_13
+};
+
 const PY_3_14: Layout = Layout {
     version: (3, 14),
     runtime: RuntimeLayout {
@@ -223,6 +269,8 @@ const PY_3_14: Layout = Layout {
     interpreter: InterpreterLayout {
         next: 7272,
         threads_head: 7344,
+        id: 7280,
+        gil: Gil::Pointer { at: 16, last_holder: 8 },
         obmalloc: Obmalloc::Pointer(10904),
     },
     frame: FrameLayout {
@@ -246,6 +294,8 @@ const PY_3_15: Layout = Layout {
     interpreter: InterpreterLayout {
         next: 7264,
         threads_head: 7336,
+        id: 7272,
+        gil: Gil::Pointer { at: 16, last_holder: 8 },
         obmalloc: Obmalloc::Pointer(10880),
     },
     thread: ThreadLayout {
@@ -267,6 +317,12 @@ const LAYOUTS: [Layout; 8] = [PY_3_8, PY_3_9, PY_3_10, PY_3_11, PY_3_12, PY_3_13
 #[must_use]
 pub fn layout(version: (u8, u8)) -> Option<&'static Layout> {
     LAYOUTS.iter().find(|layout| layout.version == version)
+}
+
+/// The layout of a minor version built without a GIL, where it is known.
+#[must_use]
+pub fn free_threaded(version: (u8, u8)) -> Option<&'static Layout> {
+    [&PY_3_13T].into_iter().find(|layout| layout.version == version)
 }
 
 /// The versions that [`layout`] knows, for messages.

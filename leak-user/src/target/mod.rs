@@ -10,6 +10,7 @@ pub mod elf;
 pub mod error;
 pub mod files;
 mod frame_table;
+pub mod frames;
 pub mod kernel;
 pub mod layout;
 mod layouts;
@@ -22,6 +23,7 @@ pub mod privileges;
 pub mod process;
 pub mod pymalloc;
 pub mod python;
+pub mod threads;
 pub mod tss;
 
 #[cfg(test)]
@@ -45,21 +47,13 @@ use namespaces::KernelId;
 /// permission.
 pub fn discover(pid: Pid) -> Result<Target, TargetError> {
     let kernel_id = namespaces::kernel_id(pid, &process::status(pid)?)?;
-    let start_ticks = process::start_ticks(pid)?;
-    let Some(exe) = process::exe(pid)? else {
-        return Err(TargetError::NotPython { pid, exe: "a kernel thread".to_owned() });
-    };
-    let cmdline = process::cmdline(pid)?;
-    let memory = ProcessMemory::new(pid);
-    let files = files::Files::new(pid, process::mappings(pid)?);
-    let interpreter = match python::find(pid, &files, memory, &exe) {
-        Ok(interpreter) => Ok(interpreter),
-        Err(unknown) if unknown.is_unknown_python() => Err(unknown),
-        Err(error) => return Err(error),
-    };
+    let Process { start_ticks, exe, cmdline, memory, files, interpreter, .. } = open(pid)?;
     let module = interpreter.as_ref().ok().map(|interpreter| &*interpreter.file);
     let heap = malloc::find(&files, &memory, module);
     let python = match interpreter {
+        Ok(found) if found.layout.free_threaded => {
+            Err(TargetError::FreeThreaded { version: found.version })
+        }
         Ok(interpreter) => Ok(python(pid, &files, memory, interpreter)?),
         Err(unknown) => Err(unknown),
     };
@@ -91,6 +85,45 @@ fn python(
         allocators,
         pymalloc,
     })
+}
+
+/// A process and its interpreter, before anything is learnt of its allocators.
+#[derive(Debug)]
+pub struct Process {
+    /// See [`Target`].
+    pub pid: Pid,
+    /// See [`Target`].
+    pub start_ticks: u64,
+    /// See [`Target`].
+    pub exe: String,
+    /// See [`Target`].
+    pub cmdline: Vec<String>,
+    /// See [`Target`].
+    pub memory: ProcessMemory,
+    /// What it has mapped.
+    pub files: files::Files,
+    /// The interpreter, validated, or why its structures are not known.
+    pub interpreter: Result<python::Interpreter, TargetError>,
+}
+
+/// Finds a process's interpreter: enough to read its threads' stacks.
+///
+/// # Errors
+/// As [`discover`].
+pub fn open(pid: Pid) -> Result<Process, TargetError> {
+    process::status(pid)?;
+    let start_ticks = process::start_ticks(pid)?;
+    let Some(exe) = process::exe(pid)? else {
+        return Err(TargetError::NotPython { pid, exe: "a kernel thread".to_owned() });
+    };
+    let cmdline = process::cmdline(pid)?;
+    let memory = ProcessMemory::new(pid);
+    let files = files::Files::new(pid, process::mappings(pid)?);
+    let interpreter = match python::find(pid, &files, memory, &exe) {
+        Err(error) if !error.is_unknown_python() => return Err(error),
+        found => found,
+    };
+    Ok(Process { pid, start_ticks, exe, cmdline, memory, files, interpreter })
 }
 
 /// The allocators and, where it is in use, pymalloc's state.

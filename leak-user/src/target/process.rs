@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::TargetError;
 use super::maps::{self, Mapping};
-use crate::units::Pid;
+use crate::units::{Pid, Tid};
 
 /// No file of `/proc` that is read here is longer in any honest process.
 const MAX_FILE: u64 = 64 << 20;
@@ -120,6 +120,38 @@ pub fn mappings(pid: Pid) -> Result<Vec<Mapping>, TargetError> {
     read(pid, "maps").map(|text| maps::parse(&text))
 }
 
+/// A thread of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Its id in this process's pid namespace.
+    pub tid: Tid,
+    /// Its id as the process itself numbers it (in the innermost pid namespace).
+    pub inner: u32,
+    /// Its name, at most 15 bytes.
+    pub name: String,
+}
+
+/// Its threads.
+///
+/// # Errors
+/// [`TargetError::NoSuchProcess`].
+pub fn tasks(pid: Pid) -> Result<Vec<Task>, TargetError> {
+    let tasks =
+        fs::read_dir(proc_path(pid, "task")).map_err(|e| TargetError::proc(pid, "task", e))?;
+    // One that ends meanwhile is left out.
+    let tasks = tasks.take(MAX_TASKS).filter_map(|task| {
+        let task = task.ok()?;
+        let read = |name| read_up_to(&task.path().join(name), MAX_FILE).ok();
+        let (status, name) = (read("status")?, read("comm")?);
+        Some(Task {
+            tid: Tid(task.file_name().to_str()?.parse().ok()?),
+            inner: inner_id(&status)?,
+            name: name.strip_suffix('\n').unwrap_or(&name).to_owned(),
+        })
+    });
+    Ok(tasks.collect())
+}
+
 /// The ids of its threads as the process itself numbers them (in the innermost pid namespace).
 ///
 /// # Errors
@@ -138,7 +170,8 @@ pub fn task_statuses(pid: Pid) -> impl Iterator<Item = String> {
     })
 }
 
-/// The id by which a process or thread knows itself, from its status.
+/// The id by which a process or thread knows itself, from its status: the last of `NSpid`'s numbers, which go
+/// from the reader's pid namespace inwards.
 #[must_use]
 pub fn inner_id(status: &str) -> Option<u32> {
     status_field(status, "NSpid")?.split_ascii_whitespace().last()?.parse().ok()
@@ -173,6 +206,9 @@ mod tests {
         let pid = Pid(std::process::id());
         assert!(start_ticks(pid).expect("own stat") > 0);
         assert!(inner_thread_ids(pid).expect("own tasks").contains(&pid.0));
+        let tasks = tasks(pid).expect("own tasks");
+        let main = tasks.iter().find(|task| task.tid == Tid(pid.0)).expect("the main thread");
+        assert!(!main.name.is_empty() && !main.name.contains('\n'));
         assert_eq!(
             exe(pid).expect("own exe").as_deref(),
             std::env::current_exe().expect("own exe").to_str()

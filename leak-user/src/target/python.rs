@@ -9,16 +9,16 @@ use std::rc::Rc;
 use super::decode;
 use super::error::TargetError;
 use super::files::{Files, Loaded};
-use super::layout::{self, Layout, object};
+use super::frames;
+use super::layout::{self, Layout};
 use super::maps::Mapping;
 use super::memory::{Memory, ProcessMemory};
 use super::process;
+use super::threads::{self, Thread};
 use crate::units::{Addr, Pid};
 
 /// Files looked into where neither a name nor the executable tells.
 const MAX_FILES: usize = 256;
-/// Threads and interpreters followed.
-const MAX_LIST: usize = 1 << 16;
 /// Frames followed on the search for one with a code object.
 const MAX_FRAMES: usize = 64;
 /// How `_PyRuntime` begins from 3.13 on (`_Py_Debug_Cookie`).
@@ -47,17 +47,6 @@ pub struct Interpreter {
     pub code_type: Addr,
     /// See [`Layout::free_listed`].
     pub free_listed: Vec<Addr>,
-}
-
-/// A `PyThreadState`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Thread {
-    /// Where it is.
-    pub state: Addr,
-    /// `thread_id`: on x86-64 the fs base of its thread.
-    pub fs_base: Addr,
-    /// `native_thread_id`, as the process itself numbers its threads.
-    pub native: u32,
 }
 
 /// Finds the interpreter among the mapped files.
@@ -125,7 +114,7 @@ fn examine(
     };
     let version = version_text(hex);
     let minor = ((hex >> 24) as u8, (hex >> 16) as u8);
-    let layout = layout::layout(minor).ok_or_else(|| unsupported(version.clone()))?;
+    let mut layout = layout::layout(minor).ok_or_else(|| unsupported(version.clone()))?;
     if minor >= (3, 13) {
         // `_Py_DebugOffsets`: cookie, version, free_threaded.
         let mut head = [0; 24];
@@ -137,14 +126,17 @@ fn examine(
             ));
         }
         if head[16] != 0 {
-            return Err(TargetError::FreeThreaded { version });
+            layout = layout::free_threaded(minor)
+                .ok_or_else(|| TargetError::FreeThreaded { version: version.clone() })?;
         }
     }
     let symbol = |name: &str| {
         file.symbol(name).ok_or_else(|| TargetError::inconsistent(format!("it has no {name}")))
     };
     let (type_type, code_type) = (symbol("PyType_Type")?, symbol("PyCode_Type")?);
-    if memory.pointer(code_type.offset(object::TYPE)).map_err(wrong("PyCode_Type"))? != type_type {
+    if memory.pointer(code_type.offset(layout.object.class)).map_err(wrong("PyCode_Type"))?
+        != type_type
+    {
         return Err(TargetError::inconsistent("PyCode_Type is not a type"));
     }
     let main = main_interpreter(pid, memory, layout, runtime)?;
@@ -255,17 +247,13 @@ fn main_interpreter(
     if main.is_null() {
         return Err(TargetError::inconsistent("it has no main interpreter"));
     }
-    let mut interpreter = read(head)?;
-    for _ in 0..MAX_LIST {
-        if interpreter == main {
-            return Ok(main);
-        }
-        if interpreter.is_null() {
-            break;
-        }
-        interpreter = read(interpreter.offset(layout.interpreter.next))?;
+    let listed =
+        threads::interpreters(&memory, layout, runtime).map_err(TargetError::inconsistent)?;
+    if listed.contains(&main) {
+        Ok(main)
+    } else {
+        Err(TargetError::inconsistent("the main interpreter is not in the list of interpreters"))
     }
-    Err(TargetError::inconsistent("the main interpreter is not in the list of interpreters"))
 }
 
 /// The thread states of the main interpreter, each of a thread that the process has.
@@ -278,7 +266,7 @@ fn live_threads(
     let mut last = None;
     for _ in 0..TRIES {
         let tasks: HashSet<u32> = process::inner_thread_ids(pid)?.into_iter().collect();
-        match threads(&memory, layout, main, &tasks) {
+        match threads::threads(&memory, layout, main, &tasks) {
             Ok(threads) => {
                 let live: Vec<_> =
                     threads.into_iter().filter(|thread| tasks.contains(&thread.native)).collect();
@@ -294,50 +282,6 @@ fn live_threads(
     Err(TargetError::inconsistent(last.unwrap_or("no thread states")))
 }
 
-/// Walks the list of thread states; every one must point back to its interpreter, and its
-/// `thread_id` must be a thread control block (whose first word is its own address).
-fn threads(
-    memory: &impl Memory,
-    layout: &Layout,
-    main: Addr,
-    tasks: &HashSet<u32>,
-) -> Result<Vec<Thread>, &'static str> {
-    let offsets = layout.thread;
-    let unreadable = |_| "the list of thread states can't be read";
-    let mut state =
-        memory.pointer(main.offset(layout.interpreter.threads_head)).map_err(unreadable)?;
-    let mut found = Vec::new();
-    while !state.is_null() {
-        if found.len() == MAX_LIST {
-            return Err("the list of thread states does not end");
-        }
-        let read = |offset| memory.pointer(state.offset(offset)).map_err(unreadable);
-        if read(offsets.interp)? != main {
-            return Err("a thread state does not point back to its interpreter");
-        }
-        let fs_base = read(offsets.thread_id)?;
-        // A state whose thread has not begun, or has ended, has no control block.
-        if !fs_base.is_null() && memory.pointer(fs_base) == Ok(fs_base) {
-            let native = match offsets.native_thread_id {
-                Some(at) => u32::try_from(read(at)?.0).unwrap_or(0),
-                None => libc_thread_id(memory, fs_base, tasks).unwrap_or(0),
-            };
-            found.push(Thread { state, fs_base, native });
-        }
-        state = read(offsets.next)?;
-    }
-    if found.is_empty() { Err("no thread state has a thread") } else { Ok(found) }
-}
-
-/// The thread's id in its control block: `struct pthread.tid`, glibc 2.31 to 2.43 and musl.
-fn libc_thread_id(memory: &impl Memory, fs_base: Addr, tasks: &HashSet<u32>) -> Option<u32> {
-    const PLACES: [u64; 2] = [0x2d0, 0x30];
-    PLACES
-        .into_iter()
-        .filter_map(|at| memory.half(fs_base.offset(at)).ok())
-        .find(|tid| tasks.contains(tid))
-}
-
 /// Where a thread runs Python code, the frame must lead to a code object.
 fn check_code(
     memory: ProcessMemory,
@@ -349,7 +293,7 @@ fn check_code(
     for _ in 0..TRIES {
         for thread in threads.iter().take(MAX_FRAMES) {
             match innermost_code(&memory, layout, thread.state) {
-                Some(code) if memory.pointer(code.offset(object::TYPE)) == Ok(code_type) => {
+                Some(code) if memory.pointer(code.offset(layout.object.class)) == Ok(code_type) => {
                     return Ok(());
                 }
                 Some(_) => saw_frame = true,
@@ -365,26 +309,9 @@ fn check_code(
 }
 
 fn innermost_code(memory: &impl Memory, layout: &Layout, state: Addr) -> Option<Addr> {
-    let holder = match layout.thread.cframe {
-        Some(cframe) => memory.pointer(state.offset(cframe)).ok()?,
-        None => state,
-    };
-    let mut frame = memory.pointer(holder.offset(layout.thread.current_frame)).ok()?;
-    for _ in 0..MAX_FRAMES {
-        if frame.is_null() {
-            return None;
-        }
-        let mut owner = [0];
-        if let Some(at) = layout.frame.owner {
-            memory.read(frame.offset(at), &mut owner).ok()?;
-        }
-        if owner[0] < layout::OWNER_BOUNDARY {
-            let code = memory.pointer(frame.offset(layout.frame.code)).ok()?;
-            return Some(Addr(code.0 & !7));
-        }
-        frame = memory.pointer(frame.offset(layout.frame.previous)).ok()?;
-    }
-    None
+    let innermost = memory.pointer(frames::current(memory, layout, state).ok()?).ok()?;
+    let mut links = frames::links(memory, layout, innermost, MAX_FRAMES).map_while(Result::ok);
+    links.find_map(|(_, link)| link.frame).map(|frame| frame.code)
 }
 
 #[cfg(test)]

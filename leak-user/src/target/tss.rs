@@ -11,7 +11,8 @@ use super::error::TargetError;
 use super::files::Loaded;
 use super::layout::StateSlot;
 use super::memory::Memory;
-use super::python::{Interpreter, Thread};
+use super::python::Interpreter;
+use super::threads::Thread;
 use crate::units::{Addr, Pid};
 
 /// Keys that a C library gives out (`PTHREAD_KEYS_MAX` of glibc; musl has 128).

@@ -15,17 +15,27 @@ macro_rules! for_each_interpreter {
     // Those that have nothing but the standard library, too.
     (bare: $($test:ident),+ $(,)?) => {$(
         mod $test {
-            $crate::for_each_interpreter!(@one $test, py3_8, "py3.8");
-            $crate::for_each_interpreter!(@one $test, py3_9, "py3.9");
-            $crate::for_each_interpreter!(@one $test, py3_10, "py3.10");
-            $crate::for_each_interpreter!(@one $test, py3_11, "py3.11");
-            $crate::for_each_interpreter!(@one $test, py3_12, "py3.12");
-            $crate::for_each_interpreter!(@one $test, py3_13, "py3.13");
-            $crate::for_each_interpreter!(@one $test, debian3_9, "debian3.9");
-            $crate::for_each_interpreter!(@one $test, debian3_11, "debian3.11");
-            $crate::for_each_interpreter!(@one $test, debian3_13, "debian3.13");
-            $crate::for_each_interpreter!(@one $test, debian3_14, "debian3.14");
-            $crate::for_each_interpreter!(@one $test, debian3_15, "debian3.15");
+            $crate::for_each_interpreter!(@bare $test);
+        }
+    )+};
+    (@bare $test:ident) => {
+        $crate::for_each_interpreter!(@one $test, py3_8, "py3.8");
+        $crate::for_each_interpreter!(@one $test, py3_9, "py3.9");
+        $crate::for_each_interpreter!(@one $test, py3_10, "py3.10");
+        $crate::for_each_interpreter!(@one $test, py3_11, "py3.11");
+        $crate::for_each_interpreter!(@one $test, py3_12, "py3.12");
+        $crate::for_each_interpreter!(@one $test, py3_13, "py3.13");
+        $crate::for_each_interpreter!(@one $test, debian3_9, "debian3.9");
+        $crate::for_each_interpreter!(@one $test, debian3_11, "debian3.11");
+        $crate::for_each_interpreter!(@one $test, debian3_13, "debian3.13");
+        $crate::for_each_interpreter!(@one $test, debian3_14, "debian3.14");
+        $crate::for_each_interpreter!(@one $test, debian3_15, "debian3.15");
+    };
+    // Those and the one without a GIL, of which only stacks can be read.
+    (stacks: $($test:ident),+ $(,)?) => {$(
+        mod $test {
+            $crate::for_each_interpreter!(@bare $test);
+            $crate::for_each_interpreter!(@one $test, py3_13t, "py3.13t");
         }
     )+};
     (@one $test:ident, $name:ident, $interpreter:literal) => {

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what leaktrace costs its target, and how often it is right.
 
 mod awake;
+mod interpreters;
 mod machine;
 mod overhead;
 mod page;
@@ -21,6 +22,8 @@ pub enum Bench {
     Overhead(overhead::Options),
     /// What native stacks cost a probe hit; writes docs/stacks.md
     Stacks(stacks::Options),
+    /// What works with each interpreter, and py-spy's stacks beside ours; writes docs/interpreters.md
+    Interpreters(interpreters::Options),
     /// Verdicts on leaking and clean services; writes docs/accuracy.md
     Verdicts(verdicts::Options),
 }
@@ -41,6 +44,7 @@ pub fn run(bench: Bench) -> Result<()> {
     match bench {
         Bench::Overhead(options) => overhead::run(&options),
         Bench::Stacks(options) => stacks::run(&options),
+        Bench::Interpreters(options) => interpreters::run(&options),
         Bench::Verdicts(options) => verdicts::run(&options),
     }
 }

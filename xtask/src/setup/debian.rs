@@ -48,7 +48,7 @@ fn unpack(suite: &str, names: &[&str]) -> Result<()> {
     let root = interpreter::home(first);
     let mirror = mirror().context("no mirror of Debian in apt's sources")?;
     let folder = tempfile::tempdir()?;
-    let settings = settings(folder.path(), &mirror, suite)?;
+    let settings = settings(folder.path(), &format!("deb MIRROR {suite}"), &mirror)?;
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
         command.arg("-qq").arg("-c").arg(&settings).args(arguments);
@@ -89,8 +89,8 @@ fn unpack(suite: &str, names: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Settings of apt that touch nothing outside the folder.
-fn settings(folder: &Path, mirror: &str, suite: &str) -> Result<PathBuf> {
+/// Settings of apt that touch nothing outside the folder, for what a line such as `deb MIRROR suite` names.
+pub fn settings(folder: &Path, line: &str, mirror: &str) -> Result<PathBuf> {
     for path in ["etc/apt.conf.d", "etc/preferences.d", "etc/sources.list.d", "state/lists/partial"]
     {
         fs::create_dir_all(folder.join(path))?;
@@ -99,7 +99,7 @@ fn settings(folder: &Path, mirror: &str, suite: &str) -> Result<PathBuf> {
     fs::write(folder.join("status"), "")?;
     fs::write(
         folder.join("etc/sources.list"),
-        format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"),
+        line.replace("MIRROR", &format!("[signed-by={KEYRING}] {mirror}")) + " main\n",
     )?;
     let at = folder.display();
     let settings = folder.join("apt.conf");
@@ -117,7 +117,7 @@ fn settings(folder: &Path, mirror: &str, suite: &str) -> Result<PathBuf> {
 }
 
 /// The mirror that apt uses for Debian itself.
-fn mirror() -> Option<String> {
+pub fn mirror() -> Option<String> {
     ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"]
         .iter()
         .filter_map(|path| fs::read_to_string(path).ok())

@@ -6,6 +6,7 @@
 mod allocators;
 mod debian;
 mod ebpf;
+pub mod free_threaded;
 mod python;
 #[expect(dead_code, reason = "leak-user/build.rs uses the rest")]
 mod toolchain;

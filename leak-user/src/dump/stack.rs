@@ -1,0 +1,160 @@
+//! One thread's chain of frames, read while the thread may be running.
+//!
+//! The chain is first followed link by link to learn where its frames are, then all of them are read by a
+//! single system call, twice. What is the same both times, and hangs together, was there at that moment.
+
+use crate::target::frames::{self, Frame, Link};
+use crate::target::layout::Layout;
+use crate::target::memory::{Memory, ReadError};
+use crate::units::Addr;
+
+/// Links of one chain followed: frames and boundaries between C and Python.
+pub(super) const MAX_LINKS: usize = 1 << 15;
+
+/// A chain that changes is read anew so often …
+const TRIES: usize = 200;
+/// … unless so many links were read by then.
+const MAX_EFFORT: usize = 1 << 18;
+
+/// What was read of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stack {
+    /// Innermost first.
+    pub frames: Vec<Frame>,
+    /// Why they aren't all of them.
+    pub flaw: Option<Flaw>,
+}
+
+/// Why frames are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// The innermost: the thread ran on, time and again. What is there stayed.
+    Changed,
+    /// The outermost: there are more than [`MAX_LINKS`].
+    Deep,
+    /// All: the chain leads to where there is no memory.
+    Unreadable,
+}
+
+/// Reads the chain that begins in a thread state.
+///
+/// # Errors
+/// [`ReadError::Gone`], [`ReadError::Forbidden`].
+pub(super) fn read(memory: &impl Memory, layout: &Layout, state: Addr) -> Result<Stack, ReadError> {
+    let mut stayed: Option<Vec<(Addr, Link)>> = None;
+    let mut effort = 0;
+    for _ in 0..TRIES {
+        if effort > MAX_EFFORT {
+            break;
+        }
+        effort += 1;
+        let (head, walked) = match walk(memory, layout, state) {
+            Err(error @ (ReadError::Gone | ReadError::Forbidden)) => return Err(error),
+            Err(ReadError::Unmapped(_)) => continue,
+            Ok(walk) => walk,
+        };
+        effort += walked.len();
+        if let Some(whole) = still(memory, layout, state, head, &walked) {
+            let flaw = (walked.len() == MAX_LINKS).then_some(Flaw::Deep);
+            return Ok(Stack { frames: python(&whole), flaw });
+        }
+        stayed = Some(match stayed {
+            Some(stayed) => common_end(&stayed, &walked).to_vec(),
+            None => walked,
+        });
+    }
+    Ok(match stayed {
+        Some(links) => Stack { frames: python(&links), flaw: Some(Flaw::Changed) },
+        None => Stack { frames: Vec::new(), flaw: Some(Flaw::Unreadable) },
+    })
+}
+
+/// Follows the chain link by link. Gives where the pointer to its innermost link is, too.
+fn walk(
+    memory: &impl Memory,
+    layout: &Layout,
+    state: Addr,
+) -> Result<(Addr, Vec<(Addr, Link)>), ReadError> {
+    let head = frames::current(memory, layout, state)?;
+    let links = frames::links(memory, layout, memory.pointer(head)?, MAX_LINKS);
+    Ok((head, links.collect::<Result<_, _>>()?))
+}
+
+/// The links as they are now, if the chain is still the one that was walked, and stays it for a moment.
+/// Only the innermost frame may move on in its bytecode.
+fn still(
+    memory: &impl Memory,
+    layout: &Layout,
+    state: Addr,
+    head: Addr,
+    walked: &[(Addr, Link)],
+) -> Option<Vec<(Addr, Link)>> {
+    let first = moment(memory, layout, state, head, walked)?;
+    let second = moment(memory, layout, state, head, walked)?;
+    // Beneath a boundary there is C code, which the innermost frame waits for: it may move on as well.
+    let innermost = first.iter().position(|(_, link)| link.frame.is_some());
+    let same = first.iter().zip(&second).enumerate().all(|(at, ((_, one), (_, other)))| {
+        let code = |link: &Link| link.frame.map(|frame| frame.code);
+        if innermost.is_some_and(|innermost| at > innermost) {
+            one == other
+        } else {
+            one.previous == other.previous && code(one) == code(other)
+        }
+    });
+    same.then_some(first)
+}
+
+/// All links at one moment, or as near to it as a single system call comes; None where they don't hang
+/// together as they did when they were walked.
+fn moment(
+    memory: &impl Memory,
+    layout: &Layout,
+    state: Addr,
+    head: Addr,
+    walked: &[(Addr, Link)],
+) -> Option<Vec<(Addr, Link)>> {
+    let size = layout.frame.bytes();
+    let mut innermost = [0; 8];
+    let mut bytes = vec![0; walked.len() * size];
+    let mut pieces: Vec<(Addr, &mut [u8])> = vec![(head, &mut innermost)];
+    pieces.extend(walked.iter().map(|(at, _)| *at).zip(bytes.chunks_exact_mut(size)));
+    if memory.read_scattered(&mut pieces).contains(&false) {
+        return None;
+    }
+    // The variable itself may have moved (3.11, 3.12).
+    if frames::current(memory, layout, state) != Ok(head) {
+        return None;
+    }
+    let mut expected = Addr(u64::from_le_bytes(innermost));
+    let mut links = Vec::with_capacity(walked.len());
+    for ((at, _), bytes) in walked.iter().zip(bytes.chunks_exact(size)) {
+        let link = Link::parse(&layout.frame, bytes)?;
+        if *at != expected {
+            return None;
+        }
+        expected = link.previous;
+        links.push((*at, link));
+    }
+    let ends = expected.is_null() && links.last().is_none_or(|(_, link)| link.outermost);
+    (ends || links.len() == MAX_LINKS).then_some(links)
+}
+
+/// The outer links that all walks had in common, and this one has too.
+fn common_end<'a>(stayed: &[(Addr, Link)], walked: &'a [(Addr, Link)]) -> &'a [(Addr, Link)] {
+    // The last links of a walk that was cut, or ran into a change, are not the chain's.
+    let ends = |(_, link): &(Addr, Link)| link.previous.is_null() && link.outermost;
+    if !walked.last().is_some_and(ends) {
+        return &[];
+    }
+    let both = stayed.iter().rev().zip(walked.iter().rev());
+    let count = both.take_while(|(one, other)| one == other).count();
+    walked.get(walked.len() - count..).unwrap_or(&[])
+}
+
+fn python(links: &[(Addr, Link)]) -> Vec<Frame> {
+    links.iter().filter_map(|(_, link)| link.frame).collect()
+}
+
+#[cfg(test)]
+#[path = "stack_tests.rs"]
+mod tests;

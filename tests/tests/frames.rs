@@ -1,0 +1,202 @@
+//! Stacks: those of `leaktrace dump` and those that the kernel side walks, against what the interpreter
+//! itself says.
+
+mod common;
+
+use leak_tests::interpreter::{self, FREE_THREADED, Interpreter};
+use leak_tests::leaktrace;
+use leak_tests::program;
+use leak_tests::skip;
+use leak_tests::stacks::{self, Comparison};
+use leak_tests::target::Target;
+use serde_json::Value;
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Dumps of threads that run.
+const DUMPS: usize = 30;
+/// How long the zoo is observed.
+const SECONDS: u32 = 5;
+
+fn must_be_whole(comparison: &Comparison) {
+    assert!(
+        comparison.is_whole(),
+        "{} frames\n{}",
+        comparison.counts(),
+        comparison.differences.join("\n")
+    );
+}
+
+fn a_dump_is_what_the_interpreter_says(python: &Interpreter) {
+    let (target, truth) = stacks::start(python, "stacks.py").unwrap();
+    let dump = stacks::dump(target.pid()).unwrap();
+    assert_eq!(dump["schema"], "leaktrace.dump/1");
+    assert_eq!(dump["target"]["pid"], target.pid());
+    must_be_whole(&stacks::compare_dump(&truth, &dump));
+    for (cause, count) in dump["losses"].as_object().unwrap() {
+        assert_eq!(count, 0, "{cause}: {dump:#}");
+    }
+    // All wait, and whoever waits lets go of the GIL.
+    for thread in dump["threads"].as_array().unwrap() {
+        assert_eq!(thread["holds_gil"], false, "{thread:#}");
+        let comm = format!("/proc/{}/task/{}/comm", target.pid(), thread["tid"]);
+        assert_eq!(thread["name"], fs::read_to_string(comm).unwrap().trim_end());
+    }
+}
+
+fn other_interpreters_are_dumped_too(python: &Interpreter) {
+    let (target, truth) = stacks::start(python, "subinterpreters.py").unwrap();
+    let dump = stacks::dump(target.pid()).unwrap();
+    let mut comparison = stacks::compare_dump(&truth, &dump);
+    // The main thread says nothing of itself.
+    let main = u64::from(target.pid());
+    let about_main = format!("\"tid\":{main}}}");
+    comparison.differences.retain(|difference| !difference.contains(&about_main));
+    must_be_whole(&comparison);
+    let main = dump["threads"].as_array().unwrap().iter().filter(|entry| entry["tid"] == main);
+    assert_eq!(main.count(), 1, "{dump:#}");
+}
+
+fn the_kernel_walks_what_the_interpreter_says(python: &Interpreter) {
+    let (mut target, truth) = stacks::start(python, "stacks.py").unwrap();
+    let report = stacks::observe_mappings(&mut target, SECONDS).unwrap();
+    must_be_whole(&stacks::compare_sites(&truth, &report));
+}
+
+/// Every line of the program that calls a function of it names it: so a stack is either possible or not.
+fn threads_that_run_have_possible_stacks(python: &Interpreter) {
+    let source = program::directory().join("busy_stacks.py");
+    let target = Target::start(python, &source, &[]).unwrap();
+    let lines: Vec<String> =
+        fs::read_to_string(source).unwrap().lines().map(str::to_owned).collect();
+    let (mut whole, mut in_part) = (0, 0);
+    for _ in 0..DUMPS {
+        let dump = stacks::dump(target.pid()).unwrap();
+        for thread in dump["threads"].as_array().unwrap() {
+            must_be_possible(thread, &lines);
+            if thread["problem"].is_null() {
+                whole += 1;
+                let outermost = thread["stack"].as_array().unwrap().last().unwrap();
+                let function = outermost["function"].as_str().unwrap();
+                let possible = ["<module>", "_bootstrap", "Thread._bootstrap"];
+                assert!(possible.contains(&function), "{thread:#}");
+            } else {
+                in_part += 1;
+            }
+        }
+        assert_eq!(dump["losses"]["unresolved_frames"], 0, "{dump:#}");
+        assert_eq!(dump["losses"]["stacks_unreadable"], 0, "{dump:#}");
+    }
+    // The main thread waits; of the others, one runs and two wait for the GIL.
+    assert!(whole > DUMPS, "{whole} stacks were read whole, {in_part} in part");
+}
+
+fn must_be_possible(thread: &Value, lines: &[String]) {
+    let stack = stacks::frames(&thread["stack"]);
+    for pair in stack.windows(2) {
+        let [(callee, _, _), (_, file, line)] = pair else { continue };
+        // Lines of the library aren't written so.
+        if ![file, &pair[0].1].iter().all(|file| file.ends_with("busy_stacks.py")) {
+            continue;
+        }
+        let text = &lines[usize::try_from(*line).unwrap() - 1];
+        assert!(text.contains(&format!("{callee}(")), "{callee} from {text:?}: {thread:#}");
+    }
+}
+
+fn who_holds_the_gil(python: &Interpreter) {
+    let target = Target::start(python, &program::directory().join("gil.py"), &[]).unwrap();
+    let holder: u64 = target.ready().parse().unwrap();
+    let give_up = Instant::now() + Duration::from_secs(20);
+    // It said so just before it took hold of it for good.
+    let dump = loop {
+        let dump = stacks::dump(target.pid()).unwrap();
+        let held = |thread: &Value| thread["holds_gil"] == true;
+        if dump["threads"].as_array().unwrap().iter().any(held) {
+            break dump;
+        }
+        assert!(Instant::now() < give_up, "nobody holds the GIL: {dump:#}");
+    };
+    for thread in dump["threads"].as_array().unwrap() {
+        assert_eq!(thread["holds_gil"], thread["tid"] == holder, "{dump:#}");
+    }
+}
+
+for_each_interpreter!(
+    stacks: a_dump_is_what_the_interpreter_says,
+    other_interpreters_are_dumped_too,
+    threads_that_run_have_possible_stacks,
+);
+
+for_each_interpreter!(bare: the_kernel_walks_what_the_interpreter_says, who_holds_the_gil);
+
+#[test]
+fn tracing_a_build_without_a_gil_is_refused() {
+    let Some(python) = interpreter::find(FREE_THREADED) else {
+        skip!("{FREE_THREADED} isn't here; `cargo xtask setup --free-threaded` builds it");
+    };
+    let target = Target::start(&python, &program::directory().join("small.py"), &[]).unwrap();
+    let outcome = leaktrace::observe(target.pid(), 5).unwrap();
+    assert_eq!(outcome.code, Some(4), "{outcome:?}");
+    assert!(outcome.stderr.contains("free-threaded"), "{outcome:?}");
+}
+
+/// The ids are ours, not those by which the process knows its threads.
+#[test]
+fn a_process_in_another_pid_namespace() {
+    let python = any_python!();
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command.arg(&python.path).arg(program::directory().join("stacks.py"));
+    let target = Target::spawn(&mut command).unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", target.pid());
+    let pid: u32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    let truth = stacks::truth(&target, pid).unwrap();
+    assert!(truth.iter().any(|thread| thread.tid == u64::from(pid)), "{pid}: {truth:?}");
+    must_be_whole(&stacks::compare_dump(&truth, &stacks::dump(pid).unwrap()));
+}
+
+#[test]
+fn as_text_in_the_form_of_faulthandler() {
+    let python = any_python!();
+    let (target, truth) = stacks::start(&python, "stacks.py").unwrap();
+    let pid = target.pid().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("dump.txt");
+    let arguments = ["dump", "--pid", &pid, "-o", file.to_str().unwrap()];
+    let outcome = leaktrace::run(&arguments).unwrap();
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), ""), "{outcome:?}");
+    let text = fs::read_to_string(file).unwrap();
+    let heads = text.lines().filter(|line| line.starts_with("Thread 0x"));
+    assert_eq!(heads.count(), truth.len(), "{text}");
+    for thread in truth {
+        let frames: Vec<String> = thread
+            .stack
+            .iter()
+            .map(|(function, file, line)| format!("  File \"{file}\", line {line} in {function}\n"))
+            .collect();
+        assert!(text.contains(&frames.concat()), "{}: {text}", thread.kind);
+    }
+}
+
+#[test]
+fn what_has_no_stacks_is_refused() {
+    if !skip::is_root() {
+        skip!("reading another process needs root");
+    }
+    let mut sleep = Command::new("sleep").arg("60").spawn().unwrap();
+    let pid = sleep.id().to_string();
+    let refused = leaktrace::run(&["dump", "--pid", &pid]);
+    sleep.kill().unwrap();
+    sleep.wait().unwrap();
+    let refused = refused.unwrap();
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    assert!(refused.stderr.contains("not CPython") && refused.stdout.is_empty(), "{refused:?}");
+    let gone = leaktrace::run(&["dump", "--pid", &pid]).unwrap();
+    assert_eq!(gone.code, Some(4), "{gone:?}");
+    assert!(gone.stderr.contains("no process"), "{gone:?}");
+    for wrong in [&["dump"][..], &["dump", "--pid", "1", "--duration", "3s"]] {
+        assert_eq!(leaktrace::run(wrong).unwrap().code, Some(2));
+    }
+}
