@@ -39,36 +39,32 @@ pub fn dump(pid: u32) -> Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Compares its stacks with ours and the truth: frames are alike if file and line are, and the function
-/// but for the class that it is in, which py-spy leaves out.
-pub fn compare(truth: &[Truth], dump: &Value) -> Comparison {
+/// Compares its stacks with those of our dump ([`crate::stacks::as_dumped`]): function, file and line. Its
+/// threads don't say of which interpreter they are, so a thread's nearest stack is taken.
+pub fn compare(ours: &[Truth], theirs: &Value) -> Comparison {
     let mut comparison = Comparison::default();
-    let threads = dump.as_array().map_or(&[][..], Vec::as_slice);
-    for thread in truth {
-        // Which of the two it knows depends on the version.
-        let found = threads.iter().find(|found| {
+    let threads = theirs.as_array().map_or(&[][..], Vec::as_slice);
+    for thread in ours {
+        // Which of the two ids it knows depends on the version.
+        let of_thread = threads.iter().filter(|found| {
             found["os_thread_id"] == thread.tid
                 || thread.ident.is_some_and(|ident| found["thread_id"] == ident)
         });
-        let found: Option<Vec<Frame>> = found.map(|found| frames(&found["frames"]));
-        let expected: Vec<Frame> = thread.stack.iter().map(bare).collect();
-        comparison.add(&thread.kind, &expected, found.as_deref());
+        let alike = |stack: &Vec<Frame>| {
+            stack.iter().zip(&thread.stack).filter(|(one, other)| one == other).count()
+        };
+        let nearest = of_thread.map(stack).max_by_key(alike);
+        comparison.add(&thread.kind, &thread.stack, nearest.as_deref());
     }
     comparison
 }
 
-fn frames(frames: &Value) -> Vec<Frame> {
+/// A thread's stack, innermost frame first.
+pub fn stack(thread: &Value) -> Vec<Frame> {
     let text = |value: &Value| value.as_str().unwrap_or("no text").to_owned();
-    let frames = frames.as_array().map_or(&[][..], Vec::as_slice);
+    let frames = thread["frames"].as_array().map_or(&[][..], Vec::as_slice);
     let frame = |frame: &Value| {
-        let line = frame["line"].as_u64().unwrap_or(0);
-        bare(&(text(&frame["name"]), text(&frame["filename"]), line))
+        (text(&frame["name"]), text(&frame["filename"]), frame["line"].as_u64().unwrap_or(0))
     };
     frames.iter().map(frame).collect()
-}
-
-/// The frame with the function's own name.
-fn bare((function, file, line): &Frame) -> Frame {
-    let own = function.rsplit('.').next().unwrap_or(function);
-    (own.to_owned(), file.clone(), *line)
 }

@@ -155,6 +155,11 @@ pub fn dump(pid: u32) -> Result<Value> {
     outcome.report()
 }
 
+/// Did the dump give the whole of a thread's stack?
+pub fn is_whole(thread: &Value) -> bool {
+    thread["problem"].is_null()
+}
+
 /// Is every stack in the dump as it should be, and no other?
 pub fn compare_dump(truth: &[Truth], dump: &Value) -> Comparison {
     let mut comparison = Comparison::default();
@@ -173,7 +178,7 @@ pub fn compare_dump(truth: &[Truth], dump: &Value) -> Comparison {
         }
     }
     let known = |entry: &Value| truth.iter().any(|thread| entry["tid"] == thread.tid);
-    for entry in threads.iter().filter(|entry| !known(entry) || !entry["problem"].is_null()) {
+    for entry in threads.iter().filter(|entry| !known(entry) || !is_whole(entry)) {
         comparison.differences.push(format!("not as it should be: {entry}"));
     }
     comparison
@@ -191,6 +196,45 @@ pub fn as_dumped(truth: &[Truth], dump: &Value) -> Vec<Truth> {
         Truth { ident, stack, ..thread.clone() }
     };
     truth.iter().map(dumped).collect()
+}
+
+/// The lines of a program whose every line that calls one of its functions names it
+/// (`programs/busy_stacks.py`): so a stack of it is either possible or not.
+#[derive(Debug)]
+pub struct Possible {
+    file: &'static str,
+    lines: Vec<String>,
+}
+
+impl Possible {
+    /// Reads the program.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn open(file: &'static str) -> Result<Self> {
+        let text = fs::read_to_string(program::directory().join(file))?;
+        Ok(Self { file, lines: text.lines().map(str::to_owned).collect() })
+    }
+
+    /// What of a stack, or of its outer part, can't be.
+    pub fn contradiction(&self, stack: &[Frame]) -> Option<String> {
+        let outermost = ["<module>", "_bootstrap", "Thread._bootstrap"];
+        if let Some((function, _, line)) = stack.last()
+            && !outermost.contains(&function.as_str())
+        {
+            return Some(format!("nothing called {function}, line {line}"));
+        }
+        stack.windows(2).find_map(|pair| {
+            let [(callee, callee_file, _), (_, file, line)] = pair else { return None };
+            // Lines of the library aren't written so.
+            if ![file, callee_file].iter().all(|file| file.ends_with(self.file)) {
+                return None;
+            }
+            let text = self.lines.get(usize::try_from(*line).ok()?.checked_sub(1)?);
+            let calls = text.is_some_and(|text| text.contains(&format!("{callee}(")));
+            (!calls).then(|| format!("{callee} called from line {line}: {text:?}"))
+        })
+    }
 }
 
 /// Observes the program while its threads map memory, and returns the report.

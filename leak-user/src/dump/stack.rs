@@ -3,16 +3,23 @@
 //! The chain is first followed link by link to learn where its frames are, then all of them are read by a
 //! single system call, twice. What is the same both times, and hangs together, was there at that moment.
 
+use std::time::Duration;
+
 use crate::target::frames::{self, Frame, Link};
-use crate::target::layout::Layout;
+use crate::target::layout::{Layout, Outermost};
 use crate::target::memory::{Memory, ReadError};
 use crate::units::Addr;
 
 /// Links of one chain followed: frames and boundaries between C and Python.
 pub(super) const MAX_LINKS: usize = 1 << 15;
 
-/// A chain that changes is read anew so often …
-const TRIES: usize = 200;
+/// A chain that changes is read anew so often, after the first few times with a pause, in which a thread that
+/// was suspended in the midst of a call may go on …
+const TRIES: usize = 150;
+/// See [`TRIES`].
+const WITHOUT_PAUSE: usize = 75;
+/// See [`TRIES`].
+const PAUSE: Duration = Duration::from_micros(500);
 /// … unless so many links were read by then.
 const MAX_EFFORT: usize = 1 << 18;
 
@@ -43,9 +50,12 @@ pub(super) enum Flaw {
 pub(super) fn read(memory: &impl Memory, layout: &Layout, state: Addr) -> Result<Stack, ReadError> {
     let mut stayed: Option<Vec<(Addr, Link)>> = None;
     let mut effort = 0;
-    for _ in 0..TRIES {
+    for number in 0..TRIES {
         if effort > MAX_EFFORT {
             break;
+        }
+        if number >= WITHOUT_PAUSE {
+            std::thread::sleep(PAUSE);
         }
         effort += 1;
         let (head, walked) = match walk(memory, layout, state) {
@@ -59,8 +69,8 @@ pub(super) fn read(memory: &impl Memory, layout: &Layout, state: Addr) -> Result
             return Ok(Stack { frames: python(&whole), flaw });
         }
         stayed = Some(match stayed {
-            Some(stayed) => common_end(&stayed, &walked).to_vec(),
-            None => walked,
+            Some(stayed) => common_end(layout, &stayed, &walked).to_vec(),
+            None => common_end(layout, &walked, &walked).to_vec(),
         });
     }
     Ok(match stayed {
@@ -136,14 +146,27 @@ fn moment(
         links.push((*at, link));
     }
     let ends = expected.is_null() && links.last().is_none_or(|(_, link)| link.outermost);
-    (ends || links.len() == MAX_LINKS).then_some(links)
+    (is_linked(layout, &links) && (ends || links.len() == MAX_LINKS)).then_some(links)
+}
+
+/// Is it sure that the innermost frame's link to its caller is its own? From 3.11 on frames lie where others
+/// lay before, and a call may make its frame the innermost one before it links it; but before its first
+/// instruction.
+fn is_linked(layout: &Layout, links: &[(Addr, Link)]) -> bool {
+    let innermost = links.iter().find_map(|(_, link)| link.frame);
+    layout.frame.outermost == Outermost::Any
+        || innermost.is_none_or(|frame| frame.byte_offset.is_some())
 }
 
 /// The outer links that all walks had in common, and this one has too.
-fn common_end<'a>(stayed: &[(Addr, Link)], walked: &'a [(Addr, Link)]) -> &'a [(Addr, Link)] {
+fn common_end<'a>(
+    layout: &Layout,
+    stayed: &[(Addr, Link)],
+    walked: &'a [(Addr, Link)],
+) -> &'a [(Addr, Link)] {
     // The last links of a walk that was cut, or ran into a change, are not the chain's.
     let ends = |(_, link): &(Addr, Link)| link.previous.is_null() && link.outermost;
-    if !walked.last().is_some_and(ends) {
+    if !walked.last().is_some_and(ends) || !is_linked(layout, walked) {
         return &[];
     }
     let both = stayed.iter().rev().zip(walked.iter().rev());

@@ -160,6 +160,25 @@ fn a_frame_that_is_not_linked_yet_is_not_taken_for_the_outermost() {
     }
 }
 
+/// The same with what an earlier frame left in its place, as in 3.11.
+#[test]
+fn a_frame_that_has_not_begun_is_not_believed_who_called_it() {
+    let chain = [(0x7000_0000, 2), (0x7000_0040, 2), (0x7000_0080, 2)];
+    for layout in layouts().filter(|layout| layout.frame.outermost != Outermost::Any) {
+        let whole = thread(layout, &chain);
+        let mut torn = whole.clone();
+        torn.put(FRAMES + layout.frame.previous, FRAMES + 2 * STEP);
+        if let Instr::Pointer { at, code_start } = layout.frame.instr {
+            torn.put(FRAMES + at, 0x7000_0000 + code_start - 2);
+        }
+        let stack = read(&torn, layout, Addr(STATE)).unwrap();
+        assert_eq!(stack, Stack { frames: Vec::new(), flaw: Some(Flaw::Changed) });
+        let moments = [torn, whole];
+        let stack = read(&Running::new(&moments, 50), layout, Addr(STATE)).unwrap();
+        assert_eq!((stack.flaw, stack.frames.len()), (None, 3), "{:?}", layout.version);
+    }
+}
+
 #[test]
 fn chains_that_lead_nowhere_or_run_in_a_circle_end() {
     for layout in layouts() {

@@ -4,10 +4,11 @@
 use super::machine;
 use super::page::Page;
 use anyhow::{Result, bail};
-use leak_tests::interpreter::{self, Interpreter};
-use leak_tests::program::Program;
-use leak_tests::stacks::Comparison;
-use leak_tests::{leaktrace, py_spy, stacks, twin};
+use leak_tests::interpreter::{self, FREE_THREADED, Interpreter};
+use leak_tests::program::{self, Program};
+use leak_tests::stacks::{self, Comparison, Frame, Possible, Truth};
+use leak_tests::target::Target;
+use leak_tests::{leaktrace, py_spy, twin};
 use std::fmt::Write as _;
 use std::fs;
 
@@ -25,16 +26,25 @@ pub struct Options {
 /// Length of the other observations.
 const SHORT: u32 = 5;
 
+/// Dumps of threads that run.
+const DUMPS: u32 = 20;
+
+/// A cell of what wasn't measured.
+const NOTHING: &str = "-";
+
 const INTRO: &str = "\
 # Interpreters
 
 Written by `cargo xtask bench interpreters`. `pyX.Y` is a build of upstream's source as pyenv makes it (shared,
-not stripped), `debianX.Y` Debian's (static, stripped).
+not stripped), `debianX.Y` Debian's (static, stripped), `pyX.Yt` a build without a GIL, of which only stacks are
+read.
 
 - **dump**: frames of `tests/programs/stacks.py` that `leaktrace dump` shows as the interpreter itself does
   (`sys._current_frames()`): function, file and line, in the same place of the same thread's stack. The
   program has a thread for each kind of stack: deep recursion, generators, coroutines in a loop, callbacks
   through C, methods of nested classes, executed code, greenlets where they are installed, and more.
+- **others**: the same for two interpreters beside the main one, each with threads
+  (`tests/programs/subinterpreters.py`).
 - **kernel's walk**: the same stacks as the eBPF programs walk them while each thread maps memory; at most 128
   frames of each are followed.
 - **leak named**: `tests/programs/small.py` is accused at rank 1, at a line that its source marks as leaking.
@@ -42,29 +52,37 @@ not stripped), `debianX.Y` Debian's (static, stripped).
   watched instead.
 - **unharmed**: a computation that was observed has the results and the memory of one that wasn't
   (`tests/programs/result_check.py`).
-- **py-spy**: frames of the same dump that `py-spy dump --json` shows, too; and the kinds of stack in which the
-  two differ.
+- **running**: of 20 dumps of `tests/programs/busy_stacks.py`, whose four threads hardly ever rest, the stacks that
+  were read whole, and those that can't be, by the lines that call. What isn't whole is said to be so.
+- **py-spy**: frames of our dump, function, file and line, that `py-spy dump --json` shows, too; and the kinds of
+  stack in which the two differ. **others by py-spy** and **running by py-spy** are the same for the other two
+  programs. It is run with `--nonblocking`, since leaktrace stops nobody either.
 
-py-spy shows the code's plain name where leaktrace shows the qualified one (3.11 and later), and is compared by
-that. leaktrace lists a thread for each interpreter that it runs in, py-spy the main interpreter's; leaktrace
-lists threads without Python, py-spy doesn't. Where they differ, what the interpreter itself says decides: it
-is what the column **dump** compares with.
+Where the two differ, what the interpreter itself says decides: it is what the first columns compare with. py-spy
+walks one interpreter, which need not be the main one; leaktrace walks all, and lists a thread for each that
+it runs in. py-spy reads a running thread's frames once, so that it fails or mixes calls where frames change
+meanwhile; leaktrace reads them until two readings agree. leaktrace lists threads without Python, py-spy
+doesn't.
 
 Two limits are the interpreter's. Code that was executed once and dropped (`exec` of a text) is gone by the time
 that its frames are looked up; its frames are shown as `?`, or as what has taken its place. Before 3.12 an
 interpreter that was made in one thread and runs in another is listed with the thread that made it.
 ";
 
-const COLUMNS: [&str; 10] = [
+const COLUMNS: [&str; 14] = [
     "Python",
     "version",
     "dump",
+    "others",
+    "running",
     "kernel's walk",
     "leak named",
     "coverage",
     "unharmed",
     "py-spy",
     "differs from py-spy in",
+    "others by py-spy",
+    "running by py-spy",
     "machine",
 ];
 
@@ -75,7 +93,8 @@ const COLUMNS: [&str; 10] = [
 pub fn run(options: &Options) -> Result<()> {
     let mut page = Page::open("interpreters.md", INTRO, &COLUMNS, 1)?;
     page.print_head();
-    let known: Vec<&str> = interpreter::EQUIPPED.into_iter().chain(interpreter::BARE).collect();
+    let known = interpreter::EQUIPPED.into_iter().chain(interpreter::BARE);
+    let known: Vec<&str> = known.chain([FREE_THREADED]).collect();
     if let Some(name) = options.interpreters.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("{name} isn't one of {known:?}");
     }
@@ -87,7 +106,7 @@ pub fn run(options: &Options) -> Result<()> {
             Some(python) => measure(&python, options.seconds)?,
             None => {
                 let mut cells = vec!["skipped: not on this machine".to_owned()];
-                cells.resize(COLUMNS.len() - 2, "-".to_owned());
+                cells.resize(COLUMNS.len() - 2, NOTHING.to_owned());
                 cells
             }
         };
@@ -100,36 +119,123 @@ pub fn run(options: &Options) -> Result<()> {
 /// All cells but the interpreter's name and the machine's.
 fn measure(python: &Interpreter, seconds: u32) -> Result<Vec<String>> {
     let mut wrong = String::new();
-    let mut note = |what: &str, comparison: &Comparison| {
-        for difference in &comparison.differences {
-            // Writing to a String cannot fail.
-            let _ = writeln!(wrong, "{what}: {difference}");
-        }
-        comparison.counts()
-    };
+    let traced = python.name != FREE_THREADED;
 
     let (mut target, truth) = stacks::start(python, "stacks.py")?;
     let dump = stacks::dump(target.pid())?;
     let version = dump["target"]["python"].as_str().unwrap_or("?").to_owned();
-    let dumped = note("dump", &stacks::compare_dump(&truth, &dump));
-    let (spied, differing) = match py_spy::dump(target.pid()) {
-        Ok(theirs) => {
-            let comparison = py_spy::compare(&stacks::as_dumped(&truth, &dump), &theirs);
-            let kinds = comparison.differences.iter().filter_map(|line| line.split(':').next());
-            let kinds: Vec<&str> = kinds.collect();
-            let all = kinds.len() == truth.len();
-            (note("py-spy", &comparison), if all { "all".to_owned() } else { kinds.join(", ") })
-        }
-        Err(error) => ("none".to_owned(), format!("all: {error}")),
-    };
-    let report = stacks::observe_mappings(&mut target, SHORT)?;
-    let walked = note("kernel's walk", &stacks::compare_sites(&truth, &report));
+    let dumped = counts(&stacks::compare_dump(&truth, &dump), "dump", &mut wrong);
+    let ours = stacks::as_dumped(&truth, &dump);
+    let (spied, differing) = spied(&target, &ours, "py-spy", &mut wrong);
+    let mut walked = NOTHING.to_owned();
+    if traced {
+        let report = stacks::observe_mappings(&mut target, SHORT)?;
+        walked = counts(&stacks::compare_sites(&truth, &report), "kernel's walk", &mut wrong);
+    }
     drop(target);
 
+    let (target, truth) = stacks::start(python, "subinterpreters.py")?;
+    let dump = stacks::dump(target.pid())?;
+    let mut comparison = stacks::compare_dump(&truth, &dump);
+    // The main thread is there, and says nothing of itself.
+    comparison.differences.retain(|line| !line.starts_with("not as it should be"));
+    let others = counts(&comparison, "others", &mut wrong);
+    let ours = stacks::as_dumped(&truth, &dump);
+    let (others_spied, _) = self::spied(&target, &ours, "others by py-spy", &mut wrong);
+    drop(target);
+
+    let (running, running_spied) = running(python, &mut wrong)?;
+    let (mut named, mut coverage, mut unharmed) =
+        (NOTHING.to_owned(), NOTHING.to_owned(), NOTHING.to_owned());
+    if traced {
+        (named, coverage) = leak(python, seconds, &mut wrong)?;
+        unharmed = harm(python, &mut wrong)?;
+    }
+    keep(python.name, &wrong)?;
+    Ok(vec![
+        version,
+        dumped,
+        others,
+        running,
+        walked,
+        named,
+        coverage,
+        unharmed,
+        spied,
+        differing,
+        others_spied,
+        running_spied,
+    ])
+}
+
+/// `2480 of 2480`; notes the differences.
+fn counts(comparison: &Comparison, what: &str, wrong: &mut String) -> String {
+    for difference in &comparison.differences {
+        // Writing to a String cannot fail.
+        let _ = writeln!(wrong, "{what}: {difference}");
+    }
+    comparison.counts()
+}
+
+/// How many of our frames py-spy shows, and the kinds of stack where it differs.
+fn spied(target: &Target, ours: &[Truth], what: &str, wrong: &mut String) -> (String, String) {
+    match py_spy::dump(target.pid()) {
+        Ok(theirs) => {
+            let comparison = py_spy::compare(ours, &theirs);
+            let kinds = comparison.differences.iter().filter_map(|line| line.split(':').next());
+            let kinds: Vec<&str> = kinds.collect();
+            let all = kinds.len() == ours.len();
+            let kinds = if all { "all".to_owned() } else { kinds.join(", ") };
+            (counts(&comparison, what, wrong), kinds)
+        }
+        Err(error) => {
+            let _ = writeln!(wrong, "{what}: {error}");
+            ("none".to_owned(), format!("all: {error}"))
+        }
+    }
+}
+
+/// Stacks of threads that run: ours and py-spy's.
+fn running(python: &Interpreter, wrong: &mut String) -> Result<(String, String)> {
+    const FILE: &str = "busy_stacks.py";
+    let possible = Possible::open(FILE)?;
+    let target = Target::start(python, &program::directory().join(FILE), &[])?;
+    let mut impossible = |stack: &[Frame], what: &str| {
+        let contradiction = possible.contradiction(stack);
+        if let Some(contradiction) = &contradiction {
+            let _ = writeln!(wrong, "{what}: {contradiction}");
+        }
+        u32::from(contradiction.is_some())
+    };
+    let (mut all, mut whole, mut ours) = (0, 0, 0);
+    let (mut failed, mut seen, mut theirs) = (0, 0, 0);
+    for _ in 0..DUMPS {
+        let dump = stacks::dump(target.pid())?;
+        for thread in dump["threads"].as_array().map_or(&[][..], Vec::as_slice) {
+            all += 1;
+            whole += u32::from(stacks::is_whole(thread));
+            ours += impossible(&stacks::frames(&thread["stack"]), "running");
+        }
+        let Ok(dump) = py_spy::dump(target.pid()) else {
+            failed += 1;
+            continue;
+        };
+        for thread in dump.as_array().map_or(&[][..], Vec::as_slice) {
+            seen += 1;
+            theirs += impossible(&py_spy::stack(thread), "running by py-spy");
+        }
+    }
+    Ok((
+        format!("{whole} of {all} whole, {ours} impossible"),
+        format!("{failed} of {DUMPS} dumps failed, {theirs} of {seen} stacks impossible"),
+    ))
+}
+
+/// Is the leak named, and what share of the events was seen?
+fn leak(python: &Interpreter, seconds: u32, wrong: &mut String) -> Result<(String, String)> {
     let program = Program::open("small")?;
     let running = program.start(python, &[])?;
     let report = leaktrace::observe(running.target.pid(), seconds)?.report()?;
-    drop(running);
     let named = if program.is_culprit(&report["leaks"][0]["stack"]) {
         format!("yes, in {seconds} s")
     } else {
@@ -138,18 +244,22 @@ fn measure(python: &Interpreter, seconds: u32) -> Result<Vec<String>> {
     };
     let coverage = report["coverage"]["pymalloc"].as_f64();
     let coverage =
-        coverage.map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", 100.0 * share));
+        coverage.map_or_else(|| NOTHING.to_owned(), |share| format!("{:.1} %", 100.0 * share));
+    Ok((named, coverage))
+}
 
+/// Does an observed computation equal one that wasn't?
+fn harm(python: &Interpreter, wrong: &mut String) -> Result<String> {
     let target = twin::start(python, &[])?;
     let outcome = leaktrace::observe(target.pid(), SHORT)?;
     if outcome.code != Some(0) {
         bail!("{outcome:?}");
     }
-    let harm = twin::differences(python, target)?;
-    let _ = write!(wrong, "{}", harm.join("\n"));
-    let unharmed = if harm.is_empty() { "yes" } else { "no" }.to_owned();
-    keep(python.name, &wrong)?;
-    Ok(vec![version, dumped, walked, named, coverage, unharmed, spied, differing])
+    let differences = twin::differences(python, target)?;
+    for difference in &differences {
+        let _ = writeln!(wrong, "harm: {difference}");
+    }
+    Ok(if differences.is_empty() { "yes" } else { "no" }.to_owned())
 }
 
 /// Keeps what was not as it should be, for whoever looks into it.
