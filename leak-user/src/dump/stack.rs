@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::target::frames::{self, Frame, Link};
-use crate::target::layout::{Layout, Outermost};
+use crate::target::layout::{Entry, Layout};
 use crate::target::memory::{Memory, ReadError};
 use crate::units::Addr;
 
@@ -154,8 +154,7 @@ fn moment(
 /// instruction.
 fn is_linked(layout: &Layout, links: &[(Addr, Link)]) -> bool {
     let innermost = links.iter().find_map(|(_, link)| link.frame);
-    layout.frame.outermost == Outermost::Any
-        || innermost.is_none_or(|frame| frame.byte_offset.is_some())
+    layout.frame.entry == Entry::Every || innermost.is_none_or(|frame| frame.byte_offset.is_some())
 }
 
 /// The outer links that all walks had in common, and this one has too.

@@ -164,7 +164,7 @@ fn a_frame_that_is_not_linked_yet_is_not_taken_for_the_outermost() {
 #[test]
 fn a_frame_that_has_not_begun_is_not_believed_who_called_it() {
     let chain = [(0x7000_0000, 2), (0x7000_0040, 2), (0x7000_0080, 2)];
-    for layout in layouts().filter(|layout| layout.frame.outermost != Outermost::Any) {
+    for layout in layouts().filter(|layout| layout.frame.entry != Entry::Every) {
         let whole = thread(layout, &chain);
         let mut torn = whole.clone();
         torn.put(FRAMES + layout.frame.previous, FRAMES + 2 * STEP);
