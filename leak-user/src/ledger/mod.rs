@@ -235,19 +235,22 @@ impl Ledger {
             .collect()
     }
 
-    /// What pymalloc's and the C library's heap deserve of the attention, by their growth so far. Where little
-    /// grows, pymalloc has twice as much, since it has many more sites to see.
+    /// What pymalloc's and the C library's heap deserve of the attention, by their growth of late: mappings made
+    /// at once at a start, much of which may never be touched, say nothing of it. Where little grows, pymalloc has twice as much, since it has many more sites to see.
     #[must_use]
     pub fn parts(&self) -> [f64; 2] {
         /// Growth that tells.
-        const LITTLE: f64 = 1_048_576.0;
+        const LITTLE: f64 = 524_288.0;
         /// Neither is left without: pymalloc has enough bursts to be cleared.
         const PYMALLOC: (f64, f64) = (0.3, 0.85);
-        let grown =
-            |series: &Recorder| series.last().zip(series.first()).map_or(0.0, |(l, f)| l - f);
-        let small: f64 = self.class_growth().iter().map(|(_, bytes)| bytes).sum();
+        let bytes = |(size_class, class): (u32, &Recorder)| {
+            class.grown_lately() * 16.0 * f64::from(size_class)
+        };
+        let small: f64 = (0..).zip(&self.classes).map(bytes).sum();
         // Mappings are followed without bursts.
-        let rest = grown(&self.anonymous) - grown(&self.arenas) - grown(&self.mapped);
+        let [anonymous, arenas, mapped] =
+            [&self.anonymous, &self.arenas, &self.mapped].map(Recorder::grown_lately);
+        let rest = anonymous - arenas - mapped;
         let (small, large) = (small.max(0.0), rest.max(0.0));
         let share = if small + large < LITTLE { 2.0 / 3.0 } else { small / (small + large) };
         let share = share.clamp(PYMALLOC.0, PYMALLOC.1);

@@ -45,6 +45,17 @@ impl Recorder {
         self.points.last().map(|(_, value)| *value)
     }
 
+    /// By how much it has grown in the later half of its time.
+    #[must_use]
+    pub fn grown_lately(&self) -> f64 {
+        let (Some(first), Some(last)) = (self.points.first(), self.points.last()) else {
+            return 0.0;
+        };
+        let half = (first.0 + last.0) / 2.0;
+        let at = self.points.partition_point(|(time, _)| *time < half);
+        self.points.get(at).map_or(0.0, |(_, value)| last.1 - value)
+    }
+
     /// Was it ever above 0?
     #[must_use]
     pub fn is_ever_positive(&self) -> bool {
@@ -61,6 +72,16 @@ impl Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_grew_at_first_has_not_grown_lately() {
+        let mut recorder = Recorder::default();
+        assert_eq!(recorder.grown_lately(), 0.0);
+        for (at, value) in [(0.0, 0.0), (1.0, 500.0), (2.0, 500.0), (3.0, 510.0), (4.0, 520.0)] {
+            recorder.add(at, value);
+        }
+        assert_eq!(recorder.grown_lately(), 20.0);
+    }
 
     #[test]
     fn thins_out_evenly() {

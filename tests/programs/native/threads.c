@@ -5,15 +5,13 @@
 #include <string.h>
 #include <unistd.h>
 
-static void *kept[1 << 20];
-static size_t used;
+void *kept[1 << 20];
+size_t used;
 
 __attribute__((noinline)) static void scratch(void)
 {
     for (int i = 0; i < 40; i++) {
-        char *block = malloc(900 + 8 * i);
-        if (block)
-            memset(block, i, 900);
+        char *volatile block = malloc(900 + 8 * i);
         free(block);
     }
 }
