@@ -58,7 +58,7 @@ pub fn discover(pid: Pid) -> Result<Target, TargetError> {
     let module = interpreter.as_ref().ok().map(|interpreter| &*interpreter.file);
     let heap = malloc::find(&files, &memory, module);
     let python = match interpreter {
-        Ok(interpreter) => Ok(python(pid, &files, memory, interpreter)?),
+        Ok(interpreter) => Ok(learn(pid, &files, memory, interpreter)?),
         Err(unknown) => Err(unknown),
     };
     if process::start_ticks(pid)? != start_ticks {
@@ -68,7 +68,7 @@ pub fn discover(pid: Pid) -> Result<Target, TargetError> {
 }
 
 /// All that is needed of an interpreter.
-fn python(
+fn learn(
     pid: Pid,
     files: &files::Files,
     memory: ProcessMemory,
