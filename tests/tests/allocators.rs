@@ -6,7 +6,7 @@ use leak_tests::allocator::{self, Allocator};
 use leak_tests::interpreter::{self, Interpreter};
 use leak_tests::leaktrace::{self, Leaktrace, Outcome};
 use leak_tests::maps::altered_code;
-use leak_tests::program::Program;
+use leak_tests::program::{Program, directory};
 use leak_tests::skip;
 use leak_tests::target::Target;
 use serde_json::Value;
@@ -115,6 +115,58 @@ fn numpy_on_other_allocators() {
     for allocator in &allocator::ALL {
         judge_preloaded(allocator, "numpy_arrays");
     }
+}
+
+/// What it computes is what an untraced twin computes.
+#[test]
+fn a_target_on_another_allocator_is_unharmed() {
+    let python = any_python!();
+    for allocator in &allocator::ALL {
+        let Some(library) = allocator.find() else { skip!("{} isn't here", allocator.name) };
+        let begin = |args: &[&str]| {
+            let mut command = python.run(&directory().join("result_check.py")).unwrap();
+            Target::spawn(command.args(args).env("LD_PRELOAD", &library)).unwrap()
+        };
+        let result = |target: &mut Target| -> Value {
+            serde_json::from_str(&target.line(Duration::from_secs(120)).unwrap()).unwrap()
+        };
+        let mut target = begin(&[]);
+        let pid = target.pid().to_string();
+        let args = ["--pid", &pid, "--duration", "3s", "--overhead", "20%", "--format", "json"];
+        let report = checked(&leaktrace::run(&args).unwrap(), &mut target);
+        assert!(report["observed"]["bursts"].as_u64().unwrap() > 0, "{report:#}");
+        target.tell("stop\n").unwrap();
+        let traced = result(&mut target);
+        let twin = result(&mut begin(&["--rounds", &traced["rounds"].to_string()]));
+        for fact in ["rounds", "digest", "kept"] {
+            assert_eq!(traced[fact], twin[fact], "{}: {fact}", allocator.name);
+        }
+    }
+}
+
+/// C++'s `new` of an allocator does not go through its `malloc`.
+#[test]
+fn new_of_another_allocator() {
+    const SOURCE: &str = r#"
+extern "C" void *take(unsigned long size) { char *buffer = new char[size]; buffer[0] = 1; return buffer; }
+extern "C" void drop(void *buffer) { delete[] static_cast<char *>(buffer); }
+"#;
+    let python = any_python!();
+    let Some(allocator) = allocator::ALL[0].find() else { skip!("jemalloc isn't here") };
+    let folder = tempfile::tempdir().unwrap();
+    let (source, library) = (folder.path().join("buffers.cc"), folder.path().join("buffers.so"));
+    std::fs::write(&source, SOURCE).unwrap();
+    let mut compiler = Command::new("c++");
+    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
+    if !compiler.status().is_ok_and(|status| status.success()) {
+        skip!("no C++ compiler");
+    }
+    let preload = [("LD_PRELOAD", allocator.to_str().unwrap())];
+    let library = library.to_str().unwrap();
+    let (program, mut target) = start("cpp_buffers", &python, &[library], &preload);
+    must_accuse(&program, &traced(&mut target, &[]));
+    let (_, mut clean) = start("cpp_buffers", &python, &[library, "--clean"], &preload);
+    must_acquit(&traced(&mut clean, &[]));
 }
 
 /// Everything goes to the C library.
