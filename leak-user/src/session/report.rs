@@ -8,7 +8,7 @@ use super::{Ending, Session, SessionError};
 use crate::{
     heap::names::TypeNames,
     ledger::sites::Site,
-    probe::tables::Counts,
+    probe::{plan, tables::Counts},
     snapshot::{
         Coverage, Frame, FrameKind, Losses, Memory, Observed, Overhead, SCHEMA, Site as SiteReport,
         Snapshot, Split, Target, TypeShare, Verdict as VerdictReport,
@@ -183,6 +183,9 @@ impl Session {
 
     fn unseen(&self, counts: &Counts) -> Vec<String> {
         let mut unseen = self.plan.unseen.clone();
+        if !self.options.exact {
+            unseen.extend(plan::untold(&self.target));
+        }
         let walks = counts.get(Counter::Walks);
         let without = counts.get(Counter::NoPythonStack);
         if without > 0 && without * 20 > walks + without {
