@@ -9,6 +9,7 @@ use leak_tests::maps::altered_code;
 use leak_tests::program::{Program, directory};
 use leak_tests::skip;
 use leak_tests::target::Target;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -131,9 +132,9 @@ fn a_target_on_another_allocator_is_unharmed() {
             serde_json::from_str(&target.line(Duration::from_secs(120)).unwrap()).unwrap()
         };
         let mut target = begin(&[]);
-        let pid = target.pid().to_string();
-        let args = ["--pid", &pid, "--duration", "3s", "--overhead", "20%", "--format", "json"];
-        let report = checked(&leaktrace::run(&args).unwrap(), &mut target);
+        let leaktrace = probing(&target, &["--duration", "60s", "--overhead", "20%"]);
+        leaktrace.signal(Signal::SIGINT).unwrap();
+        let report = checked(&leaktrace.wait().unwrap(), &mut target);
         assert!(report["observed"]["bursts"].as_u64().unwrap() > 0, "{report:#}");
         target.tell("stop\n").unwrap();
         let traced = result(&mut target);
@@ -203,17 +204,23 @@ fn python_on_its_own_mimalloc() {
     must_acquit(&traced(&mut clean, &[]));
 }
 
+/// A leaktrace that has begun its first burst.
+fn probing(target: &Target, args: &[&str]) -> Leaktrace {
+    let pid = target.pid().to_string();
+    let mut command = Command::new(leaktrace::binary().unwrap());
+    command.args(["--pid", &pid, "--format", "json"]).args(args);
+    let leaktrace = Leaktrace::start(&mut command).unwrap();
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while altered_code(target.pid()).unwrap().is_empty() {
+        assert!(Instant::now() < give_up, "leaktrace set no probe within a minute");
+    }
+    leaktrace
+}
+
 /// Traces a program that is told something once it is probed.
 fn midway(python: &Interpreter, order: &str) -> (Program, Value) {
     let (program, mut target) = start("midway", python, &[], &[]);
-    let pid = target.pid().to_string();
-    let mut command = Command::new(leaktrace::binary().unwrap());
-    command.args(["--pid", &pid, "--duration", "20s", "--format", "json"]);
-    let leaktrace = Leaktrace::start(&mut command).unwrap();
-    let give_up = Instant::now() + Duration::from_secs(20);
-    while altered_code(target.pid()).unwrap().is_empty() {
-        assert!(Instant::now() < give_up, "leaktrace set no probe within twenty seconds");
-    }
+    let leaktrace = probing(&target, &["--duration", "20s"]);
     target.tell(&format!("{order}\n")).unwrap();
     assert_eq!(target.line(Duration::from_secs(20)).unwrap(), "done");
     let report = checked(&leaktrace.wait().unwrap(), &mut target);
