@@ -6,9 +6,10 @@ use leak_tests::allocator::{self, Allocator};
 use leak_tests::interpreter::{self, Interpreter};
 use leak_tests::leaktrace::{self, Leaktrace, Outcome};
 use leak_tests::maps::altered_code;
-use leak_tests::program::Program;
+use leak_tests::program::{Program, directory};
 use leak_tests::skip;
 use leak_tests::target::Target;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -117,6 +118,58 @@ fn numpy_on_other_allocators() {
     }
 }
 
+/// What it computes is what an untraced twin computes.
+#[test]
+fn a_target_on_another_allocator_is_unharmed() {
+    let python = any_python!();
+    for allocator in &allocator::ALL {
+        let Some(library) = allocator.find() else { skip!("{} isn't here", allocator.name) };
+        let begin = |args: &[&str]| {
+            let mut command = python.run(&directory().join("result_check.py")).unwrap();
+            Target::spawn(command.args(args).env("LD_PRELOAD", &library)).unwrap()
+        };
+        let result = |target: &mut Target| -> Value {
+            serde_json::from_str(&target.line(Duration::from_secs(120)).unwrap()).unwrap()
+        };
+        let mut target = begin(&[]);
+        let leaktrace = probing(&target, &["--duration", "60s", "--overhead", "20%"]);
+        leaktrace.signal(Signal::SIGINT).unwrap();
+        let report = checked(&leaktrace.wait().unwrap(), &mut target);
+        assert!(report["observed"]["bursts"].as_u64().unwrap() > 0, "{report:#}");
+        target.tell("stop\n").unwrap();
+        let traced = result(&mut target);
+        let twin = result(&mut begin(&["--rounds", &traced["rounds"].to_string()]));
+        for fact in ["rounds", "digest", "kept"] {
+            assert_eq!(traced[fact], twin[fact], "{}: {fact}", allocator.name);
+        }
+    }
+}
+
+/// C++'s `new` of an allocator does not go through its `malloc`.
+#[test]
+fn new_of_another_allocator() {
+    const SOURCE: &str = r#"
+extern "C" void *take(unsigned long size) { char *buffer = new char[size]; buffer[0] = 1; return buffer; }
+extern "C" void drop(void *buffer) { delete[] static_cast<char *>(buffer); }
+"#;
+    let python = any_python!();
+    let Some(allocator) = allocator::ALL[0].find() else { skip!("jemalloc isn't here") };
+    let folder = tempfile::tempdir().unwrap();
+    let (source, library) = (folder.path().join("buffers.cc"), folder.path().join("buffers.so"));
+    std::fs::write(&source, SOURCE).unwrap();
+    let mut compiler = Command::new("c++");
+    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
+    if !compiler.status().is_ok_and(|status| status.success()) {
+        skip!("no C++ compiler");
+    }
+    let preload = [("LD_PRELOAD", allocator.to_str().unwrap())];
+    let library = library.to_str().unwrap();
+    let (program, mut target) = start("cpp_buffers", &python, &[library], &preload);
+    must_accuse(&program, &traced(&mut target, &[]));
+    let (_, mut clean) = start("cpp_buffers", &python, &[library, "--clean"], &preload);
+    must_acquit(&traced(&mut clean, &[]));
+}
+
 /// Everything goes to the C library.
 #[test]
 fn python_without_pymalloc() {
@@ -151,17 +204,23 @@ fn python_on_its_own_mimalloc() {
     must_acquit(&traced(&mut clean, &[]));
 }
 
+/// A leaktrace that has begun its first burst.
+fn probing(target: &Target, args: &[&str]) -> Leaktrace {
+    let pid = target.pid().to_string();
+    let mut command = Command::new(leaktrace::binary().unwrap());
+    command.args(["--pid", &pid, "--format", "json"]).args(args);
+    let leaktrace = Leaktrace::start(&mut command).unwrap();
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while altered_code(target.pid()).unwrap().is_empty() {
+        assert!(Instant::now() < give_up, "leaktrace set no probe within a minute");
+    }
+    leaktrace
+}
+
 /// Traces a program that is told something once it is probed.
 fn midway(python: &Interpreter, order: &str) -> (Program, Value) {
     let (program, mut target) = start("midway", python, &[], &[]);
-    let pid = target.pid().to_string();
-    let mut command = Command::new(leaktrace::binary().unwrap());
-    command.args(["--pid", &pid, "--duration", "20s", "--format", "json"]);
-    let leaktrace = Leaktrace::start(&mut command).unwrap();
-    let give_up = Instant::now() + Duration::from_secs(20);
-    while altered_code(target.pid()).unwrap().is_empty() {
-        assert!(Instant::now() < give_up, "leaktrace set no probe within twenty seconds");
-    }
+    let leaktrace = probing(&target, &["--duration", "20s"]);
     target.tell(&format!("{order}\n")).unwrap();
     assert_eq!(target.line(Duration::from_secs(20)).unwrap(), "done");
     let report = checked(&leaktrace.wait().unwrap(), &mut target);

@@ -140,7 +140,7 @@ fn in_a_pid_namespace_of_its_own() {
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(&python.path);
     let target = Target::spawn(command.arg(directory().join("small.py"))).unwrap();
-    let outcome = leaktrace::observe(innermost(target.pid()), 15).unwrap();
+    let outcome = leaktrace::observe(innermost(target.pid()), 20).unwrap();
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     must_accuse(&outcome.report().unwrap());
 }
@@ -171,7 +171,7 @@ fn leaktrace_in_a_pid_namespace() {
     let script = format!(
         "{} {}/small.py > {said} & pid=$!
          until grep -q ready {said}; do kill -0 $pid || exit 9; sleep 0.1; done
-         $LEAKTRACE --pid $pid --duration 15s --format json",
+         $LEAKTRACE --pid $pid --duration 20s --format json",
         python.path.display(),
         directory().display(),
         said = said.display()

@@ -107,7 +107,6 @@ pub fn plan(target: &Target, returns: Returns) -> Result<Plan, ProbeError> {
         functions.extend(table(&allocators.memory));
     }
     plan.heap(&functions, returns)?;
-    plan.unseen.extend(untold(target));
     if let Err(unknown) = &target.python {
         plan.unseen.push(format!(
             "Python's lines, types and small objects: {unknown}; growth is told by what compiled code maps \
@@ -148,8 +147,9 @@ fn table(functions: &AllocatorFunctions) -> [Entry<'_>; 4] {
     .map(|(program, name, function)| Entry { program, name, function })
 }
 
-/// What is known less well, where the blocks' heap is not glibc's.
-fn untold(target: &Target) -> Option<String> {
+/// What bursts leave untold, where the blocks' heap is not glibc's.
+#[must_use]
+pub fn untold(target: &Target) -> Option<String> {
     let own = target.python.as_ref().is_ok_and(|p| p.allocators.kind == AllocatorKind::Other);
     let name = match &target.heap {
         _ if own => "an allocator of Python's that is not pymalloc",

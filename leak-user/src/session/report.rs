@@ -7,7 +7,7 @@ use leak_common::counters::Counter;
 use super::{Ending, Session, SessionError};
 use crate::{
     heap::names::TypeNames,
-    probe::tables::Counts,
+    probe::{plan, tables::Counts},
     snapshot::{
         Coverage, Frame, FrameKind, Losses, Memory, Observed, Overhead, SCHEMA, Site as SiteReport,
         Snapshot, Split, Target, TypeShare, Verdict as VerdictReport,
@@ -189,6 +189,9 @@ impl Session {
 
     fn unseen(&self, counts: &Counts) -> Vec<String> {
         let mut unseen = self.plan.unseen.clone();
+        if !self.options.exact {
+            unseen.extend(plan::untold(&self.target));
+        }
         let walks = counts.get(Counter::Walks);
         let without = counts.get(Counter::NoPythonStack);
         if without > 0 && without * 20 > walks + without {

@@ -46,3 +46,28 @@ fn head(files: &Files, memory: &impl Memory) -> Option<Addr> {
     };
     memory.pointer(debug.offset(MAP)).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::malloc;
+    use crate::target::memory::ProcessMemory;
+    use crate::target::process;
+    use crate::units::Pid;
+
+    #[test]
+    fn the_list_of_this_process_begins_with_its_executable() {
+        let pid = Pid(std::process::id());
+        let (mapped, memory) = (process::mappings(pid).expect("own maps"), ProcessMemory::new(pid));
+        let mapped = Files::new(pid, mapped);
+        let paths: Vec<String> =
+            files(&mapped, &memory).iter().map(|file| file.module.path.clone()).collect();
+        let own = std::env::current_exe().expect("own path");
+        assert_eq!(paths.first().map(String::as_str), own.to_str());
+        assert!(paths.iter().any(|path| path.contains("libc.so")), "{paths:?}");
+        // Without an interpreter whose slot would tell.
+        let heap = malloc::find(&mapped, &memory, None).expect("a heap");
+        assert!(heap.glibc && heap.name.starts_with("glibc 2."), "{heap:?}");
+        assert_eq!(malloc::others(&mapped, Some(&heap)).next(), None);
+    }
+}

@@ -54,7 +54,7 @@ pub fn discover(pid: Pid) -> Result<Target, TargetError> {
         Ok(found) if found.layout.free_threaded => {
             Err(TargetError::FreeThreaded { version: found.version })
         }
-        Ok(interpreter) => Ok(python(pid, &files, memory, interpreter)?),
+        Ok(interpreter) => Ok(learn(pid, &files, memory, interpreter)?),
         Err(unknown) => Err(unknown),
     };
     if process::start_ticks(pid)? != start_ticks {
@@ -64,7 +64,7 @@ pub fn discover(pid: Pid) -> Result<Target, TargetError> {
 }
 
 /// All that is needed of an interpreter.
-fn python(
+fn learn(
     pid: Pid,
     files: &files::Files,
     memory: ProcessMemory,
