@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import threading
+import time
 
 try:
     import _interpreters as interpreters
@@ -65,6 +66,12 @@ def run(pipe, forever):
     return tell(pipe, 0), interpreters.run_string(interpreter, values + INSIDE)
 
 
+def reads(tid, descriptor):
+    """Is the thread in the system call `read` (0) of this descriptor?"""
+    with open(f"/proc/self/task/{tid}/syscall") as file:
+        return file.read().split()[:2] == ["0", hex(descriptor)]
+
+
 def main():
     said, pipe = os.pipe()
     forever, _ = os.pipe()
@@ -72,6 +79,9 @@ def main():
         threading.Thread(target=run, args=(pipe, forever), daemon=True).start()
     with os.fdopen(said) as said:
         threads = [json.loads(said.readline()) for _ in range(3 * COUNT)]
+        # They have told it, and come back from telling it.
+        while not all(reads(thread["tid"], forever) for thread in threads):
+            time.sleep(0.001)
         print("ready", json.dumps({"threads": threads}), flush=True)
         sys.stdin.read()
     os._exit(0)

@@ -146,7 +146,28 @@ fn moment(
         links.push((*at, link));
     }
     let ends = expected.is_null() && links.last().is_none_or(|(_, link)| link.outermost);
-    (is_linked(layout, &links) && (ends || links.len() == MAX_LINKS)).then_some(links)
+    let sound = is_linked(layout, &links) && is_of_call(memory, layout, head, &links)?;
+    (sound && (ends || links.len() == MAX_LINKS)).then_some(links)
+}
+
+/// In 3.11 and 3.12 a call from C has a variable of its own for its innermost frame, which for a moment holds
+/// what lay on the C stack: often the frame of an earlier call. So what the call's first frame was called
+/// from must be the innermost frame of the call before. `head` is where the variable is.
+fn is_of_call(
+    memory: &impl Memory,
+    layout: &Layout,
+    head: Addr,
+    links: &[(Addr, Link)],
+) -> Option<bool> {
+    let Some(previous) = layout.thread.cframe_previous else { return Some(true) };
+    let call = Addr(head.0.wrapping_sub(layout.thread.current_frame));
+    let before = memory.pointer(call.offset(previous)).ok()?;
+    let caller = match before.is_null() {
+        true => before,
+        false => memory.pointer(before.offset(layout.thread.current_frame)).ok()?,
+    };
+    let first = links.iter().find(|(_, link)| link.outermost);
+    Some(first.is_none_or(|(_, link)| link.previous == caller))
 }
 
 /// Is it sure that the innermost frame's link to its caller is its own? From 3.11 on frames lie where others

@@ -179,6 +179,20 @@ fn a_frame_that_has_not_begun_is_not_believed_who_called_it() {
     }
 }
 
+/// As in the first moment of a call from C, whose variable still holds an earlier call's frame.
+#[test]
+fn a_frame_of_an_earlier_call_is_not_taken_for_the_innermost() {
+    for layout in layouts() {
+        let Some(previous) = layout.thread.cframe_previous else { continue };
+        let mut memory = thread(layout, &[(0x7000_0000, 2)]);
+        memory.map(0x30_0000, 64);
+        memory.put(CFRAME + previous, 0x30_0000);
+        assert_eq!(read(&memory, layout, Addr(STATE)).unwrap().flaw, None);
+        memory.put(0x30_0000 + layout.thread.current_frame, FRAMES + 7 * STEP);
+        assert!(read(&memory, layout, Addr(STATE)).unwrap().flaw.is_some());
+    }
+}
+
 #[test]
 fn chains_that_lead_nowhere_or_run_in_a_circle_end() {
     for layout in layouts() {
@@ -188,6 +202,10 @@ fn chains_that_lead_nowhere_or_run_in_a_circle_end() {
         assert_eq!((stack.flaw, stack.frames.len()), (Some(Flaw::Unreadable), 0));
         memory.put(FRAMES + STEP + layout.frame.previous, FRAMES);
         let stack = read(&memory, layout, Addr(STATE)).unwrap();
-        assert_eq!((stack.flaw, stack.frames.len()), (Some(Flaw::Deep), MAX_LINKS));
+        match layout.frame.outermost {
+            // The frame that C called is not the outermost.
+            Outermost::Entry(_) => assert_eq!(stack.flaw, Some(Flaw::Changed)),
+            _ => assert_eq!((stack.flaw, stack.frames.len()), (Some(Flaw::Deep), MAX_LINKS)),
+        }
     }
 }

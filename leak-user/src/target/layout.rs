@@ -104,6 +104,8 @@ pub struct ThreadLayout {
     pub interp: u64,
     /// `cframe` (3.11, 3.12); None: `current_frame` lies in the thread state.
     pub cframe: Option<u64>,
+    /// `_PyCFrame.previous`, that of the C call before (3.11, 3.12).
+    pub cframe_previous: Option<u64>,
     /// `current_frame`, in the cframe or in the thread state.
     pub current_frame: u64,
     /// `thread_id`: `pthread_t`, on x86-64 the thread's fs base.
