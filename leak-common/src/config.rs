@@ -13,8 +13,10 @@ pub struct Config {
     pub python: PythonConfig,
     /// Where pymalloc keeps its pools.
     pub pymalloc: PymallocConfig,
-    /// Where `sched_process_fork`'s record holds the child's pid (it moved between kernels).
-    pub fork_child_offset: u64,
+    /// `task_struct.pid`, from the kernel's BTF.
+    pub task_pid: u64,
+    /// `task_struct.tgid`.
+    pub task_tgid: u64,
 }
 
 /// How to walk Python frames; offsets in bytes. All zero: no Python frames.

@@ -22,6 +22,7 @@ the process, nothing is written into it, and it is never stopped.";
 const AFTER_HELP: &str = "Examples:
   sudo leaktrace --pid 4242
   sudo leaktrace --pid 4242 --duration 5m --overhead 0.5%
+  sudo leaktrace --pid $(pidof -s gunicorn) --children
   sudo leaktrace --pid 4242 --format json -o report.json --fail-on-leak
   sudo leaktrace doctor --pid 4242
 
@@ -89,6 +90,10 @@ struct TraceArgs {
     /// Trace every allocation, whatever it costs the target (its cost is printed first)
     #[arg(long, conflicts_with = "overhead")]
     exact: bool,
+    /// Follow its child processes too, and theirs, those there are and those to come: until the time is over or
+    /// the last of them has ended
+    #[arg(long, conflicts_with = "exact")]
+    children: bool,
     /// Attach and drop probes one by one, as on kernels before 6.6
     #[arg(long, hide = true)]
     one_by_one: bool,
@@ -185,6 +190,7 @@ fn trace(args: TraceArgs) -> Result<TraceOptions, clap::Error> {
         budget: args.overhead,
         exact: args.exact,
         one_by_one: args.one_by_one,
+        children: args.children,
         min_size: args.min_size,
         lines,
         format: args.format.into(),

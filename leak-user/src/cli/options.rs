@@ -37,6 +37,8 @@ pub struct TraceOptions {
     pub exact: bool,
     /// Attach probes one by one, whatever the kernel can do.
     pub one_by_one: bool,
+    /// Follow its children, and theirs.
+    pub children: bool,
     /// Neither accuse nor list a site that holds fewer live bytes than this.
     pub min_size: Bytes,
     /// Which lines may be accused or listed.

@@ -20,5 +20,6 @@ pub mod prologue;
 pub mod ring;
 pub mod tables;
 pub mod tracefs;
+pub mod tree;
 pub mod turn;
 pub mod watch;

@@ -10,6 +10,7 @@ mod mappings;
 pub mod open;
 mod readings;
 pub mod report;
+pub mod suspect;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,6 +27,7 @@ use crate::{
     probe::{
         budget::{Budget, Kind},
         burst::{Attachment, Bursts, Points, now},
+        calibrate::Calibration,
         error::ProbeError,
         faults::Faults,
         log::ProgramLog,
@@ -60,6 +62,8 @@ pub struct Options {
     pub exact: bool,
     /// Attach probes one by one, as kernels before 6.6 have to.
     pub one_by_one: bool,
+    /// The process's children are followed too, by sessions of their own.
+    pub children: bool,
 }
 
 /// Why an observation can't begin or go on.
@@ -113,6 +117,9 @@ pub struct Session {
     log: Option<ProgramLog>,
     bursts: Bursts,
     budget: Budget,
+    costs: Calibration,
+    /// Children that there were at the start or were born since.
+    children: u64,
     codes: CodeCache,
     stacks: Stacks,
     ledger: Ledger,
@@ -132,6 +139,12 @@ pub struct Session {
 }
 
 impl Session {
+    /// What a probe hit costs, as it was measured.
+    #[must_use]
+    pub fn costs(&self) -> Calibration {
+        self.costs
+    }
+
     /// Observes until the time is over, `stop` is set, or the target ends.
     ///
     /// # Errors
@@ -293,10 +306,8 @@ impl Session {
                 Event::Exit { tid } if tid.0 == self.target.pid.0 => {
                     tracing::debug!("the main thread ended");
                 }
-                Event::Mmap { .. }
-                | Event::GateClosed { .. }
-                | Event::Exit { .. }
-                | Event::Fork { .. } => {}
+                Event::Fork { .. } => self.children += 1,
+                Event::Mmap { .. } | Event::GateClosed { .. } | Event::Exit { .. } => {}
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::{
         faults::Faults,
         keeper::Keeper,
         log::ProgramLog,
-        object::{self, Capacity},
+        object::{self, Capacity, Object},
         plan::{self, Plan},
         ring::Ring,
         tables::Tables,
@@ -35,11 +35,16 @@ use crate::{
 
 impl Session {
     /// Loads the programs and attaches the watch tier. Makes tracefs available to this process, so it
-    /// must be called before other threads are started.
+    /// must be called before other threads are started. `costs`: as measured for another session, so that
+    /// they need not be measured again.
     ///
     /// # Errors
     /// [`SessionError`].
-    pub fn open(target: Target, options: Options) -> Result<Self, SessionError> {
+    pub fn open(
+        target: Target,
+        options: Options,
+        costs: Option<Calibration>,
+    ) -> Result<Self, SessionError> {
         tracefs::ensure()?;
         let plan = plan::plan(&target, return_probes_are_safe(target.pid))?;
         let config = config(&target, &plan)?;
@@ -49,14 +54,8 @@ impl Session {
         let tables = Tables::new(&mut object)?;
         let ring = Ring::new(&mut object)?;
         let mut bursts = Bursts::new(&mut object, Rc::clone(&keeper))?;
-        let measured = Calibration::measure(&mut object, &keeper);
+        let costs = costs.unwrap_or_else(|| measure(&mut object, &keeper));
         let log = ProgramLog::new(&mut object);
-        if let Err(reason) = &measured {
-            tracing::warn!(
-                "the cost of a probe hit could not be measured ({reason}); assuming 1 µs"
-            );
-        }
-        let costs = measured.unwrap_or(Calibration::USUAL);
         tracing::debug!(?costs, "calibrated");
         bursts.forget_counts(&tables)?;
         watch::attach(&mut object)?;
@@ -71,6 +70,8 @@ impl Session {
             codes,
             stacks: Stacks::default(),
             budget: Budget::new(options.overhead, start, options.duration, costs),
+            costs,
+            children: process::children(target.pid).len() as u64,
             target,
             options,
             plan,
@@ -95,6 +96,14 @@ impl Session {
     }
 }
 
+/// What a hit costs, or what is usual where it can't be measured.
+fn measure(object: &mut Object, keeper: &Rc<Keeper>) -> Calibration {
+    Calibration::measure(object, keeper).unwrap_or_else(|reason| {
+        tracing::warn!("the cost of a probe hit could not be measured ({reason}); assuming 1 µs");
+        Calibration::USUAL
+    })
+}
+
 /// Would a return probe be harmless?
 fn return_probes_are_safe(pid: Pid) -> bool {
     let status = fs::read_to_string(process::proc_path(pid, "status")).unwrap_or_default();
@@ -114,12 +123,14 @@ pub(super) fn threads(pid: Pid) -> Vec<Tid> {
 }
 
 fn config(target: &Target, plan: &Plan) -> Result<Config, SessionError> {
+    let task = kernel::task_layout()?;
     Ok(Config {
         tgid: u64::from(target.pid.0),
-        fsbase_offset: kernel::fsbase_offset()?,
+        fsbase_offset: task.fsbase,
         python: python_config(&target.python),
         pymalloc: pymalloc_config(&target.python, plan),
-        fork_child_offset: tracefs::fork_child_offset()?,
+        task_pid: task.fields.pid,
+        task_tgid: task.fields.tgid,
     })
 }
 

@@ -112,6 +112,8 @@ impl Session {
             sites,
             memory: self.memory(judgement.growth),
             fresh_memory: self.fresh_memory(evidence.duration_s, wanted, &mut writer),
+            processes: None,
+            tree: None,
         })
     }
 
@@ -200,6 +202,16 @@ impl Session {
                 usage::proportional_hold(self.usage.rss).seconds() * 1e3
             ));
         }
+        if self.children > 0 && !self.options.children {
+            unseen.push(format!(
+                "its {} (--children follows them)",
+                if self.children == 1 {
+                    "child process".to_owned()
+                } else {
+                    format!("{} child processes", self.children)
+                }
+            ));
+        }
         let hooks = &self.target.python.allocators.hooks;
         if !hooks.is_empty() {
             unseen.push(format!(
@@ -259,6 +271,7 @@ impl Session {
                 let site = self.ledger.sites.get(finding.site)?;
                 Some(SiteReport {
                     rank,
+                    pid: self.target.pid.0,
                     confidence: finding.confidence,
                     trend: trend(finding.trend).to_owned(),
                     domain: domain(finding.domain).to_owned(),
