@@ -244,7 +244,8 @@ mod tests {
         );
         assert_eq!((o.format, o.output), (Format::Json, Some(PathBuf::from("out.json"))));
         assert!(o.fail_on_leak && o.quiet);
-        assert!(traced("--pid 7 --exact").exact);
+        assert!(traced("--pid 7 --exact").exact && !traced("--pid 7").children);
+        assert!(traced("--pid 7 --children").children);
         assert_eq!(parsed("--pid 7 -vv").unwrap().verbosity, 2);
     }
 
@@ -272,6 +273,7 @@ mod tests {
             ("--pid 7 --format xml", "--format"),
             ("--pid 7 --include a[", "--include"),
             ("--pid 7 --exact --overhead 2%", "--overhead"),
+            ("--pid 7 --exact --children", "--children"),
             ("--pid 7 -q -v", "--quiet"),
             ("--pid 7 --native", "--native"),
             ("--pid 7 doctor", "doctor"),

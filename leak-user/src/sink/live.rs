@@ -126,7 +126,7 @@ fn render(progress: &Progress, terminal: Terminal) -> String {
         .paint(Paint::Bold, &format!("{} s left", progress.left.as_secs_f64().ceil()))
         .paint(Paint::Dim, DOT);
     if let Some((observed, living)) = progress.processes {
-        let processes = number::counted(living as u64, "process");
+        let processes = number::processes(living as u64);
         line = line.plain(&format!("{observed} of {processes}")).paint(Paint::Dim, DOT);
     }
     line = line

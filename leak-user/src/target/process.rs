@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn children_and_their_children_are_found() {
         let mut shell = std::process::Command::new("sh");
-        let mut shell = shell.args(["-c", "sleep 60 & echo; wait"]);
+        let shell = shell.args(["-c", "sleep 60 & echo; wait"]);
         let mut shell = shell.stdout(std::process::Stdio::piped()).spawn().expect("a shell");
         let mut line = [0];
         shell.stdout.take().expect("its output").read_exact(&mut line).expect("its line");

@@ -182,7 +182,7 @@ impl Members {
                 match self.living.get_mut(&pid) {
                     // It was found in /proc before this was read.
                     Some(known) if known.born.is_none() => {
-                        (known.born, known.parent) = (new.born, parent)
+                        (known.born, known.parent) = (new.born, parent);
                     }
                     _ => self.add(pid, new),
                 }

@@ -174,7 +174,7 @@ fn one_found_before_its_birth_is_told_is_one() {
     let mut members = tree();
     members.found(Pid(7), Pid(1), "x".to_owned(), Nanos(5));
     members.note(born(7, 0));
-    assert_eq!(members.get(Pid(7)).unwrap().since().is_some(), true);
+    assert!(members.get(Pid(7)).unwrap().since().is_some());
     let sums = sums(members);
     assert_eq!((sums.seen, sums.born), (2, 1));
 }

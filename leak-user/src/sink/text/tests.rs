@@ -162,7 +162,7 @@ proptest! {
         sites in proptest::collection::vec(any_site(), 0..14),
         texts in proptest::collection::vec(any::<String>(), 0..4),
         word in any::<String>(),
-        which in 0_usize..6,
+        which in 0_usize..7,
         columns in Terminal::NARROWEST..140,
     ) {
         let mut snapshot = examples::all().swap_remove(which).1;
@@ -181,6 +181,9 @@ proptest! {
                 stack: site.stack.clone(),
             })
             .collect();
+        if let Some(tree) = &mut snapshot.tree {
+            tree.others[0].program = word.clone();
+        }
         snapshot.target.python = word.clone();
         snapshot.target.allocator = word;
         snapshot.reasons = texts.clone();
