@@ -2,7 +2,7 @@
 //! structures are asked from outside whether the block is still allocated, and its content whether it
 //! is still the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use leak_common::keys::LiveBlock;
 
@@ -368,6 +368,13 @@ impl Survivors {
         }
         weights.retain(|_, (of_them, _)| *of_them > 0.0);
         weights.into_iter().map(|(site, (of_them, all))| (site, of_them / all)).collect()
+    }
+
+    /// The types of all living blocks.
+    #[must_use]
+    pub fn types(&self) -> HashSet<Addr> {
+        let living = self.followed.iter().filter(|f| f.fate.end == End::Alive);
+        living.filter_map(Followed::type_addr).collect()
     }
 
     /// What a site's living blocks are, by type address, with their weights; None: not an object.

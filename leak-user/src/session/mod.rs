@@ -12,7 +12,13 @@ mod readings;
 pub mod report;
 pub mod suspect;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use leak_common::counters::Counter;
 
@@ -22,7 +28,7 @@ use mappings::Pace;
 
 use crate::{
     collect::decode::Event,
-    heap::pymalloc::Census,
+    heap::{names::TypeNames, pymalloc::Census},
     ledger::{Ledger, Watched},
     probe::{
         budget::{Budget, Kind},
@@ -38,7 +44,7 @@ use crate::{
     },
     symbolize::{code::CodeCache, stacks::Stacks},
     target::{Target, kernel::KernelError, memory::Memory as _, process},
-    units::{Bytes, Nanos},
+    units::{Addr, Bytes, Nanos},
     watch::usage::Usage,
 };
 
@@ -136,6 +142,9 @@ pub struct Session {
     by_class: Option<ByClass>,
     faults: Faults,
     pace: Pace,
+    names: TypeNames,
+    /// Names of survivors' types, by address, as they were read first.
+    named: HashMap<Addr, Option<Arc<str>>>,
 }
 
 impl Session {

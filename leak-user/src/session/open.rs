@@ -1,12 +1,12 @@
 //! From a target to a session: configuration, loading, calibration, the watch tier.
 
-use std::{fs, path::Path, rc::Rc};
+use std::{collections::HashMap, fs, path::Path, rc::Rc};
 
 use leak_common::config::{Config, PymallocConfig, PythonConfig};
 
 use super::{Options, Session, SessionError, mappings::Pace};
 use crate::{
-    heap::{identity::Identifier, pymalloc::Blocks},
+    heap::{identity::Identifier, names::TypeNames, pymalloc::Blocks},
     ledger::{Ledger, survivors::Survivors},
     probe::{
         budget::Budget,
@@ -63,6 +63,7 @@ impl Session {
         let python = &target.python;
         let identifier = Identifier::new(python.layout, python.type_type);
         let survivors = Survivors::new(python.pymalloc.map(Blocks::new), identifier);
+        let names = TypeNames::new(python.layout, python.type_type);
         let codes = CodeCache::new(python.layout, python.code_type);
         let start = now();
         Ok(Self {
@@ -92,6 +93,8 @@ impl Session {
             by_class: None,
             faults: Faults::new(start),
             pace: Pace::new(start),
+            names,
+            named: HashMap::new(),
         })
     }
 }

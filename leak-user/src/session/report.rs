@@ -6,7 +6,6 @@ use leak_common::counters::Counter;
 
 use super::{Ending, Session, SessionError};
 use crate::{
-    heap::names::TypeNames,
     ledger::sites::Site,
     probe::tables::Counts,
     snapshot::{
@@ -78,7 +77,6 @@ impl Session {
         let mut writer = Writer {
             natives: NativeSymbols::new(self.target.pid),
             sources: SourceLines::new(self.target.pid),
-            names: TypeNames::new(self.target.python.layout, self.target.python.type_type),
         };
         let leaks = self.sites(&judgement.accused, &mut writer);
         let others = &judgement.others[..judgement.others.len().min(MAX_OTHERS)];
@@ -257,7 +255,7 @@ impl Session {
         }
     }
 
-    fn sites(&self, findings: &[Finding], writer: &mut Writer) -> Vec<SiteReport> {
+    fn sites(&mut self, findings: &[Finding], writer: &mut Writer) -> Vec<SiteReport> {
         let natives: Vec<Addr> = findings
             .iter()
             .filter_map(|finding| self.ledger.sites.get(finding.site))
@@ -268,7 +266,7 @@ impl Session {
         (1..)
             .zip(findings)
             .filter_map(|(rank, finding)| {
-                let site = self.ledger.sites.get(finding.site)?;
+                let stack = writer.stack(self.ledger.sites.get(finding.site)?);
                 Some(SiteReport {
                     rank,
                     pid: self.target.pid.0,
@@ -280,8 +278,8 @@ impl Session {
                     live_bytes: finding.live_bytes.0,
                     live_count: finding.live_count,
                     survival: finding.survival,
-                    types: self.types(finding.site, writer),
-                    stack: writer.stack(site),
+                    types: self.types(finding.site),
+                    stack,
                     retained_by: Vec::new(),
                     reasons: finding.reasons.clone(),
                 })
@@ -290,14 +288,15 @@ impl Session {
     }
 
     /// What a site's survivors are.
-    fn types(&self, site: SiteId, writer: &mut Writer) -> Vec<TypeShare> {
+    fn types(&mut self, site: SiteId) -> Vec<TypeShare> {
         const MOST: usize = 5;
         let kinds = self.ledger.survivors.kinds(site);
         let total: f64 = kinds.values().sum();
         let mut types: Vec<TypeShare> = kinds
             .into_iter()
             .filter_map(|(kind, weight)| {
-                let name = writer.names.name(&self.target.memory, kind?)?;
+                let read = self.names.name(&self.target.memory, kind?);
+                let name = read.or_else(|| self.named.get(&kind?).cloned().flatten())?;
                 Some(TypeShare { name: name.to_string(), share: weight / total })
             })
             .collect();
@@ -311,7 +310,6 @@ impl Session {
 pub(super) struct Writer {
     natives: NativeSymbols,
     sources: SourceLines,
-    names: TypeNames,
 }
 
 impl Writer {

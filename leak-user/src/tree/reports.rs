@@ -94,12 +94,19 @@ impl Reports {
         let leaks = leaks(&all);
         let reasons = reasons(&all, &tree);
         let unseen = unseen(&tree, failure);
+        // Why, of the process that leaks most, else of the first.
+        let worst = leaks.first().map(|leak| leak.pid);
+        let told =
+            all.iter().find(|kept| Some(kept.snapshot.target.pid) == worst).or(all.first())?;
+        let pid = told.snapshot.target.pid;
+        let its = told.snapshot.reasons.iter().map(|reason| format!("process {pid}: {reason}"));
+        let reasons = reasons.into_iter().chain(its).collect();
         let mut all = all.into_iter();
         let mut whole = *all.next()?.snapshot;
         whole.processes = Some(all.map(process_report).collect());
         whole.verdict = tree.verdict;
         whole.leaks = leaks;
-        whole.reasons.splice(0..0, reasons);
+        whole.reasons = reasons;
         whole.unseen.extend(unseen);
         whole.tree = Some(tree);
         Some(whole)
