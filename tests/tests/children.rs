@@ -160,7 +160,7 @@ fn must_equal_its_twin(python: &Interpreter, mut target: Target) {
 fn results_are_those_of_an_untraced_twin() {
     let python = any_python!();
     let target = start(&python, "result_tree.py", &[]);
-    let report = observe(target.pid(), 8);
+    let report = observe(target.pid(), 15);
     // The tree: itself, three children, and what multiprocessing runs beside them.
     assert!(report["tree"]["attached"].as_u64().unwrap() >= 4, "{:#}", report["tree"]);
     must_add_up(&report["tree"]);
@@ -188,10 +188,10 @@ fn a_killed_leaktrace_leaves_nothing_in_any_of_them() {
     let target = start(&python, "result_tree.py", &[]);
     let mut pids = vec![target.pid()];
     pids.extend(target.ready().split(' ').map(|pid| pid.parse::<u32>().unwrap()));
-    for milliseconds in [0, 5, 20, 100] {
+    for milliseconds in [5, 100] {
         let pid = target.pid().to_string();
         let mut command = Command::new(leaktrace::binary().unwrap());
-        let args = ["--pid", &pid, "--children", "--duration", "60s", "--overhead", "20%"];
+        let args = ["--pid", &pid, "--children", "--duration", "60s"];
         let leaktrace = Leaktrace::start(command.args(args)).unwrap();
         // Once each of them has been probed, several sessions are at work.
         let give_up = Instant::now() + Duration::from_secs(30);
@@ -273,7 +273,7 @@ fn what_is_not_python_is_listed_and_no_error() {
                   time.sleep(60)\n";
     let target = Target::spawn(command.args(["-c", script])).unwrap();
     let child: u32 = target.ready().parse().unwrap();
-    let report = observe(target.pid(), 6);
+    let report = observe(target.pid(), 5);
     let tree = &report["tree"];
     assert_eq!(tree["not_attached"]["not_python"], 1, "{tree:#}");
     let others = tree["others"].as_array().unwrap();

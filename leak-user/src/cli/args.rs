@@ -22,7 +22,7 @@ the process, nothing is written into it, and it is never stopped.";
 const AFTER_HELP: &str = "Examples:
   sudo leaktrace --pid 4242
   sudo leaktrace --pid 4242 --duration 5m --overhead 0.5%
-  sudo leaktrace --pid $(pidof -s gunicorn) --children
+  sudo leaktrace --pid $(pgrep -o gunicorn) --children
   sudo leaktrace --pid 4242 --format json -o report.json --fail-on-leak
   sudo leaktrace doctor --pid 4242
 

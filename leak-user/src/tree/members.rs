@@ -268,6 +268,19 @@ impl Members {
         }
     }
 
+    /// Those that live and were to be looked at once more.
+    pub fn waiting(&self) -> Vec<Pid> {
+        let waiting = |member: &Member| member.state == State::Waiting && member.ended.is_none();
+        self.living.iter().filter(|(_, member)| waiting(member)).map(|(pid, _)| *pid).collect()
+    }
+
+    /// It will not be observed for this reason, whatever it waited for.
+    pub fn take_for(&mut self, pid: Pid, cause: Cause) {
+        if let Some(member) = self.living.get_mut(&pid) {
+            member.taken_for = Some(cause);
+        }
+    }
+
     /// It is being looked at from now on.
     pub fn begin(&mut self, pid: Pid, now: Nanos) {
         if let Some(member) = self.living.get_mut(&pid) {

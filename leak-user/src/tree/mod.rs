@@ -24,7 +24,7 @@ use crate::{
     session::{Options, SessionError, Status, suspect::Suspect},
     snapshot::Snapshot,
     target::{
-        Target,
+        self, Target,
         kernel::{self, KernelError},
         process,
     },
@@ -38,6 +38,9 @@ use worker::{Done, Job, Said};
 /// and hold some memory of the kernel's.
 const SIDE_BY_SIDE: usize = 12;
 
+/// Sessions that are being opened at a time: each keeps a core busy meanwhile.
+const OPENING: usize = 2;
+
 /// Sessions that may be opened one right after the other …
 const STARTS: f64 = 24.0;
 
@@ -46,6 +49,9 @@ const STARTS_PER_S: f64 = 0.5;
 
 /// With less time left than this, an observation is not begun: nothing could be said.
 const LEAST: Nanos = Nanos(3_000_000_000);
+
+/// Processes that waited to the end and are looked at then, some 10 ms each.
+const MOST_CLASSIFIED: usize = 64;
 
 /// The supervisor comes by so often.
 const ROUND: Nanos = Nanos(50_000_000);
@@ -214,6 +220,7 @@ impl Tree {
             self.probe.wait(ROUND);
         };
         self.over.store(true, Ordering::Relaxed);
+        self.classify_waiting();
         let gathered = self.gather(true);
         self.read();
         result.and(gathered)?;
@@ -288,10 +295,11 @@ impl Tree {
         {
             return Ok(());
         }
-        // One after the other, since opening a session keeps a core busy.
-        let is_opening = self.running.values().any(|running| !running.opened);
+        // The first alone: what it measures is for all.
+        let at_once = if self.costs.is_some() { OPENING } else { 1 };
+        let opening = self.running.values().filter(|running| !running.opened).count();
         let has_room = self.running.len() < SIDE_BY_SIDE;
-        if is_opening || !has_room || !self.starts.take(time) {
+        if opening >= at_once || !has_room || !self.starts.take(time) {
             self.members.wait(due);
             return Ok(());
         }
@@ -328,6 +336,18 @@ impl Tree {
             let rss = process::resident(*pid).unwrap_or_default();
             self.members.urgency(*pid, rss)
         })
+    }
+
+    /// Says of those that still wait at the end whether they are Python at all.
+    fn classify_waiting(&mut self) {
+        for pid in self.members.waiting().into_iter().take(MOST_CLASSIFIED) {
+            if let Err(error) = target::discover(pid)
+                && let Outcome::Again(cause) | Outcome::Nothing(cause) = worker::outcome(&error)
+                && cause != Cause::EndedFirst
+            {
+                self.members.take_for(pid, cause);
+            }
+        }
     }
 
     fn status(&self, time: Nanos) -> TreeStatus {

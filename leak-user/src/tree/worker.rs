@@ -112,7 +112,7 @@ fn observe(job: Job, tell: &Sender<(Pid, Said)>) -> Done {
 }
 
 /// What a process that can't be observed is.
-fn outcome(error: &TargetError) -> Outcome {
+pub(super) fn outcome(error: &TargetError) -> Outcome {
     match error {
         TargetError::NoSuchProcess { .. } => Outcome::Nothing(Cause::EndedFirst),
         TargetError::NotPython { .. } => Outcome::Again(Cause::NotPython),

@@ -2,7 +2,7 @@
 
 use super::paths::Paths;
 use super::{IN_FULL, cost, fresh, headline, memory, number, others, site, stack, title};
-use crate::sink::page::{Line, Page, Paint, shorten};
+use crate::sink::page::{Line, Page, Paint};
 use crate::snapshot::{
     Coverage, Losses, OtherProgram, Site, Snapshot, Target, Tree, TreeMember, Verdict,
 };
@@ -177,8 +177,7 @@ fn processes(page: &mut Page, snapshot: &Snapshot, tree: &Tree) {
             .as_str(),
         )
         .paint(paint, &format!("{verdict:<12}  "));
-        let room = page.width().saturating_sub(line.width()).max(8);
-        page.line(&line.plain(&shorten(&command(&report.target, member), room)));
+        page.line(&line.plain(&command(&report.target, member)));
     }
     if rows.len() > ROWS {
         let more = number::processes((rows.len() - ROWS) as u64);
