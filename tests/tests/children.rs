@@ -47,8 +47,8 @@ fn must_accuse_only(report: &Value, leaking: u32) {
     assert!(small.is_culprit(&leaks[0]["stack"]), "{report:#}");
     let tree = &report["tree"];
     for member in tree["members"].as_array().unwrap() {
-        let expected = if member["pid"] == leaking { "leak" } else { "no-leak" };
-        assert_eq!(member["verdict"], expected, "{report:#}");
+        // Of the others it may be open, on a busy machine: what counts is that none is accused.
+        assert_eq!(member["pid"] == leaking, member["verdict"] == "leak", "{report:#}");
     }
     must_add_up(tree);
 }
