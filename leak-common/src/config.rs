@@ -19,8 +19,10 @@ pub struct Config {
     pub pid_namespace: PidNamespace,
     /// Where the heap's own code lies; mappings made from there are not recorded. All zero: nowhere.
     pub heap_code: Range,
-    /// Where `sched_process_fork`'s record holds the child's pid (it moved between kernels).
-    pub fork_child_offset: u64,
+    /// `task_struct.pid`, from the kernel's BTF.
+    pub task_pid: u64,
+    /// `task_struct.tgid`.
+    pub task_tgid: u64,
 }
 
 /// A pid namespace, as `stat` of `/proc/PID/ns/pid` tells it. All zero: the initial one.

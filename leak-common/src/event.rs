@@ -22,7 +22,7 @@ pub mod kind {
     pub const EXIT: u32 = 7;
     /// The process replaced its program.
     pub const EXEC: u32 = 8;
-    /// A thread or a child process was born.
+    /// A child process was born.
     pub const FORK: u32 = 9;
     /// The top of a native stack that may be new: [`super::NativeRecord`].
     pub const NATIVE: u32 = 10;
@@ -138,6 +138,6 @@ pub struct ProcessRecord {
     pub header: Header,
     /// The process (thread group) that it happened in.
     pub tgid: u64,
-    /// fork: the new thread; exit: the thread.
+    /// fork: the new process; exit: the thread.
     pub subject: u64,
 }

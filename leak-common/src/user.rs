@@ -1,6 +1,6 @@
 //! Lets the user side put these structs into maps and globals.
 
-use crate::{config, keys};
+use crate::{config, keys, tree};
 
 // SAFETY (for all below): `repr(C)`, integers only, no padding (`size_of` asserted), any bytes valid.
 macro_rules! pod {
@@ -12,11 +12,12 @@ macro_rules! pod {
 }
 
 pod! {
-    config::Config = 8 * (4 + 2 + 2 + 13 + 7),
+    config::Config = 8 * (5 + 2 + 2 + 13 + 7),
     config::Gate = 8 * 10,
     keys::SiteKey = 24,
     keys::SiteCounts = 24,
     keys::LiveBlock = 8 * 17,
     keys::Pending = 72,
     keys::PoolSeen = 16,
+    tree::TaskConfig = 8 * 5,
 }

@@ -24,10 +24,10 @@ pub fn exited(thread: u64) {
     debug!(&(), "thread {} ended", thread);
 }
 
-/// A thread or a child was born.
+/// A child was born.
 #[inline(never)]
 pub fn forked(child: u64) {
-    debug!(&(), "thread or child {} born", child);
+    debug!(&(), "child {} born", child);
 }
 
 /// The process replaced its program.

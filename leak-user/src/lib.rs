@@ -15,6 +15,7 @@ pub mod sink;
 pub mod snapshot;
 pub mod symbolize;
 pub mod target;
+pub mod tree;
 pub mod units;
 pub mod verdict;
 pub mod watch;

@@ -42,6 +42,123 @@ pub struct Snapshot {
     /// Where memory was first touched while observed, most first; at most 10.
     #[serde(default)]
     pub fresh_memory: Vec<FreshMemory>,
+    /// With `--children`: the reports of the other processes. Then `verdict`, `reasons`, `unseen` and `leaks`
+    /// are those of the whole tree, the rest is of `target` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<Vec<ProcessReport>>,
+    /// With `--children`: the tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<Tree>,
+}
+
+/// The report of a process of the tree.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessReport {
+    /// Its id.
+    pub pid: u32,
+    /// Who made it.
+    pub parent: u32,
+    /// Its arguments.
+    pub cmdline: Vec<String>,
+    /// `CLOCK_MONOTONIC` at its birth; absent where it was there before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub born_ns: Option<u64>,
+    /// … and at its end, where it has ended or replaced its program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_ns: Option<u64>,
+    /// Its own report.
+    #[serde(flatten)]
+    pub report: Box<Snapshot>,
+}
+
+/// A process with its children, and theirs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tree {
+    /// `leak` if any process leaks.
+    pub verdict: Verdict,
+    /// Processes that belonged to it while it was observed: `attached` and all of `not_attached`.
+    pub seen: u64,
+    /// Of them, those with results of their own.
+    pub attached: u64,
+    /// The rest, by cause.
+    pub not_attached: NotAttached,
+    /// Births that were seen, of `seen`.
+    pub born: u64,
+    /// How often a process replaced its program.
+    pub replaced: u64,
+    /// How many live at the end.
+    pub alive: u64,
+    /// Those with a report in here, `target` first.
+    pub pids: Vec<u32>,
+    /// Reports of ended processes that there was no room to keep: the cleanest and oldest go first.
+    pub reports_dropped: u64,
+    /// What was not attached, by program; at most 20.
+    pub others: Vec<OtherProgram>,
+    /// Resident at the end, summed over the living that have a report: what they share is in it several times.
+    pub rss_bytes: u64,
+    /// The same for the proportional share.
+    pub pss_bytes: u64,
+    /// Growth of RSS, summed over the same.
+    pub growth_bytes_per_s: f64,
+    /// Its 95 % interval.
+    pub growth_interval: (f64, f64),
+    /// Each process with a report.
+    pub members: Vec<TreeMember>,
+}
+
+/// One process of the tree, in short.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TreeMember {
+    /// Its id.
+    pub pid: u32,
+    /// Who made it; 0 for the root.
+    pub parent: u32,
+    /// Its own verdict.
+    pub verdict: Verdict,
+    /// Its accused sites.
+    pub leaks: u32,
+    /// Resident at its end.
+    pub rss_bytes: u64,
+    /// Growth of RSS.
+    pub growth_bytes_per_s: f64,
+    /// It has ended, or replaced its program.
+    pub ended: bool,
+}
+
+/// Why processes have no results, and how many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotAttached {
+    /// Another program.
+    pub not_python: u64,
+    /// They ended before they were looked at.
+    pub ended_first: u64,
+    /// They ended (or replaced their program) before there was enough to say.
+    pub too_short: u64,
+    /// They waited for others: so many are observed side by side, so many are begun with a minute.
+    pub no_room: u64,
+    /// They came when the observation was about to end.
+    pub too_late: u64,
+    /// They ran in their parent's memory (`vfork`) all the time.
+    pub shared_memory: u64,
+    /// Python that can't be observed: version or build.
+    pub unsupported: u64,
+    /// The kernel refused, or something else failed.
+    pub failed: u64,
+    /// Their birth was seen by the kernel alone: its records found no room.
+    pub unreported: u64,
+}
+
+/// Processes that were not attached and run the same program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherProgram {
+    /// Its name, as the kernel keeps it: at most 15 bytes.
+    pub program: String,
+    /// Why they were not attached, a name of [`NotAttached`].
+    pub cause: String,
+    /// How many.
+    pub count: u64,
+    /// The latest of them.
+    pub pid: u32,
 }
 
 /// The process.
@@ -145,6 +262,9 @@ pub enum Verdict {
 pub struct Site {
     /// 1 is the worst.
     pub rank: u32,
+    /// The process.
+    #[serde(default)]
+    pub pid: u32,
     /// How sure, 0 to 1.
     pub confidence: f64,
     /// `steep`, `slow`, `saturated`, `sawtooth`, `flat`.

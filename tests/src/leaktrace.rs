@@ -97,6 +97,11 @@ impl Leaktrace {
         Ok(Self { child, started: Instant::now(), readers })
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal.
     ///
     /// # Errors

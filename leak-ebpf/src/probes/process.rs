@@ -1,7 +1,9 @@
 //! The target's threads and children: fork, exec, exit.
 
 use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext,
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel},
+    macros::{btf_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, TracePointContext},
 };
 use leak_common::event::kind;
 
@@ -31,15 +33,24 @@ pub fn process_exec(_ctx: TracePointContext) -> u32 {
     0
 }
 
-/// `sched:sched_process_fork`: a thread or a child was born.
-#[tracepoint]
-pub fn process_fork(ctx: TracePointContext) -> u32 {
+/// `sched_process_fork(parent, child)`: a thread or a child was born; of interest are children.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     if gate::is_target() {
-        let offset = config!(fork_child_offset) as usize;
-        // SAFETY: the offset is read from the tracepoint's own format.
-        let child = u64::from(unsafe { ctx.read_at::<u32>(offset) }.unwrap_or(0));
-        emit::process(kind::FORK, config!(tgid), child);
-        log::forked(child);
+        let child = ctx.arg::<*const u8>(1);
+        let pid = number(child, config!(task_pid));
+        if pid == number(child, config!(task_tgid)) {
+            emit::process(kind::FORK, config!(tgid), pid);
+            log::forked(pid);
+        }
     }
     0
+}
+
+/// A process or thread id of a task; 0 where it can't be read.
+#[inline(always)]
+fn number(task: *const u8, offset: u64) -> u64 {
+    // SAFETY: the helper checks the address.
+    let read = unsafe { bpf_probe_read_kernel(task.wrapping_add(offset as usize).cast::<u32>()) };
+    read.map_or(0, u64::from)
 }

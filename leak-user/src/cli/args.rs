@@ -24,6 +24,7 @@ the process, nothing is written into it, and it is never stopped.";
 const AFTER_HELP: &str = "Examples:
   sudo leaktrace --pid 4242
   sudo leaktrace --pid 4242 --duration 5m --overhead 0.5%
+  sudo leaktrace --pid $(pgrep -o gunicorn) --children
   sudo leaktrace --pid 4242 --format json -o report.json --fail-on-leak
   sudo leaktrace dump --pid 4242
   sudo leaktrace doctor --pid 4242
@@ -102,6 +103,10 @@ struct TraceArgs {
     /// Take no native stacks, to see what they cost
     #[arg(long, hide = true, conflicts_with = "native")]
     no_native: bool,
+    /// Follow its child processes too, and theirs, those there are and those to come: until the time is over or
+    /// the last of them has ended
+    #[arg(long, conflicts_with = "exact")]
+    children: bool,
     /// Attach and drop probes one by one, as on kernels before 6.6
     #[arg(long, hide = true)]
     one_by_one: bool,
@@ -230,6 +235,7 @@ fn trace(args: TraceArgs) -> Result<TraceOptions, clap::Error> {
         },
         one_by_one: args.one_by_one,
         no_return_probes: args.no_return_probes,
+        children: args.children,
         min_size: args.min_size,
         lines,
         format: args.format.into(),
@@ -289,7 +295,8 @@ mod tests {
         );
         assert_eq!((o.format, o.output), (Format::Json, Some(PathBuf::from("out.json"))));
         assert!(o.fail_on_leak && o.quiet);
-        assert!(traced("--pid 7 --exact").exact);
+        assert!(traced("--pid 7 --exact").exact && !traced("--pid 7").children);
+        assert!(traced("--pid 7 --children").children);
         assert_eq!(traced("--pid 7 --native").native, Native::Whole);
         assert_eq!(parsed("--pid 7 -vv").unwrap().verbosity, 2);
     }
@@ -331,6 +338,7 @@ mod tests {
             ("--pid 7 --format xml", "--format"),
             ("--pid 7 --include a[", "--include"),
             ("--pid 7 --exact --overhead 2%", "--overhead"),
+            ("--pid 7 --exact --children", "--children"),
             ("--pid 7 -q -v", "--quiet"),
             ("--pid 7 doctor", "doctor"),
             ("dump", "--pid"),

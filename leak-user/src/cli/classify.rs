@@ -11,6 +11,7 @@ use crate::target::TargetError;
 use crate::target::kernel::KernelError;
 use crate::target::memory::ReadError;
 use crate::target::privileges::Missing;
+use crate::tree::TreeError;
 
 /// What to do where a privilege is missing.
 pub(super) const PRIVILEGE_HINT: &str = "run it with sudo, or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE; `leaktrace doctor` says what is missing";
@@ -98,6 +99,19 @@ impl From<SessionError> for CliError {
             SessionError::Kernel(error) => error.into(),
             SessionError::Probe(error) => error.into(),
             SessionError::EndedTooEarly(_) => Self::new(ExitStatus::EndedEarly, error),
+        }
+    }
+}
+
+impl From<TreeError> for CliError {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::Kernel(error) => error.into(),
+            TreeError::Probe(error) => error.into(),
+            TreeError::Session(error) => error.into(),
+            TreeError::PidNamespace(_) => Self::new(ExitStatus::Unavailable, error)
+                .hint("run leaktrace on the host, or give --pid to each process"),
+            TreeError::Thread(_) => Self::new(ExitStatus::Failure, error),
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct TraceOptions {
     pub one_by_one: bool,
     /// Place no return probes, whatever the kernel can do.
     pub no_return_probes: bool,
+    /// Follow its children, and theirs.
+    pub children: bool,
     /// Neither accuse nor list a site that holds fewer live bytes than this.
     pub min_size: Bytes,
     /// Which lines may be accused or listed.

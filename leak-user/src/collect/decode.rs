@@ -6,7 +6,7 @@ use leak_common::{
     sampling,
 };
 
-use crate::units::{Addr, Bytes, Nanos, Tid};
+use crate::units::{Addr, Bytes, Nanos, Pid, Tid};
 
 /// One record.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,10 +79,10 @@ pub enum Event {
     },
     /// The process replaced its program.
     Exec,
-    /// A thread or process was born.
+    /// A child process was born.
     Fork {
         /// The new one, as the initial pid namespace numbers it.
-        child: Tid,
+        child: Pid,
     },
 }
 
@@ -181,7 +181,7 @@ fn parse(kind: u32, record: &[u8]) -> Option<Event> {
         kind::GATE_CLOSED => Event::GateClosed { burst: word(0)? },
         kind::EXIT => Event::Exit { tid: Tid(u32::try_from(word(1)?).ok()?) },
         kind::EXEC => Event::Exec,
-        kind::FORK => Event::Fork { child: Tid(u32::try_from(word(1)?).ok()?) },
+        kind::FORK => Event::Fork { child: Pid(u32::try_from(word(1)?).ok()?) },
         _ => return None,
     })
 }

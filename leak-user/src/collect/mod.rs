@@ -1,3 +1,4 @@
 //! From bytes that the kernel side sent to typed events.
 
 pub mod decode;
+pub mod tree;

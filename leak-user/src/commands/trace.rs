@@ -15,18 +15,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::limit;
 use crate::{
     cli::{self, CliError, ExitStatus, TraceOptions, output::Output},
-    session::{Native, Options, Session, Status, report::Wanted},
-    sink::live::{LiveLine, Progress, Suspect},
-    symbolize::stacks::line_of,
-    target::{self, privileges},
+    session::{Native, Options, Session, Status, report::Wanted, suspect::Suspect},
+    sink::live::{self, LiveLine, Progress},
+    snapshot::Snapshot,
+    target::{self, Target, privileges},
+    tree::{Tree, TreeOptions},
     units::Nanos,
-    verdict::{self, evidence::End},
 };
 
 /// The suspect in the live line is chosen anew so often.
 const SUSPECT_EVERY: Duration = Duration::from_secs(2);
 
-/// Observes a process and reports.
+/// Observes a process, or a process tree, and reports.
 ///
 /// # Errors
 /// Whatever ends the observation, with its exit code.
@@ -50,8 +50,26 @@ pub fn run(options: &TraceOptions) -> Result<ExitStatus, CliError> {
             cli::Native::Whole => Native::Whole,
         },
         no_return_probes: options.no_return_probes,
+        children: options.children,
     };
-    let mut session = Session::open(target, session_options)?;
+    let mut snapshot = if options.children {
+        observe_tree(target, session_options, options)?
+    } else {
+        observe(target, session_options, options)?
+    };
+    snapshot.memory.limit_bytes = limit.map(|bytes| bytes.0);
+    let sink = output.sink(options.format);
+    output.write(&sink.render(&snapshot)?)?;
+    Ok(ExitStatus::of_report(&snapshot, options.fail_on_leak))
+}
+
+/// The process alone. The probes go before the report is written: a reader of a pipe may take its time.
+fn observe(
+    target: Target,
+    session_options: Options,
+    options: &TraceOptions,
+) -> Result<Snapshot, CliError> {
+    let mut session = Session::open(target, session_options, None)?;
     // Not before: the session may have to change what all of the process's threads see.
     let stop = stop_on_signal();
     if options.exact {
@@ -60,16 +78,33 @@ pub fn run(options: &TraceOptions) -> Result<ExitStatus, CliError> {
     let mut line = Line { live: LiveLine::new(options.quiet), suspect: None, chosen: None };
     let ending = session.observe(&stop, |session, status| line.tell(session, status, options))?;
     line.live.clear();
-    drop(line);
-
     let wanted = Wanted { file: &|file| options.lines.allows(file), min_size: options.min_size };
-    let mut snapshot = session.report(ending, &wanted)?;
-    snapshot.memory.limit_bytes = limit.map(|bytes| bytes.0);
-    // The probes go before the report: a reader of a pipe may take its time.
-    drop(session);
-    let sink = output.sink(options.format);
-    output.write(&sink.render(&snapshot)?)?;
-    Ok(ExitStatus::of_report(&snapshot, options.fail_on_leak))
+    Ok(session.report(ending, &wanted)?)
+}
+
+/// The process with its children, and theirs.
+fn observe_tree(
+    target: Target,
+    session_options: Options,
+    options: &TraceOptions,
+) -> Result<Snapshot, CliError> {
+    let mut live = LiveLine::new(options.quiet);
+    let lines = options.lines.clone();
+    let tree_options = TreeOptions {
+        session: session_options,
+        allows: Arc::new(move |file: &str| lines.allows(file)),
+        min_size: options.min_size,
+        suspects: live.is_shown(),
+    };
+    let tree = Tree::open(target, tree_options)?;
+    let stop = stop_on_signal();
+    let snapshot = tree.observe(&stop, |status| {
+        let suspect = status.suspect.clone();
+        let processes = Some((status.observed, status.processes));
+        live.update(&Progress { processes, ..progress(status.sum, suspect, options) });
+    })?;
+    live.clear();
+    Ok(snapshot)
 }
 
 /// The live line and its suspect.
@@ -82,35 +117,30 @@ struct Line {
 impl Line {
     fn tell(&mut self, session: &Session, status: Status, options: &TraceOptions) {
         if self.chosen.is_none_or(|chosen| chosen.elapsed() > SUSPECT_EVERY) {
-            self.suspect = suspect(session);
+            self.suspect = session.suspect();
             self.chosen = Some(Instant::now());
         }
-        self.live.update(&Progress {
-            left: Duration::from_nanos(status.left.0),
-            bursts: status.bursts,
-            spent: status.spent,
-            budget: (!options.exact).then_some(options.budget),
-            rss: status.rss,
-            growth: status.growth,
-            suspect: self.suspect.clone(),
-        });
+        self.live.update(&progress(status, self.suspect.clone(), options));
     }
 }
 
-fn suspect(session: &Session) -> Option<Suspect> {
-    let evidence = session.evidence().ok()?;
-    let worst = verdict::judge(&evidence).accused.into_iter().next()?;
-    let frames = session.frames(worst.site)?;
-    let leaf = line_of(&frames)?;
-    let site = evidence.sites.iter().find(|site| site.id == worst.site)?;
-    let alive = site.followed.iter().filter(|fate| fate.end == End::Alive).count();
-    Some(Suspect {
-        file: leaf.file.to_string(),
-        line: leaf.line,
-        function: leaf.function.to_string(),
-        alive: alive as u64,
-        followed: site.followed.len() as u64,
-    })
+fn progress(status: Status, suspect: Option<Suspect>, options: &TraceOptions) -> Progress {
+    Progress {
+        left: Duration::from_nanos(status.left.0),
+        processes: None,
+        bursts: status.bursts,
+        spent: status.spent,
+        budget: (!options.exact).then_some(options.budget),
+        rss: status.rss,
+        growth: status.growth,
+        suspect: suspect.map(|suspect| live::Suspect {
+            file: suspect.file,
+            line: suspect.line,
+            function: suspect.function,
+            alive: suspect.alive,
+            followed: suspect.followed,
+        }),
+    }
 }
 
 fn warn_of_cost(session: &mut Session, quiet: bool) -> Result<(), CliError> {

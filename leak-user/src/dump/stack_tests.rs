@@ -202,9 +202,9 @@ fn chains_that_lead_nowhere_or_run_in_a_circle_end() {
         assert_eq!((stack.flaw, stack.frames.len()), (Some(Flaw::Unreadable), 0));
         memory.put(FRAMES + STEP + layout.frame.previous, FRAMES);
         let stack = read(&memory, layout, Addr(STATE)).unwrap();
-        match layout.frame.outermost {
+        match layout.frame.entry {
             // The frame that C called is not the outermost.
-            Outermost::Entry(_) => assert_eq!(stack.flaw, Some(Flaw::Changed)),
+            Entry::Flag(_) => assert_eq!(stack.flaw, Some(Flaw::Changed)),
             _ => assert_eq!((stack.flaw, stack.frames.len()), (Some(Flaw::Deep), MAX_LINKS)),
         }
     }

@@ -483,6 +483,13 @@ impl Survivors {
         weights.into_iter().map(|(site, (of_them, all))| (site, of_them / all)).collect()
     }
 
+    /// The types of all living blocks.
+    #[must_use]
+    pub fn types(&self) -> HashSet<Addr> {
+        let living = self.followed.iter().filter(|f| f.fate.end == End::Alive);
+        living.filter_map(Followed::type_addr).collect()
+    }
+
     /// What a site's living blocks are, by type address, with their weights; None: not an object.
     #[must_use]
     pub fn kinds(&self, site: SiteId) -> HashMap<Option<Addr>, f64> {

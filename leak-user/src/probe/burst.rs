@@ -92,6 +92,7 @@ pub struct Bursts {
     /// What had been counted when the latest burst was closed.
     booked: Counts,
     turn: Option<Turn>,
+    shares_turn: bool,
     keeper: Rc<Keeper>,
 }
 
@@ -143,6 +144,7 @@ impl Bursts {
             refused: 0,
             booked: Counts::default(),
             turn: None,
+            shares_turn: object.multi.is_some(),
             keeper,
         })
     }
@@ -169,14 +171,14 @@ impl Bursts {
 
     /// Has the kernel let go of all earlier probes? As long as it has not, new ones would be attached
     /// one by one while it cleans up, and be hit for nothing until the last of them is there.
-    /// The same goes for those of another leaktrace.
+    /// The same goes for those of another leaktrace, or another session where each probe is let go by itself.
     pub fn is_ready(&mut self) -> bool {
         self.let_go();
         if !self.detaching.is_empty() {
             return false;
         }
         if self.turn.is_none() {
-            self.turn = Turn::take();
+            self.turn = Turn::take(self.shares_turn);
         }
         self.turn.is_some()
     }

@@ -21,5 +21,6 @@ mod returns;
 pub mod ring;
 pub mod tables;
 pub mod tracefs;
+pub mod tree;
 pub mod turn;
 pub mod watch;

@@ -1,5 +1,7 @@
 //! Loads the eBPF object with the target's configuration.
 
+use std::sync::OnceLock;
+
 use aya::{Btf, Ebpf, EbpfLoader, programs::Program};
 use leak_common::config::Config;
 
@@ -61,6 +63,16 @@ impl Capacity {
     }
 }
 
+/// The running kernel's types; read once.
+pub(super) fn kernel_types() -> Result<&'static Btf, ProbeError> {
+    static KNOWN: OnceLock<Btf> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(known);
+    }
+    let read = Btf::from_sys_fs().map_err(|e| ProbeError::Load(Box::new(e.into())))?;
+    Ok(KNOWN.get_or_init(|| read))
+}
+
 /// Makes the maps and has every program verified. `one_by_one`: does without [`Multi`], even where the
 /// kernel knows it.
 ///
@@ -78,12 +90,12 @@ pub fn load(config: &Config, capacity: Capacity, one_by_one: bool) -> Result<Obj
         .map_err(|e| ProbeError::Load(Box::new(e)))?;
     let multi = if one_by_one { None } else { Multi::load(OBJECT, &ebpf)? };
     tracing::debug!(at_once = multi.is_some(), "uprobes");
-    let btf = Btf::from_sys_fs().map_err(|e| ProbeError::Load(Box::new(e.into())))?;
+    let btf = kernel_types()?;
     for (name, program) in ebpf.programs_mut() {
         let loaded = match program {
             Program::UProbe(p) if multi.is_none() => p.load(),
             Program::TracePoint(p) => p.load(),
-            Program::BtfTracePoint(p) => p.load(name, &btf),
+            Program::BtfTracePoint(p) => p.load(name, btf),
             Program::PerfEvent(p) => p.load(),
             _ => continue,
         };

@@ -7,23 +7,22 @@ use super::{
     object::Object,
 };
 
-/// The end of all system calls: program and tracepoint.
-const SYSTEM_CALLS: &str = "sys_exit";
+/// Programs named after their tracepoints: the end of all system calls, births.
+const TYPED: [&str; 2] = ["sys_exit", "sched_process_fork"];
 
 /// Program and tracepoint of the scheduler.
-const SCHEDULER: [(&str, &str); 3] = [
-    ("process_exit", "sched_process_exit"),
-    ("process_exec", "sched_process_exec"),
-    ("process_fork", "sched_process_fork"),
-];
+const SCHEDULER: [(&str, &str); 2] =
+    [("process_exit", "sched_process_exit"), ("process_exec", "sched_process_exec")];
 
 /// Attaches the tracepoints. They stay until the object is dropped.
 ///
 /// # Errors
 /// [`ProbeError::Program`] of the first that failed.
 pub fn attach(object: &mut Object) -> Result<(), ProbeError> {
-    let calls: &mut BtfTracePoint = object.program(SYSTEM_CALLS)?;
-    calls.attach().map_err(refused(SYSTEM_CALLS))?;
+    for name in TYPED {
+        let program: &mut BtfTracePoint = object.program(name)?;
+        program.attach().map_err(refused(name))?;
+    }
     for (name, tracepoint) in SCHEDULER {
         let program: &mut TracePoint = object.program(name)?;
         program.attach("sched", tracepoint).map_err(refused(name))?;

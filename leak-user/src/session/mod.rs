@@ -11,8 +11,15 @@ mod midway;
 pub mod open;
 mod readings;
 pub mod report;
+pub mod suspect;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use leak_common::counters::Counter;
 
@@ -23,11 +30,12 @@ use midway::Midway;
 
 use crate::{
     collect::decode::Event,
-    heap::pymalloc::Census,
+    heap::{names::TypeNames, pymalloc::Census},
     ledger::{Ledger, Watched},
     probe::{
         budget::{Budget, Kind},
         burst::{Attachment, Bursts, Points, now},
+        calibrate::Calibration,
         error::ProbeError,
         faults::Faults,
         log::ProgramLog,
@@ -40,7 +48,7 @@ use crate::{
         code::CodeCache, merge::Owners, modules::Modules, stacks::Stacks, unwind::Unwinder,
     },
     target::{Target, kernel::KernelError, memory::Memory as _, process},
-    units::{Bytes, Nanos},
+    units::{Addr, Bytes, Nanos},
     watch::usage::Usage,
 };
 
@@ -68,6 +76,8 @@ pub struct Options {
     pub one_by_one: bool,
     /// Place no return probes, as on kernels where they could do harm.
     pub no_return_probes: bool,
+    /// The process's children are followed too, by sessions of their own.
+    pub children: bool,
 }
 
 /// Which native stacks to take.
@@ -134,6 +144,9 @@ pub struct Session {
     log: Option<ProgramLog>,
     bursts: Bursts,
     budget: Budget,
+    costs: Calibration,
+    /// Children that there were at the start or were born since.
+    children: u64,
     /// None: Python's structures are not known.
     codes: Option<CodeCache>,
     stacks: Stacks,
@@ -156,9 +169,19 @@ pub struct Session {
     by_class: Option<ByClass>,
     faults: Faults,
     pace: Pace,
+    /// None: what types look like is not known.
+    names: Option<TypeNames>,
+    /// Names of survivors' types, by address, as they were read first.
+    named: HashMap<Addr, Option<Arc<str>>>,
 }
 
 impl Session {
+    /// What a probe hit costs, as it was measured.
+    #[must_use]
+    pub fn costs(&self) -> Calibration {
+        self.costs
+    }
+
     /// Observes until the time is over, `stop` is set, or the target ends.
     ///
     /// # Errors
@@ -336,10 +359,8 @@ impl Session {
                 Event::Exit { tid } if tid.0 == self.target.pid.0 => {
                     tracing::debug!("the main thread ended");
                 }
-                Event::Mmap { .. }
-                | Event::GateClosed { .. }
-                | Event::Exit { .. }
-                | Event::Fork { .. } => {}
+                Event::Fork { .. } => self.children += 1,
+                Event::Mmap { .. } | Event::GateClosed { .. } | Event::Exit { .. } => {}
             }
         }
     }

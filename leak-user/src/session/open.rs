@@ -1,6 +1,6 @@
 //! From a target to a session: configuration, loading, calibration, the watch tier.
 
-use std::{fs, path::Path, rc::Rc};
+use std::{collections::HashMap, fs, path::Path, rc::Rc};
 
 use leak_common::config::{
     Config, EVERY_FRAME, PidNamespace, PymallocConfig, PythonConfig, Range, native,
@@ -8,7 +8,7 @@ use leak_common::config::{
 
 use super::{Native, Options, Session, SessionError, mappings::Pace, midway::Midway};
 use crate::{
-    heap::{identity::Identifier, pymalloc::Blocks},
+    heap::{identity::Identifier, names::TypeNames, pymalloc::Blocks},
     ledger::{Ledger, survivors::Survivors},
     probe::{
         budget::Budget,
@@ -18,7 +18,7 @@ use crate::{
         faults::Faults,
         keeper::Keeper,
         log::ProgramLog,
-        object::{self, Capacity},
+        object::{self, Capacity, Object},
         plan::{self, Plan, Returns},
         ring::Ring,
         tables::Tables,
@@ -38,11 +38,16 @@ use crate::{
 
 impl Session {
     /// Loads the programs and attaches the watch tier. Makes tracefs available to this process, so it
-    /// must be called before other threads are started.
+    /// must be called before other threads are started. `costs`: as measured for another session, so that
+    /// they need not be measured again.
     ///
     /// # Errors
     /// [`SessionError`].
-    pub fn open(target: Target, options: Options) -> Result<Self, SessionError> {
+    pub fn open(
+        target: Target,
+        options: Options,
+        costs: Option<Calibration>,
+    ) -> Result<Self, SessionError> {
         tracefs::ensure()?;
         let returns = if options.no_return_probes || kernel::uretprobe_hazard(target.pid) {
             Returns::Instructions
@@ -63,14 +68,8 @@ impl Session {
         tables.set_code(&modules.code())?;
         let ring = Ring::new(&mut object)?;
         let mut bursts = Bursts::new(&mut object, Rc::clone(&keeper))?;
-        let measured = Calibration::measure(&mut object, &keeper, returns);
+        let costs = costs.unwrap_or_else(|| measure(&mut object, &keeper, returns));
         let log = ProgramLog::new(&mut object);
-        if let Err(reason) = &measured {
-            tracing::warn!(
-                "the cost of a probe hit could not be measured ({reason}); assuming 1 µs"
-            );
-        }
-        let costs = measured.unwrap_or(Calibration::USUAL);
         tracing::debug!(?costs, "calibrated");
         bursts.forget_counts(&tables)?;
         watch::attach(&mut object)?;
@@ -79,6 +78,7 @@ impl Session {
         let identifier = python.map_or_else(Identifier::without_types, |python| {
             Identifier::new(python.layout, python.type_type)
         });
+        let names = python.map(|python| TypeNames::new(python.layout, python.type_type));
         let free_listed = python.map(|python| python.free_listed.clone()).unwrap_or_default();
         let survivors = Survivors::new(
             target.pymalloc().map(Blocks::new),
@@ -96,6 +96,8 @@ impl Session {
             owners: Owners::of(&target),
             code_changed: false,
             budget: Budget::new(options.overhead, start, options.duration, costs),
+            costs,
+            children: process::children(target.pid).len() as u64,
             target,
             options,
             plan,
@@ -118,8 +120,18 @@ impl Session {
             by_class: None,
             faults: Faults::new(start),
             pace: Pace::new(start),
+            names,
+            named: HashMap::new(),
         })
     }
+}
+
+/// What a hit costs, or what is usual where it can't be measured.
+fn measure(object: &mut Object, keeper: &Rc<Keeper>, returns: Returns) -> Calibration {
+    Calibration::measure(object, keeper, returns).unwrap_or_else(|reason| {
+        tracing::warn!("the cost of a probe hit could not be measured ({reason}); assuming 1 µs");
+        Calibration::USUAL
+    })
 }
 
 /// The process's threads, the main one last.
@@ -135,6 +147,7 @@ pub(super) fn threads(pid: Pid) -> Vec<Tid> {
 }
 
 fn config(target: &Target, plan: &Plan, natives: Native) -> Result<Config, SessionError> {
+    let task = kernel::task_layout()?;
     Ok(Config {
         tgid: u64::from(target.kernel_id.tgid),
         pid_namespace: target.kernel_id.namespace.map_or(PidNamespace::default(), |own| {
@@ -145,7 +158,7 @@ fn config(target: &Target, plan: &Plan, natives: Native) -> Result<Config, Sessi
             .as_ref()
             .and_then(|heap| heap.code)
             .map_or(Range::default(), |code| Range { start: code.start.0, end: code.end.0 }),
-        fsbase_offset: kernel::fsbase_offset()?,
+        fsbase_offset: task.fsbase,
         python: target.python.as_ref().map_or(PythonConfig::default(), python_config),
         pymalloc: pymalloc_config(target, plan),
         native: match natives {
@@ -153,7 +166,8 @@ fn config(target: &Target, plan: &Plan, natives: Native) -> Result<Config, Sessi
             Native::Top => native::TOP,
             Native::Whole => native::WHOLE,
         },
-        fork_child_offset: tracefs::fork_child_offset()?,
+        task_pid: task.fields.pid,
+        task_tgid: task.fields.tgid,
     })
 }
 

@@ -24,6 +24,9 @@ const PROPORTIONAL_SHARE: u64 = 1000;
 /// … and not at all where the target could not map memory for longer than this meanwhile.
 const PROPORTIONAL_HOLD: Nanos = Nanos(20_000_000);
 
+/// Types whose names are kept for a target that ends.
+const MAX_NAMED: usize = 1 << 12;
+
 impl Session {
     /// Counts the heap and looks at survivors, and says when to do so again.
     pub(super) fn take_census(&mut self, time: Nanos) -> Result<(), SessionError> {
@@ -34,10 +37,22 @@ impl Session {
         }
         let now_s = self.ledger.seconds(time);
         self.look(now_s, false);
+        self.name_types();
         let took = begun.elapsed().as_nanos() as u64;
         let share = if self.options.exact { EXACT_SHARE } else { CENSUS_SHARE };
         self.census_due = Nanos(time.0 + CENSUS_EVERY.0.max(took * share));
         Ok(())
+    }
+
+    /// Learns the names of types while they can be read: the target may end before the report.
+    fn name_types(&mut self) {
+        for kind in self.ledger.survivors.types() {
+            if self.named.len() < MAX_NAMED && !self.named.contains_key(&kind) {
+                let names = self.names.as_mut();
+                let name = names.and_then(|names| names.name(&self.target.memory, kind));
+                self.named.insert(kind, name);
+            }
+        }
     }
 
     fn count_heap(&mut self, time: Nanos) {

@@ -6,7 +6,6 @@ use leak_common::counters::Counter;
 
 use super::{Ending, Session, SessionError};
 use crate::{
-    heap::names::TypeNames,
     probe::{plan, tables::Counts},
     snapshot::{
         Coverage, Frame, FrameKind, Losses, Memory, Observed, Overhead, SCHEMA, Site as SiteReport,
@@ -82,7 +81,6 @@ impl Session {
         let mut writer = Writer {
             natives: NativeSymbols::default(),
             sources: SourceLines::new(self.target.pid),
-            names: self.target.python.as_ref().ok().map(|p| TypeNames::new(p.layout, p.type_type)),
         };
         let leaks = self.sites(&judgement.accused, &mut writer);
         let others = &judgement.others[..judgement.others.len().min(MAX_OTHERS)];
@@ -118,6 +116,8 @@ impl Session {
             sites,
             memory: self.memory(judgement.growth),
             fresh_memory: self.fresh_memory(evidence.duration_s, wanted, &mut writer),
+            processes: None,
+            tree: None,
         })
     }
 
@@ -215,6 +215,16 @@ impl Session {
                 usage::proportional_hold(self.usage.rss).seconds() * 1e3
             ));
         }
+        if self.children > 0 && !self.options.children {
+            unseen.push(format!(
+                "its {} (--children follows them)",
+                if self.children == 1 {
+                    "child process".to_owned()
+                } else {
+                    format!("{} child processes", self.children)
+                }
+            ));
+        }
         let hooks = self.hooks();
         if !hooks.is_empty() {
             unseen.push(format!("what {hooks} itself allocates is booked like the rest"));
@@ -269,6 +279,7 @@ impl Session {
                 let (stack, thread) = (Arc::clone(&site.stack), site.thread.clone());
                 Some(SiteReport {
                     rank,
+                    pid: self.target.pid.0,
                     confidence: finding.confidence,
                     trend: trend(finding.trend).to_owned(),
                     domain: domain(finding.domain).to_owned(),
@@ -277,7 +288,7 @@ impl Session {
                     live_bytes: finding.live_bytes.0,
                     live_count: finding.live_count,
                     survival: finding.survival,
-                    types: self.types(finding.site, writer),
+                    types: self.types(finding.site),
                     thread: thread.map(|name| name.to_string()),
                     stack: writer.stack(&mut self.modules, &stack),
                     retained_by: Vec::new(),
@@ -288,14 +299,16 @@ impl Session {
     }
 
     /// What a site's survivors are.
-    fn types(&self, site: SiteId, writer: &mut Writer) -> Vec<TypeShare> {
+    fn types(&mut self, site: SiteId) -> Vec<TypeShare> {
         const MOST: usize = 5;
         let kinds = self.ledger.survivors.kinds(site);
         let total: f64 = kinds.values().sum();
         let mut types: Vec<TypeShare> = kinds
             .into_iter()
             .filter_map(|(kind, weight)| {
-                let name = writer.names.as_mut()?.name(&self.target.memory, kind?)?;
+                let names = self.names.as_mut();
+                let read = names.and_then(|names| names.name(&self.target.memory, kind?));
+                let name = read.or_else(|| self.named.get(&kind?).cloned().flatten())?;
                 Some(TypeShare { name: name.to_string(), share: weight / total })
             })
             .collect();
@@ -309,8 +322,6 @@ impl Session {
 pub(super) struct Writer {
     natives: NativeSymbols,
     sources: SourceLines,
-    /// None: what types look like is not known.
-    names: Option<TypeNames>,
 }
 
 impl Writer {

@@ -20,6 +20,9 @@ static DRAWN: AtomicBool = AtomicBool::new(false);
 pub struct Progress {
     /// Time left.
     pub left: Duration,
+    /// Of a process tree: how many are observed, and how many live. Then the rest is their sum, but for the
+    /// spent share, which is the highest.
+    pub processes: Option<(usize, usize)>,
     /// Bursts so far.
     pub bursts: u32,
     /// Share of the target's time spent so far.
@@ -62,6 +65,12 @@ impl LiveLine {
     pub fn new(quiet: bool) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self { shown: !quiet && !dumb && io::stderr().is_terminal() }
+    }
+
+    /// Is it drawn?
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.shown
     }
 
     /// Draws it anew. A terminal that went away is no error.
@@ -115,7 +124,12 @@ fn render(progress: &Progress, terminal: Terminal) -> String {
     };
     let mut line = Line::default()
         .paint(Paint::Bold, &format!("{} s left", progress.left.as_secs_f64().ceil()))
-        .paint(Paint::Dim, DOT)
+        .paint(Paint::Dim, DOT);
+    if let Some((observed, living)) = progress.processes {
+        let processes = number::processes(living as u64);
+        line = line.plain(&format!("{observed} of {processes}")).paint(Paint::Dim, DOT);
+    }
+    line = line
         .plain(&format!("burst {}", progress.bursts))
         .paint(Paint::Dim, DOT)
         .paint(if over { Paint::Doubt } else { Paint::Plain }, &spent)
@@ -158,6 +172,7 @@ mod tests {
     fn progress() -> Progress {
         Progress {
             left: Duration::from_millis(11_400),
+            processes: None,
             bursts: 8,
             spent: 0.008,
             budget: Some(0.01),

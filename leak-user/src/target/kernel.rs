@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::io;
+use std::sync::OnceLock;
+
+use leak_common::tree::TaskConfig;
 
 use super::btf::Btf;
 use super::process::{self, status_field};
@@ -26,16 +29,37 @@ pub enum KernelError {
     },
 }
 
-/// `task_struct.thread.fsbase`: its offset in bytes in the running kernel's `task_struct`.
+/// Where the running kernel keeps what is asked of a task, offsets in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskLayout {
+    /// `task_struct.thread.fsbase`.
+    pub fsbase: u64,
+    /// `task_struct.pid`, `.tgid`, `.mm`, `.signal`, and `signal_struct.live`.
+    pub fields: TaskConfig,
+}
+
+/// The running kernel's layout of a task; read once.
 ///
 /// # Errors
 /// [`KernelError`].
-pub fn fsbase_offset() -> Result<u64, KernelError> {
+pub fn task_layout() -> Result<TaskLayout, KernelError> {
+    static KNOWN: OnceLock<TaskLayout> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(*known);
+    }
     let btf = Btf::kernel()?;
     let offset = |structure, member| {
         btf.member_offset(structure, member).ok_or(KernelError::NoMember { structure, member })
     };
-    Ok(offset("task_struct", "thread")? + offset("thread_struct", "fsbase")?)
+    let fields = TaskConfig {
+        pid: offset("task_struct", "pid")?,
+        tgid: offset("task_struct", "tgid")?,
+        mm: offset("task_struct", "mm")?,
+        signal: offset("task_struct", "signal")?,
+        live: offset("signal_struct", "live")?,
+    };
+    let fsbase = offset("task_struct", "thread")? + offset("thread_struct", "fsbase")?;
+    Ok(*KNOWN.get_or_init(|| TaskLayout { fsbase, fields }))
 }
 
 /// `6.18`.
@@ -125,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_running_kernel_has_an_fs_base() {
-        match fsbase_offset() {
+        match task_layout().map(|task| task.fsbase) {
             Ok(offset) => {
                 assert_eq!(offset % 8, 0);
                 assert!((1024..32768).contains(&offset), "{offset}");

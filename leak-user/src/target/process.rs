@@ -1,12 +1,13 @@
 //! What `/proc` says of a process as a whole.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::error::TargetError;
 use super::maps::{self, Mapping};
-use crate::units::{Pid, Tid};
+use crate::units::{Bytes, Pid, Tid};
 
 /// No file of `/proc` that is read here is longer in any honest process.
 const MAX_FILE: u64 = 64 << 20;
@@ -68,9 +69,80 @@ pub fn start_ticks(pid: Pid) -> Result<u64, TargetError> {
 }
 
 fn ticks_in(stat: &str) -> Option<u64> {
+    stat_field(stat, 22)
+}
+
+/// A number of `/proc/PID/stat`, by its field's number in proc(5), from 3.
+fn stat_field(stat: &str, number: usize) -> Option<u64> {
     // The second field is the name in parentheses, and may itself hold spaces and parentheses.
     let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+    after_name.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+}
+
+/// Tells the program that a process runs from those that it ran before and will run: where its stack begins
+/// (field 28), which differs by address space randomisation. None where it has ended.
+#[must_use]
+pub fn program_mark(pid: Pid) -> Option<u64> {
+    stat_field(&read(pid, "stat").ok()?, 28)
+}
+
+/// The processes that it made and that live, threads' children included (`/proc/PID/task/*/children`, which
+/// needs `CONFIG_PROC_CHILDREN`); none where it has ended.
+#[must_use]
+pub fn children(pid: Pid) -> Vec<Pid> {
+    let tasks = fs::read_dir(proc_path(pid, "task")).into_iter().flatten().flatten();
+    let listed = tasks
+        .take(MAX_TASKS)
+        .filter_map(|task| read_up_to(&task.path().join("children"), MAX_FILE).ok());
+    listed
+        .flat_map(|list| {
+            list.split_ascii_whitespace()
+                .filter_map(|pid| pid.parse().ok().map(Pid))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// All that descend from a process by living parents (field 4 of `/proc/*/stat`), with their parents.
+#[must_use]
+pub fn descendants(root: Pid) -> Vec<(Pid, Pid)> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut by_parent: HashMap<Pid, Vec<Pid>> = HashMap::new();
+    for entry in processes {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()).map(Pid)
+        else {
+            continue;
+        };
+        let parent = read(pid, "stat").ok().and_then(|stat| stat_field(&stat, 4));
+        if let Some(parent) = parent.and_then(|parent| u32::try_from(parent).ok()) {
+            by_parent.entry(Pid(parent)).or_default().push(pid);
+        }
+    }
+    let mut open = vec![root];
+    let mut found = Vec::new();
+    while let Some(parent) = open.pop() {
+        // Taken out, so that no circle (ids reused while reading) is walked twice.
+        for child in by_parent.remove(&parent).unwrap_or_default() {
+            found.push((child, parent));
+            open.push(child);
+        }
+    }
+    found
+}
+
+/// The name of its main thread, which is that of its program unless it chose another; at most 15 bytes, empty
+/// where it has ended.
+#[must_use]
+pub fn name(pid: Pid) -> String {
+    read(pid, "comm").map_or_else(|_| String::new(), |name| name.trim_end_matches('\n').to_owned())
+}
+
+/// What it has resident (`/proc/PID/statm`); None where it has ended.
+#[must_use]
+pub fn resident(pid: Pid) -> Option<Bytes> {
+    let text = read(pid, "statm").ok()?;
+    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(Bytes(pages.saturating_mul(4096)))
 }
 
 /// Its arguments; the first 64 KiB of them.
@@ -186,6 +258,28 @@ mod tests {
         let stat = "7 (a) R (b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20 21";
         assert_eq!(ticks_in(stat), Some(4242));
         assert_eq!(ticks_in("7 (a"), None);
+    }
+
+    #[test]
+    fn children_and_their_children_are_found() {
+        let mut shell = std::process::Command::new("sh");
+        let shell = shell.args(["-c", "sleep 60 & echo; wait"]);
+        let mut shell = shell.stdout(std::process::Stdio::piped()).spawn().expect("a shell");
+        let mut line = [0];
+        shell.stdout.take().expect("its output").read_exact(&mut line).expect("its line");
+        let (own, made) = (Pid(std::process::id()), Pid(shell.id()));
+        let found = descendants(own);
+        assert!(found.contains(&(made, own)), "{found:?}");
+        let (sleep, _) = *found.iter().find(|(_, parent)| *parent == made).expect("its child");
+        assert_eq!(children(made), [sleep]);
+        assert!(resident(sleep) > Some(Bytes(0)));
+        assert_ne!(program_mark(sleep), program_mark(made));
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(sleep.0.cast_signed()),
+            nix::sys::signal::Signal::SIGKILL,
+        )
+        .expect("its end");
+        shell.wait().expect("the shell's end");
     }
 
     #[test]

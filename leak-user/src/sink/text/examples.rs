@@ -1,6 +1,8 @@
 //! Reports for the tests of the outputs. The first one is a file, so that a person can read it.
 
-use crate::snapshot::{Snapshot, Verdict};
+use crate::snapshot::{
+    NotAttached, OtherProgram, ProcessReport, Snapshot, Tree, TreeMember, Verdict,
+};
 
 /// One accused line in a web service.
 pub(crate) fn leak() -> Snapshot {
@@ -99,6 +101,73 @@ fn empty() -> Snapshot {
     snapshot
 }
 
+/// A service of two workers that leak at the same line, one that ended, and a shell.
+pub(crate) fn tree() -> Snapshot {
+    let process = |pid, verdict| {
+        let mut report = if verdict == Verdict::Leak { leak() } else { ended_early() };
+        report.target.pid = pid;
+        for leak in &mut report.leaks {
+            leak.pid = pid;
+        }
+        report
+    };
+    let mut whole = no_leak();
+    let workers = [4243, 4244].map(|pid| process(pid, Verdict::Leak));
+    let all = [&workers[..], &[process(4250, Verdict::Inconclusive)]].concat();
+    whole.verdict = Verdict::Leak;
+    whole.leaks = workers.iter().flat_map(|worker| worker.leaks.clone()).collect();
+    whole.reasons.insert(0, "of 4 processes observed, 2 leak".to_owned());
+    let member = |report: &Snapshot, parent, ended| TreeMember {
+        pid: report.target.pid,
+        parent,
+        verdict: report.verdict,
+        leaks: report.leaks.len() as u32,
+        rss_bytes: report.memory.rss_bytes,
+        growth_bytes_per_s: report.memory.growth_bytes_per_s,
+        ended,
+    };
+    let mut members = vec![TreeMember { verdict: Verdict::NoLeak, ..member(&whole, 0, false) }];
+    members.extend(all.iter().map(|report| member(report, 4242, report.target.ended)));
+    let others = [("sh", "not_python", 3), ("", "ended_first", 1)];
+    whole.tree = Some(Tree {
+        verdict: Verdict::Leak,
+        seen: 8,
+        attached: 4,
+        not_attached: NotAttached { not_python: 3, ended_first: 1, ..NotAttached::default() },
+        born: 5,
+        replaced: 3,
+        alive: 3,
+        pids: members.iter().map(|member| member.pid).collect(),
+        reports_dropped: 0,
+        others: others
+            .map(|(program, cause, count)| OtherProgram {
+                program: program.to_owned(),
+                cause: cause.to_owned(),
+                count,
+                pid: 4260,
+            })
+            .to_vec(),
+        rss_bytes: 3 * whole.memory.rss_bytes,
+        pss_bytes: whole.memory.rss_bytes,
+        growth_bytes_per_s: 2_300_000.0,
+        growth_interval: (2_100_000.0, 2_500_000.0),
+        members,
+    });
+    whole.processes = Some(
+        all.into_iter()
+            .map(|report| ProcessReport {
+                pid: report.target.pid,
+                parent: 4242,
+                cmdline: report.target.cmdline.clone(),
+                born_ns: None,
+                ended_ns: report.target.ended.then_some(9),
+                report: Box::new(report),
+            })
+            .collect(),
+    );
+    whole
+}
+
 /// All of them by name.
 pub(crate) fn all() -> Vec<(&'static str, Snapshot)> {
     vec![
@@ -108,5 +177,6 @@ pub(crate) fn all() -> Vec<(&'static str, Snapshot)> {
         ("inconclusive", inconclusive()),
         ("ended_early", ended_early()),
         ("empty", empty()),
+        ("tree", tree()),
     ]
 }

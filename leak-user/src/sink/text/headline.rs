@@ -3,18 +3,22 @@
 use super::number;
 use super::stack;
 use crate::sink::page::{Line, Page, Paint, location, shorten};
-use crate::snapshot::{Memory, Snapshot, Target, Verdict};
+use crate::snapshot::{Memory, Site, Snapshot, Target, Verdict};
 use crate::units::Bytes;
 
 /// Writes the verdict, its meaning and the reasons.
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
-    page.line(&verdict(page.width(), snapshot));
+    page.line(&verdict(page.width(), snapshot.verdict, &snapshot.leaks));
     page.wrapped(Line::from("  "), Paint::Plain, &meaning(snapshot).join(" "));
     for reason in &snapshot.reasons {
         page.wrapped(Line::from("  ").paint(Paint::Dim, "· "), Paint::Plain, reason);
     }
+    about(page, &snapshot.target);
+}
+
+/// Writes which process it is.
+pub(super) fn about(page: &mut Page, target: &Target) {
     page.blank();
-    let target = &snapshot.target;
     let about = format!("pid {} · Python {} · {}", target.pid, target.python, target.allocator);
     page.line(&Line::from("  ").paint(Paint::Dim, &about));
     page.line(&Line::from("  ").paint(Paint::Dim, &command(target)));
@@ -24,7 +28,7 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
 }
 
 /// The arguments, the program by its name alone: which interpreter it is stands above.
-fn command(target: &Target) -> String {
+pub(super) fn command(target: &Target) -> String {
     let Some((program, arguments)) = target.cmdline.split_first() else {
         return target.exe.clone();
     };
@@ -32,12 +36,13 @@ fn command(target: &Target) -> String {
     std::iter::once(name).chain(arguments.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
 }
 
-fn verdict(width: usize, snapshot: &Snapshot) -> Line {
-    match (snapshot.verdict, snapshot.leaks.first()) {
+/// The verdict and the worst line, in one line.
+pub(super) fn verdict(width: usize, verdict: Verdict, leaks: &[Site]) -> Line {
+    match (verdict, leaks.first()) {
         (Verdict::Leak, Some(worst)) => {
-            let growth: f64 = snapshot.leaks.iter().map(|leak| leak.growth_bytes_per_s).sum();
+            let growth: f64 = leaks.iter().map(|leak| leak.growth_bytes_per_s).sum();
             let growth = format!(": {} ({})", number::rate(growth), number::hourly(growth));
-            let others = match snapshot.leaks.len() - 1 {
+            let others = match leaks.len() - 1 {
                 0 => String::new(),
                 more => format!(" and {}", number::counted(more as u64, "other")),
             };

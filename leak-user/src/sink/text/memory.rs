@@ -5,12 +5,12 @@ use crate::sink::page::{Line, Page, Paint};
 use crate::snapshot::Memory;
 use crate::units::Bytes;
 
-/// Writes the split, or nothing where RSS is unknown.
-pub(super) fn write(page: &mut Page, memory: &Memory) {
+/// Writes the split under a title, or nothing where RSS is unknown.
+pub(super) fn write(page: &mut Page, memory: &Memory, name: &str) {
     if memory.rss_bytes == 0 {
         return;
     }
-    title(page, "Where the memory is");
+    title(page, name);
     let split = &memory.split;
     let parts = [
         ("live Python objects", split.python_live),

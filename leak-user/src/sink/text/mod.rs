@@ -13,6 +13,7 @@ mod site;
 mod stack;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use super::page::{Line, Page, Paint};
 use super::{Sink, SinkError, Terminal};
@@ -39,18 +40,22 @@ impl Text {
 impl Sink for Text {
     fn render(&self, snapshot: &Snapshot) -> Result<Vec<u8>, SinkError> {
         let mut page = Page::new(self.terminal);
+        if let Some(tree) = &snapshot.tree {
+            tree::write(&mut page, snapshot, tree);
+            return Ok(page.finish().into_bytes());
+        }
         let paths = Paths::of(&snapshot.target);
         headline::write(&mut page, snapshot);
         let (full, rest) = snapshot.leaks.split_at(snapshot.leaks.len().min(IN_FULL));
         for leak in full {
             page.blank();
-            site::write(&mut page, leak, paths);
+            site::write(&mut page, leak, paths, None);
         }
         others::write(&mut page, "Further leaking lines", rest, paths);
         let name = "Other lines that hold memory, not accused";
         others::write(&mut page, name, &snapshot.sites, paths);
         fresh::write(&mut page, snapshot, paths);
-        memory::write(&mut page, &snapshot.memory);
+        memory::write(&mut page, &snapshot.memory, "Where the memory is");
         cost::write(&mut page, snapshot);
         Ok(page.finish().into_bytes())
     }

@@ -87,6 +87,11 @@ pub(crate) fn counted(value: u64, what: &str) -> String {
     format!("{} {what}{}", count(value), if value == 1 { "" } else { "s" })
 }
 
+/// `1 process`, `9 processes`.
+pub(crate) fn processes(value: u64) -> String {
+    format!("{} process{}", count(value), if value == 1 { "" } else { "es" })
+}
+
 /// `20.0 s`.
 pub(crate) fn seconds(value: f64) -> String {
     if value.is_finite() { format!("{value:.1} s") } else { "an unknown time".to_owned() }

@@ -9,8 +9,8 @@ use crate::units::Bytes;
 /// Types that are named.
 const TYPES: usize = 4;
 
-/// Writes an accused site.
-pub(super) fn write(page: &mut Page, site: &Site, paths: Paths<'_>) {
+/// Writes an accused site; `within`: which processes of a tree it is in.
+pub(super) fn write(page: &mut Page, site: &Site, paths: Paths<'_>, within: Option<&str>) {
     page.line(&heading(page.width(), site));
     let frame = stack::accused(&site.stack);
     if let Some(source) = frame.and_then(|frame| frame.source.as_deref()) {
@@ -20,6 +20,9 @@ pub(super) fn write(page: &mut Page, site: &Site, paths: Paths<'_>) {
         }
     }
 
+    if let Some(within) = within {
+        page.wrapped(label("in"), Paint::Plain, within);
+    }
     let growth = site.growth_bytes_per_s;
     let interval = number::interval(site.growth_interval)
         .map_or_else(String::new, |interval| format!(" (95 % interval {interval})"));

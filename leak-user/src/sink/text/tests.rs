@@ -138,6 +138,7 @@ fn any_site() -> impl Strategy<Value = Site> {
         .prop_map(
             |(stack, texts, (trend, domain, growth, low, share), (bytes, count, rank))| Site {
                 rank,
+                pid: count as u32,
                 confidence: share,
                 trend,
                 domain,
@@ -163,7 +164,7 @@ proptest! {
         sites in proptest::collection::vec(any_site(), 0..14),
         texts in proptest::collection::vec(any::<String>(), 0..4),
         word in any::<String>(),
-        which in 0_usize..6,
+        which in 0_usize..7,
         columns in Terminal::NARROWEST..140,
     ) {
         let mut snapshot = examples::all().swap_remove(which).1;
@@ -182,6 +183,9 @@ proptest! {
                 stack: site.stack.clone(),
             })
             .collect();
+        if let Some(tree) = &mut snapshot.tree {
+            tree.others[0].program = word.clone();
+        }
         snapshot.target.python = word.clone();
         snapshot.target.allocator = word;
         snapshot.reasons = texts.clone();
