@@ -23,7 +23,7 @@ enum Owner {
     Other,
 }
 
-/// Where the code of each [`Owner`] lies.
+/// Where the code of the allocator, of the interpreter, and of its loop lies.
 #[derive(Debug, Clone, Default)]
 pub struct Owners {
     allocator: Vec<Range<u64>>,
