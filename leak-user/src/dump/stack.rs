@@ -1,7 +1,7 @@
 //! One thread's chain of frames, read while the thread may be running.
 //!
 //! The chain is first followed link by link to learn where its frames are, then all of them are read by a
-//! single system call, twice. What is the same both times, and hangs together, was there at that moment.
+//! single system call, three times. What is the same each time, and hangs together, was there at that moment.
 
 use std::time::Duration;
 
@@ -99,19 +99,33 @@ fn still(
     head: Addr,
     walked: &[(Addr, Link)],
 ) -> Option<Vec<(Addr, Link)>> {
-    let first = moment(memory, layout, state, head, walked)?;
-    let second = moment(memory, layout, state, head, walked)?;
+    // Inwards and outwards by turns: even one call takes its time, and a thread that returns and calls anew
+    // meanwhile would have to do so in step with both ways to be read as a mixture each time.
+    let first = moment(memory, layout, state, head, walked, Order::Inwards)?;
+    let second = moment(memory, layout, state, head, walked, Order::Outwards)?;
+    let third = moment(memory, layout, state, head, walked, Order::Inwards)?;
     // Beneath a boundary there is C code, which the innermost frame waits for: it may move on as well.
     let innermost = first.iter().position(|(_, link)| link.frame.is_some());
-    let same = first.iter().zip(&second).enumerate().all(|(at, ((_, one), (_, other)))| {
-        let code = |link: &Link| link.frame.map(|frame| frame.code);
-        if innermost.is_some_and(|innermost| at > innermost) {
-            one == other
-        } else {
-            one.previous == other.previous && code(one) == code(other)
-        }
-    });
-    same.then_some(first)
+    let code = |link: &Link| link.frame.map(|frame| frame.code);
+    let is_first = |later: &[(Addr, Link)]| {
+        first.iter().zip(later).enumerate().all(|(at, ((_, one), (_, other)))| {
+            if innermost.is_some_and(|innermost| at > innermost) {
+                one == other
+            } else {
+                one.previous == other.previous && code(one) == code(other)
+            }
+        })
+    };
+    (is_first(&second) && is_first(&third)).then_some(third)
+}
+
+/// In which order a single system call reads the frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// The outermost first, the variable that points to the innermost last.
+    Inwards,
+    /// The other way round.
+    Outwards,
 }
 
 /// All links at one moment, or as near to it as a single system call comes; None where they don't hang
@@ -122,12 +136,16 @@ fn moment(
     state: Addr,
     head: Addr,
     walked: &[(Addr, Link)],
+    order: Order,
 ) -> Option<Vec<(Addr, Link)>> {
     let size = layout.frame.bytes();
     let mut innermost = [0; 8];
     let mut bytes = vec![0; walked.len() * size];
     let mut pieces: Vec<(Addr, &mut [u8])> = vec![(head, &mut innermost)];
     pieces.extend(walked.iter().map(|(at, _)| *at).zip(bytes.chunks_exact_mut(size)));
+    if order == Order::Inwards {
+        pieces.reverse();
+    }
     if memory.read_scattered(&mut pieces).contains(&false) {
         return None;
     }

@@ -61,7 +61,7 @@ read.
 Where the two differ, what the interpreter itself says decides: it is what the first columns compare with. py-spy
 walks one interpreter, which need not be the main one; leaktrace walks all, and lists a thread for each that
 it runs in. py-spy reads a running thread's frames once, so that it fails or mixes calls where frames change
-meanwhile; leaktrace reads them until two readings agree. leaktrace lists threads without Python, py-spy
+meanwhile; leaktrace reads them until its readings agree. leaktrace lists threads without Python, py-spy
 doesn't.
 
 Two limits are the interpreter's. Code that was executed once and dropped (`exec` of a text) is gone by the time
