@@ -3,8 +3,20 @@
 use anyhow::{Context as _, Result};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
+use std::process::Command;
 
 const PAGE: usize = 4096;
+
+/// How often the kernel says that it has lost a uprobe: its breakpoint stays in the code of a process for good.
+///
+/// # Errors
+/// If the kernel's log can't be read.
+pub fn lost_uprobes() -> Result<usize> {
+    let log = Command::new("dmesg").output().context("can't run dmesg")?;
+    anyhow::ensure!(log.status.success(), "dmesg: {}", String::from_utf8_lossy(&log.stderr));
+    let text = String::from_utf8_lossy(&log.stdout);
+    Ok(text.lines().filter(|line| line.contains("leaking uprobe")).count())
+}
 
 /// The places where the code in a process's memory differs from the files that it was loaded from. A
 /// uprobe is such a place, since the kernel writes a breakpoint there.

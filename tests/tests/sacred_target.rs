@@ -4,7 +4,7 @@ mod common;
 
 use leak_tests::interpreter::Interpreter;
 use leak_tests::leaktrace::{self, Leaktrace};
-use leak_tests::maps::altered_code;
+use leak_tests::maps::{altered_code, lost_uprobes};
 use leak_tests::skip;
 use leak_tests::target::Target;
 use leak_tests::twin;
@@ -54,6 +54,7 @@ fn a_killed_leaktrace_leaves_nothing(python: &Interpreter) {
 
 fn a_killed_leaktrace_that_attaches_so_leaves_nothing(python: &Interpreter, way: &[&str]) {
     let target = start(python);
+    let lost = lost_uprobes().unwrap();
     // While it attaches, and between bursts.
     for milliseconds in [100, 300, 1000] {
         kill_leaktrace(&target, way, || std::thread::sleep(Duration::from_millis(milliseconds)));
@@ -66,6 +67,7 @@ fn a_killed_leaktrace_that_attaches_so_leaves_nothing(python: &Interpreter, way:
             std::thread::sleep(Duration::from_millis(milliseconds));
         });
     }
+    assert_eq!(lost_uprobes().unwrap(), lost, "the kernel has lost a uprobe, see dmesg");
     must_equal_its_twin(python, target);
 }
 

@@ -9,21 +9,19 @@
 //! ([`super::keeper`]).
 
 use std::{
-    collections::HashMap,
-    num::NonZeroU32,
+    os::fd::AsFd as _,
     rc::Rc,
-    thread,
     time::{Duration, Instant},
 };
 
-use aya::programs::{
-    Program, UProbe,
-    uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope},
+use aya::{
+    Ebpf,
+    programs::{ProbeKind, Program},
 };
 
 use super::{
     error::{ProbeError, refused},
-    keeper::{self, Keeper},
+    keeper::{AttachError, Keeper, Link, Way},
     object::Object,
     plan::Probe,
 };
@@ -47,78 +45,42 @@ pub struct Detaching {
 /// Attaches all `probes` to the process; all or none.
 ///
 /// # Errors
-/// [`ProbeError::Program`] of the first that failed; those attached before are detached.
+/// [`ProbeError`] of one that failed; nothing is attached then.
 pub fn attach(
-    object: &mut Object,
+    object: &Object,
     keeper: &Rc<Keeper>,
     pid: Pid,
     probes: &[Probe],
 ) -> Result<Attached, ProbeError> {
-    if let Some(multi) = &object.multi {
-        let links = multi.attach(pid, probes)?;
-        let fds: Vec<_> = links.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
-        keeper.hold(&fds).map_err(ProbeError::Keeper)?;
-        return Ok(Attached { keeper: Rc::clone(keeper), lingers: false });
+    match &object.multi {
+        Some(multi) => multi.attach(keeper, pid, probes)?,
+        None => one_by_one(&object.ebpf, keeper, pid, probes)?,
     }
-    let ebpf = &mut object.ebpf;
-    let before = keeper::open_links().map_err(ProbeError::Keeper)?;
-    let mut by_program: HashMap<&str, Vec<&Probe>> = HashMap::new();
-    for probe in probes {
-        by_program.entry(probe.program).or_default().push(probe);
-    }
-    let mut results = Vec::new();
-    thread::scope(|scope| {
-        let mut threads = Vec::new();
-        for (name, program) in ebpf.programs_mut() {
-            if let (Some(points), Program::UProbe(program)) = (by_program.remove(name), program) {
-                threads.push((name, scope.spawn(move || attach_program(program, pid, &points))));
-            }
-        }
-        for (name, thread) in threads {
-            let result = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            results.push((name.to_owned(), result));
-        }
-    });
-    if let Some(missing) = by_program.keys().next() {
-        return Err(ProbeError::Missing((*missing).to_owned()));
-    }
-    let mut links = Vec::new();
-    let mut failure = None;
-    for (program, (attached, result)) in results {
-        links.extend(attached);
-        if let Err(source) = result {
-            failure.get_or_insert(refused(&program)(source));
-        }
-    }
-    // aya does not tell a link's descriptor: they are those that were not there before.
-    let mut new = keeper::open_links().map_err(ProbeError::Keeper)?;
-    new.retain(|fd| !before.contains(fd));
-    keeper.hold(&new).map_err(ProbeError::Keeper)?;
-    // The keeper has them: closing this process's own descriptors detaches nothing.
-    drop(links);
-    let attached = Attached { keeper: Rc::clone(keeper), lingers: true };
-    match failure {
-        None => Ok(attached),
-        Some(error) => {
-            attached.detach().wait();
-            Err(error)
-        }
-    }
+    Ok(Attached { keeper: Rc::clone(keeper), lingers: object.multi.is_none() })
 }
 
-type AttachResult = (Vec<UProbeLink>, Result<(), aya::programs::ProgramError>);
-
-fn attach_program(program: &mut UProbe, pid: Pid, points: &[&Probe]) -> AttachResult {
-    let Some(pid) = NonZeroU32::new(pid.0) else { return (Vec::new(), Ok(())) };
+fn one_by_one(ebpf: &Ebpf, keeper: &Keeper, pid: Pid, probes: &[Probe]) -> Result<(), ProbeError> {
     let mut links = Vec::new();
-    let mut one = |probe: &Probe| {
-        let point = UProbeAttachLocation::AbsoluteOffset(probe.file_offset);
-        let id = program.attach(point, &probe.path, UProbeScope::OneProcess(pid))?;
-        links.push(program.take_link(id)?);
-        Ok(())
-    };
-    let result = points.iter().try_for_each(|probe| one(probe));
-    (links, result)
+    for probe in probes {
+        let Some(Program::UProbe(program)) = ebpf.program(probe.program) else {
+            return Err(ProbeError::Missing(probe.program.to_owned()));
+        };
+        links.push(Link {
+            way: Way::OneByOne,
+            program: program.fd().map_err(refused(probe.program))?.as_fd(),
+            at_return: matches!(program.kind(), ProbeKind::Return),
+            pid,
+            path: &probe.path,
+            offsets: std::slice::from_ref(&probe.file_offset),
+        });
+    }
+    keeper.attach(&links).map_err(|error| match error {
+        AttachError::Keeper(error) => ProbeError::Keeper(error),
+        AttachError::Refused { link, source } => {
+            let program = probes.get(link).map_or("", |probe| probe.program).to_owned();
+            ProbeError::Refused { program, source }
+        }
+    })
 }
 
 impl Attached {

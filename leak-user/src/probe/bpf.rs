@@ -1,5 +1,6 @@
-//! The `bpf` system call, where aya has no way to say what is meant: programs that attach to many
-//! points by one link ([`super::multi`]).
+//! The system calls `bpf` and `perf_event_open`, where aya has no way to say what is meant: programs that
+//! attach to many points by one link ([`super::multi`]), and links made by another process than the one that
+//! loaded the program ([`super::keeper`]).
 
 use std::{
     ffi::CStr,
@@ -11,11 +12,17 @@ use std::{
 use aya_obj::{
     Function, Program,
     generated::{
-        BPF_F_UPROBE_MULTI_RETURN, bpf_attach_type::BPF_TRACE_UPROBE_MULTI, bpf_attr, bpf_cmd,
+        BPF_F_UPROBE_MULTI_RETURN,
+        bpf_attach_type::{BPF_PERF_EVENT, BPF_TRACE_UPROBE_MULTI},
+        bpf_attr, bpf_cmd,
         bpf_prog_type::BPF_PROG_TYPE_KPROBE,
+        perf_event_attr,
     },
 };
 use nix::NixPath as _;
+
+/// `perf_event_open`'s flag: the descriptor goes with an exec.
+const PERF_FLAG_FD_CLOEXEC: u64 = 8;
 
 /// Any other process id is one of a process that may exist.
 pub const NO_PID: u32 = u32::MAX;
@@ -79,6 +86,51 @@ pub fn load_uprobe(
         *to = from as libc::c_char;
     }
     call(bpf_cmd::BPF_PROG_LOAD, &attr)
+}
+
+/// Attaches a program to an instruction of a file, or to its function's return, for one process. It goes with
+/// the link. Linux 5.15.
+///
+/// # Errors
+/// The kernel's, or that the kernel has no uprobes.
+pub fn link_uprobe(
+    program: BorrowedFd<'_>,
+    path: &Path,
+    offset: u64,
+    at_return: bool,
+    pid: u32,
+) -> io::Result<OwnedFd> {
+    // SAFETY: integers only; the kernel asks for zeros in what isn't used.
+    let mut event: perf_event_attr = unsafe { std::mem::zeroed() };
+    event.size = size_of::<perf_event_attr>() as u32;
+    event.type_ = described("type", "")?;
+    event.config = if at_return { 1 << described("format/retprobe", "config:")? } else { 0 };
+    event.__bindgen_anon_4.config2 = offset;
+    let event = path.with_nix_path(|path: &CStr| {
+        event.__bindgen_anon_3.config1 = path.as_ptr().addr() as u64;
+        let (cpu, group, flags) = (-1, -1, PERF_FLAG_FD_CLOEXEC);
+        let open = libc::SYS_perf_event_open;
+        // SAFETY: the kernel reads the attributes and the path, which live until the call returns.
+        let fd = unsafe { libc::syscall(open, &raw const event, pid, cpu, group, flags) };
+        match i32::try_from(fd) {
+            // SAFETY: the kernel has just made it for this process.
+            Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    })??;
+    let mut attr = blank();
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.__bindgen_anon_2.target_fd = event.as_raw_fd() as u32;
+    attr.link_create.attach_type = BPF_PERF_EVENT as u32;
+    // The link holds the event from here on.
+    call(bpf_cmd::BPF_LINK_CREATE, &attr)
+}
+
+/// A number in the kernel's description of its uprobe events.
+fn described(file: &str, before: &str) -> io::Result<u32> {
+    let text = std::fs::read_to_string(format!("/sys/bus/event_source/devices/uprobe/{file}"))?;
+    let number = text.trim().strip_prefix(before).and_then(|number| number.parse().ok());
+    number.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Attaches a program to instructions of a file, at entry or at the function's return, for one process:

@@ -20,7 +20,12 @@ use aya::{
 use aya_obj::{Object, ProgramSection};
 use nix::errno::Errno;
 
-use super::{bpf, error::ProbeError, plan::Probe};
+use super::{
+    bpf,
+    error::ProbeError,
+    keeper::{AttachError, Keeper, Link, Way},
+    plan::Probe,
+};
 use crate::units::Pid;
 
 /// A loaded program.
@@ -74,25 +79,30 @@ impl Multi {
         Ok(Some(Self { programs }))
     }
 
-    /// Attaches all `probes` to the process: all or none. The probes go with the links.
+    /// Has the keeper attach all `probes` to the process: all or none.
     ///
     /// # Errors
-    /// [`ProbeError`] of the first that failed.
-    pub fn attach(&self, pid: Pid, probes: &[Probe]) -> Result<Vec<OwnedFd>, ProbeError> {
+    /// [`ProbeError`] of one that failed.
+    pub fn attach(&self, keeper: &Keeper, pid: Pid, probes: &[Probe]) -> Result<(), ProbeError> {
         let mut points: BTreeMap<(&str, &Path), Vec<u64>> = BTreeMap::new();
         for probe in probes {
             points.entry((probe.program, &probe.path)).or_default().push(probe.file_offset);
         }
         let mut links = Vec::new();
-        for ((name, path), offsets) in points {
-            let Some(program) = self.programs.get(name) else {
-                return Err(ProbeError::Missing(name.to_owned()));
+        for ((name, path), offsets) in &points {
+            let Some(program) = self.programs.get(*name) else {
+                return Err(ProbeError::Missing((*name).to_owned()));
             };
-            let (fd, at_return) = (program.fd.as_fd(), program.at_return);
-            let link = bpf::link_uprobes(fd, path, &offsets, at_return, pid.0);
-            links.push(link.map_err(refused(name))?);
+            let (program, at_return) = (program.fd.as_fd(), program.at_return);
+            links.push(Link { way: Way::AtOnce, program, at_return, pid, path, offsets });
         }
-        Ok(links)
+        keeper.attach(&links).map_err(|error| match error {
+            AttachError::Keeper(error) => ProbeError::Keeper(error),
+            AttachError::Refused { link, source } => {
+                let name = points.keys().nth(link).map_or("", |(name, _)| name);
+                refused(name)(source)
+            }
+        })
     }
 }
 
