@@ -16,19 +16,10 @@ macro_rules! skip {
 
 /// Prints `SKIPPED test: reason`.
 pub fn say(reason: &str) {
-    line("SKIPPED", reason);
-}
-
-/// Prints `NOTE test: text`.
-pub fn note(text: &str) {
-    line("NOTE", text);
-}
-
-fn line(kind: &str, text: &str) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("a test");
     // Nothing is left to tell it to if the stream is closed.
-    let _ = writeln!(std::io::stderr(), "{kind} {name}: {text}");
+    let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {reason}");
 }
 
 /// Is this process root's? Only root may trace.

@@ -6,7 +6,6 @@ use leak_tests::interpreter::Interpreter;
 use leak_tests::leaktrace;
 use leak_tests::program::{Program, is_function};
 use leak_tests::skip;
-use leak_tests::target::Target;
 use serde_json::Value;
 use std::process::Command;
 
@@ -30,11 +29,9 @@ fn judge(name: &str, compiler: &str, python: &Interpreter, is_right: fn(&Program
     for clean in [false, true] {
         let args: &[&str] = if clean { &["--clean"] } else { &[] };
         let mut running = program.start(python, args).unwrap();
-        let mut report = observe(&mut running.target, SECONDS);
-        if report["verdict"] == "inconclusive" {
-            skip::note(&format!("inconclusive, observed again: {}", report["reasons"]));
-            report = observe(&mut running.target, 2 * SECONDS);
-        }
+        let outcome = leaktrace::observe(running.target.pid(), SECONDS).unwrap();
+        assert!(running.target.ended().unwrap().is_none(), "the program ended");
+        let report = outcome.report().unwrap();
         let verdict = if clean { "no-leak" } else { "leak" };
         assert_eq!(report["verdict"], verdict, "{report:#}");
         let leaks = report["leaks"].as_array().unwrap();
@@ -45,12 +42,6 @@ fn judge(name: &str, compiler: &str, python: &Interpreter, is_right: fn(&Program
         }
         assert_eq!(report["losses"]["stacks_missing"], 0, "{report:#}");
     }
-}
-
-fn observe(target: &mut Target, seconds: u32) -> Value {
-    let outcome = leaktrace::observe(target.pid(), seconds).unwrap();
-    assert!(target.ended().unwrap().is_none(), "the program ended");
-    outcome.report().unwrap()
 }
 
 /// The line is the leaking one, and the native culprit lies between it and the allocator.

@@ -11,23 +11,14 @@ use serde_json::Value;
 
 const SECONDS: u32 = 20;
 
-/// Traces a program and returns the report. One that is inconclusive, as may be on a busy machine, asks for a longer
-/// observation: it gets one, visibly. How often the first is conclusive, `cargo xtask bench verdicts` measures.
+/// Traces a program and returns the report.
 fn report(name: &str, python: &Interpreter, args: &[&str]) -> (Program, Value) {
     let program = Program::open(name).unwrap();
     let mut running = program.start(python, args).unwrap();
-    let mut observe = |seconds| {
-        let outcome = leaktrace::observe(running.target.pid(), seconds).unwrap();
-        assert_eq!(outcome.code, Some(0), "{outcome:?}");
-        assert!(running.target.ended().unwrap().is_none(), "the program ended");
-        outcome.report().unwrap()
-    };
-    let first = observe(SECONDS);
-    if first["verdict"] != "inconclusive" {
-        return (program, first);
-    }
-    skip::note(&format!("inconclusive in {SECONDS} s, observed again: {}", first["reasons"]));
-    (program, observe(2 * SECONDS))
+    let outcome = leaktrace::observe(running.target.pid(), SECONDS).unwrap();
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(running.target.ended().unwrap().is_none(), "the program ended");
+    (program, outcome.report().unwrap())
 }
 
 /// The report must accuse a line that leaks, first.
