@@ -34,11 +34,12 @@ const STOPPED_HIGH: f64 = 0.9;
 /// … after a rise of this many deviations of the noise.
 const STOPPED_RISE: f64 = 5.0;
 
-/// The last quarter shows a stop if its upper bound is under this share of the slope before.
-const STOPPED_LATE: f64 = 0.5;
+/// The last quarter shows a stop if its upper bound is under this share of the slope before. A service that is
+/// merely slower for a while (another's work on its core) leaks on at two fifths of its pace.
+const STOPPED_LATE: f64 = 0.25;
 
-/// Growth that falls to under a half, and again to under three quarters, is levelling off:
-/// an exponential approach does so, a leak does not.
+/// Growth that falls to under a half from one half to the other, and to under three quarters within each, is
+/// levelling off: an exponential approach does so; a leak, or a service that has become slower, does not.
 const LEVELLING: [f64; 2] = [0.5, 0.75];
 
 /// How a quantity moved, and how fast.
@@ -175,11 +176,12 @@ fn stopped_in_last_half(points: &[(f64, f64)], whole: &Part, last: &Part) -> boo
         && now.high < STOPPED_HIGH * average
 }
 
-fn quarters(points: &[(f64, f64)], last: &Part) -> Option<(Part, Part)> {
-    let middle = f64::midpoint(last.from_s, last.to_s);
-    let half = &points[points.partition_point(|p| p.0 < last.from_s)..];
-    let (third, fourth) = half.split_at(half.partition_point(|p| p.0 < middle));
-    Part::of(third).zip(Part::of(fourth))
+/// The two parts of a half.
+fn quarters(points: &[(f64, f64)], half: &Part) -> Option<(Part, Part)> {
+    let until = |time| points.partition_point(|p: &(f64, f64)| p.0 < time);
+    let (from, middle) = (until(half.from_s), until(f64::midpoint(half.from_s, half.to_s)));
+    let to = points.partition_point(|p| p.0 <= half.to_s);
+    Part::of(&points[from..middle]).zip(Part::of(&points[middle..to]))
 }
 
 fn stopped_in_last_quarter(points: &[(f64, f64)], last: &Part) -> bool {
@@ -192,12 +194,13 @@ fn stopped_in_last_quarter(points: &[(f64, f64)], last: &Part) -> bool {
 fn levels_off(points: &[(f64, f64)], first: &Part, last: &Part) -> bool {
     let [by_half, by_quarter] = LEVELLING;
     let (early, late) = (first.slope.per_s, last.slope.per_s);
-    early.low > 0.0
-        && late.high < by_half * early.low
-        && quarters(points, last).is_some_and(|(third, fourth)| {
-            let (third, fourth) = (third.slope.per_s, fourth.slope.per_s);
-            fourth.value < by_quarter * third.value && fourth.high < third.value
+    let falls = |half: &Part| {
+        quarters(points, half).is_some_and(|(before, after)| {
+            let (before, after) = (before.slope.per_s, after.slope.per_s);
+            after.value < by_quarter * before.value && after.high < before.value
         })
+    };
+    early.low > 0.0 && late.high < by_half * early.low && falls(first) && falls(last)
 }
 
 #[cfg(test)]
@@ -229,7 +232,7 @@ mod tests {
     fn shapes_are_told_apart() {
         let still = &[Trend::Flat, Trend::Sawtooth][..];
         let stopped = &[Trend::Saturated][..];
-        let shapes: [(&str, usize, usize); 13] = [
+        let shapes: [(&str, usize, usize); 14] = [
             ("steep", 200, hits(&[Trend::Steep], 100.0, |t, _| 1000.0 * t)),
             ("slow", 200, hits(&[Trend::Slow], 100.0, |t, _| 100.0 * t)),
             ("slow, noisy", 180, hits(&[Trend::Slow], 300.0, |t, _| 100.0 * t)),
@@ -248,6 +251,12 @@ mod tests {
             }),
             ("teeth of 3 s", 198, hits(still, 20.0, |t, p| 1000.0 * (t / 3.0 + p).fract())),
             ("teeth of 9 s", 198, hits(still, 20.0, |t, p| 1000.0 * (t / 9.0 + p).fract())),
+            ("slows to two fifths late", 190, {
+                hits(&[Trend::Steep], 50.0, |t, p| {
+                    let at = 13.0 + 4.0 * p;
+                    2000.0 * t.min(at) + 800.0 * (t - at).max(0.0)
+                })
+            }),
             ("starts midway", 198, {
                 hits(&[Trend::Steep], 100.0, |t, _| 1000.0 * (t - 10.0).max(0.0))
             }),
