@@ -193,7 +193,8 @@ fn is_of_call(
 /// instruction.
 fn is_linked(layout: &Layout, links: &[(Addr, Link)]) -> bool {
     let innermost = links.iter().find_map(|(_, link)| link.frame);
-    layout.frame.entry == Entry::Every || innermost.is_none_or(|frame| frame.byte_offset.is_some())
+    matches!(layout.frame.entry, Entry::Every { .. })
+        || innermost.is_none_or(|frame| frame.byte_offset.is_some())
 }
 
 /// The outer links that all walks had in common, and this one has too.

@@ -29,8 +29,10 @@ fn thread(layout: &Layout, chain: &[(u64, u64)]) -> FakeMemory {
         let last = at + 1 == chain.len();
         let boundary = layout.frame.entry == Entry::Boundary;
         let previous = if last && !boundary { 0 } else { frame + STEP };
-        if last && let Entry::Flag(at) = layout.frame.entry {
-            memory.write(frame + at, &[1]);
+        match layout.frame.entry {
+            Entry::Flag(at) if last => memory.write(frame + at, &[1]),
+            Entry::Every { state, executing } => memory.write(frame + state, &[executing]),
+            _ => {}
         }
         memory.put(frame + layout.frame.code, *code);
         memory.put(frame + layout.frame.previous, previous);
@@ -78,6 +80,11 @@ impl Memory for Running<'_> {
 
 fn layouts() -> impl Iterator<Item = &'static Layout> {
     layout::known_versions().filter_map(layout::layout)
+}
+
+/// Has every frame a call of the interpreter's loop of its own?
+fn calls_of_their_own(layout: &Layout) -> bool {
+    matches!(layout.frame.entry, Entry::Every { .. })
 }
 
 fn codes(stack: &Stack) -> Vec<u64> {
@@ -149,7 +156,7 @@ fn what_stays_of_a_thread_that_never_rests_is_given() {
 #[test]
 fn a_frame_that_is_not_linked_yet_is_not_taken_for_the_outermost() {
     let chain = [(0x7000_0000, 2), (0x7000_0040, 2)];
-    for layout in layouts().filter(|layout| layout.frame.entry != Entry::Every) {
+    for layout in layouts().filter(|layout| !calls_of_their_own(layout)) {
         let whole = thread(layout, &chain);
         let mut torn = whole.clone();
         torn.put(FRAMES + layout.frame.previous, 0);
@@ -160,11 +167,29 @@ fn a_frame_that_is_not_linked_yet_is_not_taken_for_the_outermost() {
     }
 }
 
+/// As between the two stores by which a generator that goes on makes its frame the innermost one, read in step
+/// with its yields.
+#[test]
+fn a_generator_that_yields_is_not_taken_for_the_outermost() {
+    let chain = [(0x7000_0000, 2), (0x7000_0040, 2)];
+    for layout in layouts() {
+        let Entry::Every { state, executing } = layout.frame.entry else { continue };
+        let whole = thread(layout, &chain);
+        let mut yielded = whole.clone();
+        yielded.put(FRAMES + layout.frame.previous, 0);
+        yielded.write(FRAMES + state, &[executing.wrapping_sub(1)]);
+        let moments = [yielded.clone(), whole];
+        let stack = read(&Running::new(&moments, 50), layout, Addr(STATE)).unwrap();
+        assert_eq!((stack.flaw, stack.frames.len()), (None, 2), "{:?}", layout.version);
+        assert!(read(&yielded, layout, Addr(STATE)).unwrap().flaw.is_some());
+    }
+}
+
 /// The same with what an earlier frame left in its place, as in 3.11.
 #[test]
 fn a_frame_that_has_not_begun_is_not_believed_who_called_it() {
     let chain = [(0x7000_0000, 2), (0x7000_0040, 2), (0x7000_0080, 2)];
-    for layout in layouts().filter(|layout| layout.frame.entry != Entry::Every) {
+    for layout in layouts().filter(|layout| !calls_of_their_own(layout)) {
         let whole = thread(layout, &chain);
         let mut torn = whole.clone();
         torn.put(FRAMES + layout.frame.previous, FRAMES + 2 * STEP);

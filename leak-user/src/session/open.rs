@@ -192,7 +192,7 @@ fn python_config(python: &Python) -> PythonConfig {
         owner_boundary: layout.frame.owner.map_or(256, |_| OWNER_BOUNDARY.into()),
         code_start,
         frame_is_entry: match layout.frame.entry {
-            Entry::Every => EVERY_FRAME,
+            Entry::Every { .. } => EVERY_FRAME,
             Entry::Flag(at) => at,
             Entry::Boundary => 0,
         },

@@ -39,7 +39,7 @@ impl Link {
         let code = Addr(word(layout.code)? & !7);
         let boundary = owner >= layout::OWNER_BOUNDARY || code.is_null();
         let outermost = match layout.entry {
-            Entry::Every => true,
+            Entry::Every { state, executing } => *from(state)?.first()? == executing,
             Entry::Flag(at) => *from(at)?.first()? == 1,
             Entry::Boundary => boundary,
         };
@@ -70,7 +70,12 @@ impl FrameLayout {
             Instr::Index { at, .. } => at + 4,
         };
         let owner = self.owner.map_or(0, |at| at + 1);
-        let end = [self.code + 8, self.previous + 8, instr, owner].into_iter().fold(0, u64::max);
+        let entry = match self.entry {
+            Entry::Every { state: at, .. } | Entry::Flag(at) => at + 1,
+            Entry::Boundary => 0,
+        };
+        let ends = [self.code + 8, self.previous + 8, instr, owner, entry];
+        let end = ends.into_iter().fold(0, u64::max);
         usize::try_from(end).unwrap_or(MAX_FRAME_BYTES).min(MAX_FRAME_BYTES)
     }
 }
@@ -137,6 +142,9 @@ mod tests {
         put(layout.previous, &previous.to_le_bytes());
         if let Some(at) = layout.owner {
             put(at, &[owner]);
+        }
+        if let Entry::Every { state, executing } = layout.entry {
+            put(state, &[executing]);
         }
         match layout.instr {
             Instr::Pointer { at, code_start } => {

@@ -136,7 +136,12 @@ pub struct FrameLayout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
     /// Every frame has a call of the loop of its own (3.10 and before).
-    Every,
+    Every {
+        /// `f_executing` or `f_state`, one byte.
+        state: u64,
+        /// What it is while the frame executes. A generator's that yields has no previous one either.
+        executing: u8,
+    },
     /// `is_entry`, one byte (3.11).
     Flag(u64),
     /// A boundary lies before it (3.12 and later).

@@ -85,7 +85,7 @@ const PY_3_8: Layout = Layout {
         previous: 24,
         instr: Instr::Index { at: 104, bytes: 1 },
         owner: None,
-        entry: Entry::Every,
+        entry: Entry::Every { state: 116, executing: 1 },
     },
     code: CodeLayout {
         firstlineno: 40,
@@ -115,7 +115,11 @@ const PY_3_9: Layout = Layout {
 
 const PY_3_10: Layout = Layout {
     version: (3, 10),
-    frame: FrameLayout { instr: Instr::Index { at: 96, bytes: 2 }, ..PY_3_9.frame },
+    frame: FrameLayout {
+        instr: Instr::Index { at: 96, bytes: 2 },
+        entry: Entry::Every { state: 108, executing: 0 },
+        ..PY_3_9.frame
+    },
     code: CodeLayout { lines: Lines::Pairs, ..PY_3_9.code },
     types: TYPE,
     pools: POOLS,
