@@ -15,9 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::limit;
 use crate::{
     cli::{self, CliError, ExitStatus, TraceOptions, output::Output},
-    session::{Native, Options, Session, Status, report::Wanted, suspect::Suspect},
-    sink::live::{self, LiveLine, Progress},
-    snapshot::Snapshot,
+    session::{Native, Options, Session, Status, report::Wanted},
+    sink::live::{LiveLine, Progress},
+    snapshot::{Snapshot, suspect::Suspect},
     target::{self, Target, privileges},
     tree::{Tree, TreeOptions},
     units::Nanos,
@@ -133,13 +133,7 @@ fn progress(status: Status, suspect: Option<Suspect>, options: &TraceOptions) ->
         budget: (!options.exact).then_some(options.budget),
         rss: status.rss,
         growth: status.growth,
-        suspect: suspect.map(|suspect| live::Suspect {
-            file: suspect.file,
-            line: suspect.line,
-            function: suspect.function,
-            alive: suspect.alive,
-            followed: suspect.followed,
-        }),
+        suspect,
     }
 }
 

@@ -2,20 +2,23 @@
 //! structures are asked from outside whether the block is still allocated, and its content whether it
 //! is still the same.
 
+mod lives;
+mod look;
+
 use std::collections::{HashMap, HashSet};
 
 use leak_common::keys::LiveBlock;
 
+use self::{
+    lives::Lives,
+    look::{Look, Looker, Seen},
+};
 use super::{block_bytes, sites::Sites, thinning::Thinning};
 use crate::{
-    heap::{
-        glibc::{ChunkSeen, ChunkState, Chunks},
-        identity::{Identifier, Identity, Kind, Likeness},
-        pymalloc::{BlockState, Blocks},
-    },
+    heap::{identity::Identifier, pymalloc::Blocks},
     target::memory::Memory,
-    units::{Addr, Bytes, Nanos},
-    verdict::evidence::{Domain, End, Fate, SiteId},
+    units::{Addr, Nanos},
+    verdict::evidence::{End, Fate, SiteId},
 };
 
 /// Blocks of one site followed from one burst while the site is young.
@@ -33,16 +36,6 @@ const MAX_FOLLOWED: usize = 1 << 18;
 /// First look after so many seconds; then after half the block's age.
 const FIRST_LOOK_S: f64 = 0.4;
 
-/// Blocks that bursts must have seen go to tell how long a site's live.
-const FEW_GONE: u32 = 2;
-
-/// A block of malloc that has grown older than so many mean lives of its site's is no longer believed to be
-/// the same.
-const CREDIBLE_LIVES: f64 = 2.0;
-
-/// glibc marks a chunk that has a mapping of its own; those are followed as mappings.
-const IS_MMAPPED: u64 = 2;
-
 /// What is known of a block.
 #[derive(Debug)]
 struct Followed {
@@ -53,57 +46,12 @@ struct Followed {
     next_look_s: f64,
 }
 
-impl Followed {
-    /// Its type's address, where it is a Python object.
-    fn type_addr(&self) -> Option<Addr> {
-        match &self.look {
-            Look::Small(identity) | Look::Content { identity, .. } => match identity.kind {
-                Kind::Object { type_addr, .. } => Some(type_addr),
-                Kind::Raw => None,
-            },
-            Look::Chunk(_) | Look::Probes(_) => None,
-        }
-    }
-}
-
-#[derive(Debug)]
-enum Look {
-    Small(Identity),
-    Chunk(ChunkSeen),
-    /// Of a heap whose own records can't be read.
-    Content {
-        identity: Identity,
-        start: Start,
-        /// As asked for.
-        size: Bytes,
-    },
-    /// Told by probes; when it was allocated.
-    Probes(u64),
-}
-
-/// A block's first words, zeros after its end.
-type Start = [u64; 4];
-
 /// How much of a site is followed.
 #[derive(Debug)]
 struct Sample {
     held: usize,
     thinning: Thinning,
-    /// For how long bursts watched its blocks, all together, and how many of them they saw go.
-    watched_s: f64,
-    gone: u32,
-}
-
-impl Sample {
-    /// How old a block can be that is believed to be still the one that it was. What looks the same may be
-    /// another of its kind in the same place; the bursts, which see one part in a hundred of the time, tell
-    /// how fast such blocks come and go.
-    fn credible_age_s(&self) -> f64 {
-        if self.gone < FEW_GONE {
-            return f64::INFINITY;
-        }
-        CREDIBLE_LIVES * self.watched_s / f64::from(self.gone)
-    }
+    lives: Lives,
 }
 
 /// The followed blocks.
@@ -112,11 +60,7 @@ pub struct Survivors {
     by_site: HashMap<SiteId, Sample>,
     /// [`MAX_OF_SITE`], or less where there are too many sites for that.
     max_of_site: usize,
-    blocks: Option<Blocks>,
-    identifier: Identifier,
-    chunks: Chunks,
-    /// The blocks of malloc are glibc's chunks.
-    glibc: bool,
+    looker: Looker,
     /// What the next burst watches.
     watched: HashSet<Addr>,
 }
@@ -129,10 +73,7 @@ impl Survivors {
             followed: Vec::new(),
             by_site: HashMap::new(),
             max_of_site: MAX_OF_SITE,
-            blocks,
-            identifier,
-            chunks: Chunks::new(),
-            glibc,
+            looker: Looker::new(blocks, identifier, glibc),
             watched: HashSet::new(),
         }
     }
@@ -150,9 +91,9 @@ impl Survivors {
         for followed in self.followed.iter_mut().filter(|followed| followed.may_be_another()) {
             let Some(sample) = self.by_site.get_mut(&followed.site) else { continue };
             if self.watched.contains(&followed.addr) {
-                sample.watched_s += recorded_s;
-                if gone.contains(&followed.addr) {
-                    sample.gone += 1;
+                let went = gone.contains(&followed.addr);
+                sample.lives.watched(recorded_s, went);
+                if went {
                     followed.fate.end = End::Died;
                 }
             }
@@ -162,22 +103,17 @@ impl Survivors {
     /// Is the address in one of pymalloc's arenas, as of the latest look?
     #[must_use]
     pub fn in_arena(&self, addr: Addr) -> bool {
-        self.blocks.as_ref().is_some_and(|blocks| blocks.contains(addr))
+        self.looker.in_arena(addr)
     }
 
     /// Reads pymalloc's arenas anew.
     pub fn refresh_arenas<M: Memory>(&mut self, memory: &M) {
-        if let Some(blocks) = &mut self.blocks {
-            // Unreadable: the arenas known before are kept.
-            let _ = blocks.refresh(memory);
-        }
+        self.looker.refresh_arenas(memory);
     }
 
     /// Learns from blocks that were just seen freed how the C library marks free chunks.
     pub fn learn_freed<M: Memory>(&mut self, memory: &M, freed: &[Addr]) {
-        if !self.chunks.has_key() {
-            self.chunks.learn(memory, freed);
-        }
+        self.looker.learn_freed(memory, freed);
     }
 
     /// Starts to follow a sample of a burst's blocks; each stands for those of its site and size
@@ -190,11 +126,11 @@ impl Survivors {
         blocks: impl Iterator<Item = (SiteId, Addr, &'a LiveBlock)>,
     ) {
         for (site, blocks) in group(blocks) {
-            let domain = sites.get(site).map(|site| site.domain);
+            let Some(domain) = sites.get(site).map(|site| site.domain) else { continue };
             let (quota, stands_for) = self.quota(site, blocks.len());
             // The map's order is a hash's: the first are a fair sample.
             for (addr, block) in blocks.into_iter().take(quota) {
-                if let Some(look) = self.first_look(memory, domain, addr, block) {
+                if let Some(look) = self.looker.first(memory, domain, addr, block) {
                     self.follow(site, addr, block, look, start, stands_for);
                 }
             }
@@ -227,8 +163,7 @@ impl Survivors {
         let new = || Sample {
             held: 0,
             thinning: Thinning::seeded(site.0.into()),
-            watched_s: 0.0,
-            gone: 0,
+            lives: Lives::default(),
         };
         self.by_site.entry(site).or_insert_with(new)
     }
@@ -304,59 +239,20 @@ impl Survivors {
         });
     }
 
-    /// What the block held when the gate closed: noted by the kernel, or read now where the kernel did
-    /// not close it (nothing was allocating then).
-    fn first_look<M: Memory>(
-        &mut self,
-        memory: &M,
-        domain: Option<Domain>,
-        addr: Addr,
-        block: &LiveBlock,
-    ) -> Option<Look> {
-        let mut content: Vec<u8> = block.content.iter().flat_map(|w| w.to_le_bytes()).collect();
-        let mut header = block.header;
-        if block.noted_ns == 0 {
-            memory.read(addr, &mut content).ok()?;
-            header = memory.word(Addr(addr.0.wrapping_sub(8))).ok()?;
-        }
-        match domain? {
-            Domain::Pymalloc => {
-                let size = block_bytes(block.size, block.site.size_class);
-                content.truncate(usize::try_from(size.0).unwrap_or(usize::MAX));
-                Some(Look::Small(self.identifier.identify(memory, &content)))
-            }
-            Domain::Malloc if !self.glibc => {
-                content.truncate(usize::try_from(block.size).unwrap_or(usize::MAX));
-                let identity = self.identifier.identify(memory, &content);
-                let size = Bytes(block.size);
-                Some(Look::Content { identity, start: words(&content), size })
-            }
-            Domain::Malloc if header & IS_MMAPPED == 0 => {
-                let mut first = [0; 32];
-                first.copy_from_slice(content.get(..32)?);
-                Some(Look::Chunk(ChunkSeen { size_word: header, content: first }))
-            }
-            Domain::Malloc | Domain::Mmap => None,
-        }
-    }
-
     /// Looks at the blocks whose time has come, or at all that live (`all`).
     pub fn look<M: Memory>(&mut self, memory: &M, now_s: f64, all: bool) {
-        let due: Vec<usize> = (0..self.followed.len())
-            .filter(|i| {
-                let f = &self.followed[*i];
-                f.fate.end == End::Alive && (all || f.next_look_s <= now_s)
-            })
-            .collect();
-        let with = |is_one: fn(&Look) -> bool| -> Vec<usize> {
-            due.iter().copied().filter(|i| is_one(&self.followed[*i].look)).collect()
-        };
-        let small = with(|look| matches!(look, Look::Small(_)));
-        let chunks = with(|look| matches!(look, Look::Chunk(_)));
-        let others = with(|look| matches!(look, Look::Content { .. }));
-        self.look_at_small(memory, now_s, &small);
-        self.look_at_chunks(memory, now_s, &chunks);
-        self.look_at_content(memory, now_s, &others);
+        let is_due = |f: &Followed| f.fate.end == End::Alive && (all || f.next_look_s <= now_s);
+        let due: Vec<usize> =
+            (0..self.followed.len()).filter(|at| is_due(&self.followed[*at])).collect();
+        let seen: Vec<Seen<'_>> = due.iter().map(|at| self.followed[*at].seen()).collect();
+        let outcomes = self.looker.again(memory, &seen);
+        for (at, outcome) in due.into_iter().zip(outcomes) {
+            let followed = &mut self.followed[at];
+            match outcome {
+                Some(end) => followed.ended(end, now_s),
+                None => followed.next_look_s = now_s + FIRST_LOOK_S,
+            }
+        }
     }
 
     /// Looks at the blocks while everything is traced: `block` gives what the probes have booked at an
@@ -370,86 +266,6 @@ impl Survivors {
         }
     }
 
-    fn look_at_small<M: Memory>(&mut self, memory: &M, now_s: f64, due: &[usize]) {
-        let Some(blocks) = &mut self.blocks else { return };
-        let addrs: Vec<Addr> = due.iter().map(|i| self.followed[*i].addr).collect();
-        // First whether it is allocated, then what it is: a block that is freed in between and looks
-        // the same would have to be handed out again as the same.
-        let Ok(states) = blocks.live(memory, &addrs) else { return };
-        let sizes: Vec<(Addr, Bytes)> =
-            due.iter().map(|i| (self.followed[*i].addr, self.followed[*i].fate.size)).collect();
-        let identities = self.identifier.look(memory, &sizes);
-        for ((i, state), identity) in due.iter().zip(states).zip(identities) {
-            let followed = &mut self.followed[*i];
-            let Look::Small(first) = &followed.look else { continue };
-            let end = match (state, identity) {
-                (BlockState::Free | BlockState::NotPymalloc, _) => End::Died,
-                (BlockState::Torn, _) | (_, None) => {
-                    followed.next_look_s = now_s + FIRST_LOOK_S;
-                    continue;
-                }
-                (BlockState::Live, Some(identity)) => match first.compare(&identity) {
-                    Likeness::Same => End::Alive,
-                    Likeness::Changed => End::Unknown,
-                    Likeness::Other => End::Died,
-                },
-            };
-            followed.ended(end, now_s);
-        }
-    }
-
-    fn look_at_chunks<M: Memory>(&mut self, memory: &M, now_s: f64, due: &[usize]) {
-        let chunks: Vec<(Addr, ChunkSeen)> = due
-            .iter()
-            .filter_map(|i| match &self.followed[*i].look {
-                Look::Chunk(seen) => Some((self.followed[*i].addr, *seen)),
-                Look::Small(_) | Look::Content { .. } | Look::Probes(_) => None,
-            })
-            .collect();
-        let states = self.chunks.states(memory, &chunks);
-        for ((i, state), (addr, seen)) in due.iter().zip(states).zip(&chunks) {
-            let end = match state {
-                ChunkState::Free | ChunkState::Reused => End::Died,
-                ChunkState::Unknown => End::Unknown,
-                ChunkState::Live => {
-                    let mut content = [0; 32];
-                    match memory.read(*addr, &mut content) {
-                        Ok(()) if content == seen.content => End::Alive,
-                        Ok(()) => End::Unknown,
-                        Err(_) => End::Died,
-                    }
-                }
-            };
-            self.followed[*i].ended(end, now_s);
-        }
-    }
-
-    /// Of a heap whose own records can't be read: what is there is what was there, or not.
-    fn look_at_content<M: Memory>(&mut self, memory: &M, now_s: f64, due: &[usize]) {
-        let block = |i: &usize| match &self.followed[*i] {
-            Followed { addr, look: Look::Content { size, .. }, .. } => (*addr, *size),
-            Followed { addr, fate, .. } => (*addr, fate.size),
-        };
-        let blocks: Vec<(Addr, Bytes)> = due.iter().map(block).collect();
-        let identities = self.identifier.look(memory, &blocks);
-        for (i, later) in due.iter().zip(identities) {
-            let followed = &mut self.followed[*i];
-            let Look::Content { identity, start, size } = &followed.look else { continue };
-            let end = match later.map(|later| identity.compare(&later)) {
-                None | Some(Likeness::Other) => End::Died,
-                Some(Likeness::Same) => End::Alive,
-                Some(Likeness::Changed) => {
-                    let mut now = [0; size_of::<Start>()];
-                    let length = usize::try_from(size.0).map_or(now.len(), |n| n.min(now.len()));
-                    let read = memory.read(followed.addr, &mut now[..length]);
-                    let freed = read.is_err() || is_link(start, &words(&now));
-                    if freed { End::Died } else { End::Unknown }
-                }
-            };
-            followed.ended(end, now_s);
-        }
-    }
-
     /// All fates by site.
     #[must_use]
     pub fn fates(&self) -> HashMap<SiteId, Vec<Fate>> {
@@ -457,7 +273,7 @@ impl Survivors {
         for followed in &self.followed {
             let mut fate = followed.fate;
             let sample = self.by_site.get(&followed.site).filter(|_| followed.may_be_another());
-            let credible_s = sample.map_or(f64::INFINITY, Sample::credible_age_s);
+            let credible_s = sample.map_or(f64::INFINITY, |sample| sample.lives.credible_age_s());
             if fate.alive_until_s - fate.born_s > credible_s {
                 fate.alive_until_s = fate.born_s + credible_s;
                 fate.end = End::Unknown;
@@ -475,7 +291,7 @@ impl Survivors {
         for followed in self.followed.iter().filter(|f| f.fate.end == End::Alive) {
             let (of_them, all) = weights.entry(followed.site).or_default();
             *all += followed.fate.weight;
-            if followed.type_addr().is_some_and(|addr| types.contains(&addr)) {
+            if followed.look.type_addr().is_some_and(|addr| types.contains(&addr)) {
                 *of_them += followed.fate.weight;
             }
         }
@@ -487,7 +303,7 @@ impl Survivors {
     #[must_use]
     pub fn types(&self) -> HashSet<Addr> {
         let living = self.followed.iter().filter(|f| f.fate.end == End::Alive);
-        living.filter_map(Followed::type_addr).collect()
+        living.filter_map(|followed| followed.look.type_addr()).collect()
     }
 
     /// What a site's living blocks are, by type address, with their weights; None: not an object.
@@ -496,25 +312,10 @@ impl Survivors {
         let mut kinds = HashMap::new();
         let living = self.followed.iter().filter(|f| f.site == site && f.fate.end == End::Alive);
         for followed in living {
-            *kinds.entry(followed.type_addr()).or_default() += followed.fate.weight;
+            *kinds.entry(followed.look.type_addr()).or_default() += followed.fate.weight;
         }
         kinds
     }
-}
-
-fn words(content: &[u8]) -> Start {
-    let mut words = Start::default();
-    for (word, bytes) in words.iter_mut().zip(content.as_chunks::<8>().0) {
-        *word = u64::from_le_bytes(*bytes);
-    }
-    words
-}
-
-/// Does a block look as tcmalloc and mimalloc leave it when it is freed: the link of a list, or the end of it,
-/// in its first word, and the rest untouched?
-fn is_link(before: &Start, now: &Start) -> bool {
-    let is_address = now[0].is_multiple_of(8) && now[0] >> 47 == 0;
-    before[0] != now[0] && is_address && before[1..] == now[1..]
 }
 
 type BySite<'a> = HashMap<SiteId, Vec<(Addr, &'a LiveBlock)>>;
@@ -530,7 +331,11 @@ fn group<'a>(blocks: impl Iterator<Item = (SiteId, Addr, &'a LiveBlock)>) -> ByS
 impl Followed {
     /// Does it live, as far as its content and what is around it tell?
     fn may_be_another(&self) -> bool {
-        self.fate.end == End::Alive && matches!(self.look, Look::Content { .. } | Look::Chunk(_))
+        self.fate.end == End::Alive && self.look.may_be_another()
+    }
+
+    fn seen(&self) -> Seen<'_> {
+        Seen { addr: self.addr, size: self.fate.size, look: &self.look }
     }
 
     fn ended(&mut self, end: End, now_s: f64) {

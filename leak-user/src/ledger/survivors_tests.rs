@@ -1,6 +1,7 @@
 use leak_common::keys::{CONTENT_WORDS, SiteKey, domain};
 
 use super::*;
+use crate::heap::glibc::ChunkSeen;
 use crate::target::layout::layout;
 
 fn survivors() -> Survivors {
@@ -96,14 +97,4 @@ fn what_bursts_see_go_is_not_believed_to_stay() {
     assert!((0.6..1.2).contains(&unknown.alive_until_s), "{unknown:?}");
     // Less than all: the youngest.
     assert!(survivors.to_watch(10).contains(&Addr(0x9000 + 16 * 49)));
-}
-
-#[test]
-fn the_link_of_a_free_list_is_told_from_other_changes() {
-    let before = [7, 1, 2, 3];
-    assert!(is_link(&before, &[0x7f00_1234_5678, 1, 2, 3]));
-    assert!(is_link(&before, &[0, 1, 2, 3]), "the end of a list");
-    assert!(!is_link(&before, &before), "unchanged");
-    assert!(!is_link(&before, &[5, 1, 2, 3]), "no address");
-    assert!(!is_link(&before, &[0, 1, 2, 4]), "more has changed");
 }

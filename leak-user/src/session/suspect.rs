@@ -1,23 +1,9 @@
 //! The line that looks worst so far.
 
 use super::Session;
+use crate::snapshot::suspect::Suspect;
 use crate::symbolize::stacks::line_of;
 use crate::verdict::{self, evidence::End};
-
-/// A line that keeps what it allocates, so far.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Suspect {
-    /// Its file, as the target names it.
-    pub file: String,
-    /// Its line.
-    pub line: u32,
-    /// The function.
-    pub function: String,
-    /// How many of its followed blocks are still alive.
-    pub alive: u64,
-    /// How many are followed.
-    pub followed: u64,
-}
 
 impl Session {
     /// The worst of the lines that would be accused by now.

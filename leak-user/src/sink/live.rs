@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Terminal;
 use super::page::{Line, Paint, location};
 use super::text::number;
+use crate::snapshot::suspect::Suspect;
 use crate::units::Bytes;
 
 /// Back to the start of the line, and erase it.
@@ -35,21 +36,6 @@ pub struct Progress {
     pub growth: Option<f64>,
     /// The best suspect so far.
     pub suspect: Option<Suspect>,
-}
-
-/// A line that keeps what it allocates, so far.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Suspect {
-    /// Its file, as the target names it.
-    pub file: String,
-    /// Its line.
-    pub line: u32,
-    /// The function.
-    pub function: String,
-    /// How many of its followed blocks are still alive.
-    pub alive: u64,
-    /// How many are followed.
-    pub followed: u64,
 }
 
 /// The line; cleared when dropped.

@@ -21,8 +21,8 @@ use std::{
 
 use crate::{
     probe::{burst::now, calibrate::Calibration, error::ProbeError, tracefs, tree::TreeProbe},
-    session::{Options, SessionError, Status, suspect::Suspect},
-    snapshot::Snapshot,
+    session::{Options, SessionError, Status},
+    snapshot::{Snapshot, suspect::Suspect},
     target::{
         self, Target,
         kernel::{self, KernelError},

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     probe::calibrate::Calibration,
-    session::{Options, Session, SessionError, Status, report::Wanted, suspect::Suspect},
-    snapshot::Snapshot,
+    session::{Options, Session, SessionError, Status, report::Wanted},
+    snapshot::{Snapshot, suspect::Suspect},
     target::{self, Target, TargetError, process},
     units::{Bytes, Pid},
 };
