@@ -3,12 +3,12 @@
 use leak_common::hash;
 
 use super::types::{TypeHead, Types};
-use crate::target::layout::{Layout, object};
+use crate::target::layout::{Layout, ObjectLayout, References};
 use crate::target::memory::Memory;
 use crate::units::{Addr, Bytes};
 
-/// Bytes of a block's start that tell what it is: the largest header (32), the object's own (16), and
-/// what follows it (24).
+/// Bytes of a block's start that tell what it is: the largest header and the object's own (48 together), and
+/// what follows (24).
 pub const LOOK: usize = 72;
 
 /// Bytes of a raw block that its fingerprint covers, and of an object after its type pointer.
@@ -115,9 +115,11 @@ impl Identifier {
             .collect();
         let read = memory.read_scattered(&mut pieces);
         if let Some(types) = &mut self.types {
+            let object = types.object();
+            let of = |bytes, header| candidate(object, bytes, header);
             let words: Vec<Addr> = bytes
                 .iter()
-                .flat_map(|bytes| HEADERS.iter().filter_map(|header| candidate(bytes, *header)))
+                .flat_map(|bytes| HEADERS.iter().filter_map(|header| of(bytes, *header)))
                 .map(|(type_addr, _)| type_addr)
                 .collect();
             types.learn(memory, &words);
@@ -131,21 +133,30 @@ impl Identifier {
 
     /// What a block holds, by its first bytes (up to [`LOOK`]).
     pub fn identify<M: Memory>(&mut self, memory: &M, bytes: &[u8]) -> Identity {
-        let candidates = HEADERS.iter().filter_map(|h| Some((*h, candidate(bytes, *h)?)));
-        for (header, (type_addr, refcount)) in candidates {
-            let Some(types) = &mut self.types else { break };
-            let Some(head) = types.get(memory, type_addr) else { continue };
-            if is_instance(types, memory, &head, header, refcount) {
-                let kind = Kind::Object { type_addr, header };
-                let rest = bytes.get(header as usize + 16..).unwrap_or_default();
-                let own = usize::try_from(head.basicsize - 16).unwrap_or(0);
-                let rest = cut(rest, if head.itemsize == 0 { own } else { OBJECT_PRINT });
-                let fingerprint = print(type_addr.0, cut(rest, OBJECT_PRINT));
-                return Identity { kind, fingerprint, parked: refcount == 0 };
-            }
+        if let Some(object) = self.object(memory, bytes) {
+            return object;
         }
         let fingerprint = print(0, cut(bytes, RAW_PRINT));
         Identity { kind: Kind::Raw, fingerprint, parked: false }
+    }
+
+    fn object<M: Memory>(&mut self, memory: &M, bytes: &[u8]) -> Option<Identity> {
+        let types = self.types.as_mut()?;
+        let layout = types.object();
+        let candidates = HEADERS.iter().filter_map(|h| Some((*h, candidate(layout, bytes, *h)?)));
+        for (header, (type_addr, refcount)) in candidates {
+            let Some(head) = types.get(memory, type_addr) else { continue };
+            if is_instance(types, memory, &head, header, refcount) {
+                let kind = Kind::Object { type_addr, header };
+                let start = usize::try_from(header + layout.head).ok()?;
+                let rest = bytes.get(start..).unwrap_or_default();
+                let own = usize::try_from(head.basicsize - layout.head).unwrap_or(0);
+                let rest = cut(rest, if head.itemsize == 0 { own } else { OBJECT_PRINT });
+                let fingerprint = print(type_addr.0, cut(rest, OBJECT_PRINT));
+                return Some(Identity { kind, fingerprint, parked: refcount == 0 });
+            }
+        }
+        None
     }
 }
 
@@ -157,16 +168,22 @@ fn is_instance<M: Memory>(
     header: u64,
     refcount: u64,
 ) -> bool {
-    head.header() == header
+    head.header == header
         && (refcount < COULD_BE_ADDRESS || types.get(memory, Addr(refcount)).is_none())
 }
 
 /// The words at an object's start: type pointer and reference count, if the count can be one.
-fn candidate(bytes: &[u8], header: u64) -> Option<(Addr, u64)> {
-    let start = bytes.get(header as usize..)?;
-    let refcount = u64::from_le_bytes(*start.first_chunk()?);
-    let type_addr = start.get(object::TYPE as usize..)?.first_chunk()?;
-    (refcount < MAX_REFCOUNT).then_some((Addr(u64::from_le_bytes(*type_addr)), refcount))
+fn candidate(layout: &ObjectLayout, bytes: &[u8], header: u64) -> Option<(Addr, u64)> {
+    let from = |at: u64| bytes.get(usize::try_from(header + at).ok()?..);
+    let word = |at| Some(u64::from_le_bytes(*from(at)?.first_chunk()?));
+    let refcount = match layout.references {
+        References::One => word(0)?,
+        References::Split { local, shared } => {
+            let own = u32::from_le_bytes(*from(local)?.first_chunk()?);
+            u64::from(own).checked_add_signed(word(shared)?.cast_signed() >> 2)?
+        }
+    };
+    (refcount < MAX_REFCOUNT).then_some((Addr(word(layout.class)?), refcount))
 }
 
 fn cut(bytes: &[u8], max: usize) -> &[u8] {

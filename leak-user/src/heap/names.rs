@@ -76,7 +76,8 @@ impl TypeNames {
     /// `PyDictObject`: `ma_keys`@32, `ma_values`@40.
     fn value<M: Memory>(&self, memory: &M, dict: Addr, key: &str) -> Option<Addr> {
         let mut words = [0; 16];
-        memory.read(dict.offset(32), &mut words).ok()?;
+        // `ma_keys`, behind `ma_used` and `ma_version_tag`.
+        memory.read(dict.offset(self.layout.object.head + 16), &mut words).ok()?;
         let (keys, values) = (Addr(word(&words, 0)?), word(&words, 8)?);
         if values != 0 {
             return None;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::target::layout::{Layout, object};
+use crate::target::layout::{Layout, ObjectLayout};
 use crate::target::memory::Memory;
 use crate::units::Addr;
 
@@ -16,8 +16,8 @@ mod flag {
     pub(super) const TYPE_SUBCLASS: u64 = 1 << 31;
 }
 
-/// Bytes of a type object that are read: up to and with `tp_flags`.
-const HEAD: usize = 176;
+/// Bytes of a type object that are read: up to and with `tp_flags`, in every version.
+const HEAD: usize = 192;
 
 /// How long a chain of metatypes may be: a class's type is nearly always `type` itself.
 const MAX_META: u32 = 4;
@@ -25,8 +25,8 @@ const MAX_META: u32 = 4;
 /// Words that are remembered; beyond that the cache starts anew.
 const MAX_CACHED: usize = 1 << 18;
 
-/// `PyGC_Head`, and the managed words: 16 bytes each.
-const PREFIX: u64 = 16;
+/// The managed words before an instance.
+const MANAGED: u64 = 16;
 
 /// What a type object says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +37,9 @@ pub struct TypeHead {
     pub basicsize: u64,
     /// `tp_itemsize`, in bytes.
     pub itemsize: u64,
+    /// Bytes between the start of an instance's block and the instance (`_PyType_PreHeaderSize`).
+    pub header: u64,
     flags: u64,
-    /// See [`crate::target::layout::TypeLayout::managed`].
-    managed: u64,
 }
 
 impl TypeHead {
@@ -47,14 +47,6 @@ impl TypeHead {
     #[must_use]
     pub fn is_heap_type(&self) -> bool {
         self.flags & flag::HEAPTYPE != 0
-    }
-
-    /// Bytes between the start of an instance's block and the instance
-    /// (`_PyType_PreHeaderSize`).
-    #[must_use]
-    pub fn header(&self) -> u64 {
-        let has = |bits| u64::from(self.flags & bits != 0);
-        PREFIX * (has(flag::HAVE_GC) + has(self.managed))
     }
 
     fn is_metatype(&self) -> bool {
@@ -71,6 +63,12 @@ pub struct Types {
 }
 
 impl Types {
+    /// Where an object keeps what.
+    #[must_use]
+    pub fn object(&self) -> &'static ObjectLayout {
+        &self.layout.object
+    }
+
     /// Reads nothing yet; `type_type` is `PyType_Type`.
     #[must_use]
     pub fn new(layout: &'static Layout, type_type: Addr) -> Self {
@@ -141,16 +139,19 @@ impl Types {
             Some(u64::from_le_bytes(*bytes))
         };
         let types = &self.layout.types;
+        let flags = word(types.flags)?;
+        let has = |bits| u64::from(flags & bits != 0);
         let parsed = TypeHead {
             name: Addr(word(types.name)?),
             basicsize: word(types.basicsize)?,
             itemsize: word(types.itemsize)?,
-            flags: word(types.flags)?,
-            managed: types.managed,
+            header: self.layout.object.gc_head * has(flag::HAVE_GC) + MANAGED * has(types.managed),
+            flags,
         };
-        let sizes = (16..=1 << 20).contains(&parsed.basicsize) && parsed.itemsize <= 1 << 16;
+        let sizes = (self.layout.object.head..=1 << 20).contains(&parsed.basicsize)
+            && parsed.itemsize <= 1 << 16;
         let named = (1 << 16..1 << 47).contains(&parsed.name.0);
-        (sizes && named).then_some((Addr(word(object::TYPE)?), parsed))
+        (sizes && named).then_some((Addr(word(self.layout.object.class)?), parsed))
     }
 }
 

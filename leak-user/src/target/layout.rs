@@ -261,6 +261,12 @@ pub struct PoolLayout {
 /// `PyObject` and what variable-sized objects add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectLayout {
+    /// Its own size.
+    pub head: u64,
+    /// What precedes an object that the collector tracks: `PyGC_Head`, where there is one.
+    pub gc_head: u64,
+    /// How it counts who refers to it.
+    pub references: References,
     /// `ob_type`.
     pub class: u64,
     /// `ob_size`; also the length of a string.
@@ -269,14 +275,18 @@ pub struct ObjectLayout {
     pub bytes_data: u64,
 }
 
-/// `PyObject`: the same in all builds with a GIL.
-pub mod object {
-    /// `ob_type`.
-    pub const TYPE: u64 = 8;
-    /// `ob_size` of variable-sized objects.
-    pub const SIZE: u64 = 16;
-    /// The bytes of a `bytes` object.
-    pub const BYTES_DATA: u64 = 32;
+/// How an object counts who refers to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum References {
+    /// `ob_refcnt`, its first word.
+    One,
+    /// Without a GIL: those of the thread that owns it, and those of the others.
+    Split {
+        /// `ob_ref_local`, an u32.
+        local: u64,
+        /// `ob_ref_shared`, above two bits of flags; may be negative.
+        shared: u64,
+    },
 }
 
 pub use super::layouts::{free_threaded, known_versions, layout};

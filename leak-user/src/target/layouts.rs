@@ -7,8 +7,18 @@
 
 use super::layout::{
     CodeLayout, Entry, FrameLayout, Gil, Instr, InterpreterLayout, KeysLayout, KeysSize, Layout,
-    Lines, ObjectLayout, Obmalloc, PoolLayout, RuntimeLayout, StateSlot, ThreadLayout, TypeLayout,
-    UnicodeLayout, object,
+    Lines, ObjectLayout, Obmalloc, PoolLayout, References, RuntimeLayout, StateSlot, ThreadLayout,
+    TypeLayout, UnicodeLayout,
+};
+
+/// All builds with a GIL.
+const OBJECT: ObjectLayout = ObjectLayout {
+    head: 16,
+    gc_head: 16,
+    references: References::One,
+    class: 8,
+    size: 16,
+    bytes_data: 32,
 };
 
 /// 3.8 and 3.10.
@@ -54,11 +64,7 @@ const FREE_LISTED_3_14: &[&str] = &[
 const PY_3_8: Layout = Layout {
     version: (3, 8),
     free_threaded: false,
-    object: ObjectLayout {
-        class: object::TYPE,
-        size: object::SIZE,
-        bytes_data: object::BYTES_DATA,
-    },
+    object: OBJECT,
     runtime: RuntimeLayout {
         interpreters_head: 32,
         thread_state: StateSlot::Key(1396),
@@ -129,7 +135,7 @@ const PY_3_10: Layout = Layout {
 const PY_3_11: Layout = Layout {
     version: (3, 11),
     free_threaded: false,
-    object: PY_3_8.object,
+    object: OBJECT,
     runtime: RuntimeLayout {
         interpreters_head: 40,
         thread_state: StateSlot::Key(596),
@@ -250,7 +256,14 @@ const PY_3_13: Layout = Layout {
 /// 3.13 without a GIL: other heads of objects, and no pymalloc.
 const PY_3_13T: Layout = Layout {
     free_threaded: true,
-    object: ObjectLayout { class: 24, size: 32, bytes_data: 48 },
+    object: ObjectLayout {
+        head: 32,
+        gc_head: 0,
+        references: References::Split { local: 12, shared: 16 },
+        class: 24,
+        size: 32,
+        bytes_data: 48,
+    },
     interpreter: InterpreterLayout {
         gil: Gil::Pointer { at: 16, last_holder: 16 },
         ..PY_3_13.interpreter
@@ -264,6 +277,15 @@ const PY_3_13T: Layout = Layout {
         lines: Lines::Locations,
     },
     unicode: UnicodeLayout { state: 48, ascii_data: 56, compact_data: 72 },
+    types: TypeLayout {
+        name: 40,
+        flags: 184,
+        basicsize: 48,
+        itemsize: 56,
+        dict: 280,
+        qualname: 888,
+        ..TYPE_3_12
+    },
     ..PY_3_13
 };
 

@@ -51,9 +51,6 @@ pub fn discover(pid: Pid) -> Result<Target, TargetError> {
     let module = interpreter.as_ref().ok().map(|interpreter| &*interpreter.file);
     let heap = malloc::find(&files, &memory, module);
     let python = match interpreter {
-        Ok(found) if found.layout.free_threaded => {
-            Err(TargetError::FreeThreaded { version: found.version })
-        }
         Ok(interpreter) => Ok(learn(pid, &files, memory, interpreter)?),
         Err(unknown) => Err(unknown),
     };
@@ -73,10 +70,10 @@ fn learn(
     let thread_slot = tss::find(pid, &memory, &interpreter)?;
     let (allocators, pymalloc) = allocation(pid, files, memory, &interpreter)?;
     Ok(Python {
+        interpreter_loop: interpreter.interpreter_loop(),
         version: interpreter.version,
         layout: interpreter.layout,
         module: interpreter.file.module.clone(),
-        interpreter_loop: interpreter.file.code_parts("_PyEval_EvalFrameDefault"),
         runtime: interpreter.runtime,
         type_type: interpreter.type_type,
         code_type: interpreter.code_type,
@@ -136,7 +133,8 @@ fn allocation(
     let mut allocators = allocators::find(pid, files, &memory, interpreter)?;
     let malloc = allocators.object.malloc.addr;
     let own = interpreter.file.module.file_offset(malloc).is_some();
-    if allocators.kind == AllocatorKind::Malloc || !own {
+    // Without a GIL, objects are mimalloc's, always.
+    if allocators.kind == AllocatorKind::Malloc || !own || interpreter.layout.free_threaded {
         return Ok((allocators, None));
     }
     let pymalloc = pymalloc::find(pid, &memory, interpreter, malloc)?;

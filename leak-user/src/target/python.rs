@@ -4,6 +4,7 @@
 //! process's threads, as they do in this version.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::decode;
@@ -47,6 +48,14 @@ pub struct Interpreter {
     pub code_type: Addr,
     /// See [`Layout::free_listed`].
     pub free_listed: Vec<Addr>,
+}
+
+impl Interpreter {
+    /// The code of its loop, in one part or more.
+    #[must_use]
+    pub fn interpreter_loop(&self) -> Vec<Range<Addr>> {
+        self.file.code_parts("_PyEval_EvalFrameDefault")
+    }
 }
 
 /// Finds the interpreter among the mapped files.
