@@ -13,6 +13,7 @@ pub mod frame;
 pub mod hash;
 pub mod keys;
 pub mod sampling;
+pub mod threads;
 pub mod tree;
 #[cfg(feature = "user")]
 mod user;

@@ -1,6 +1,6 @@
 //! Lets the user side put these structs into maps and globals.
 
-use crate::{config, keys, tree};
+use crate::{config, keys, threads, tree};
 
 // SAFETY (for all below): `repr(C)`, integers only, no padding (`size_of` asserted), any bytes valid.
 macro_rules! pod {
@@ -20,4 +20,5 @@ pod! {
     keys::Pending = 72,
     keys::PoolSeen = 16,
     tree::TaskConfig = 8 * 5,
+    threads::ThreadsConfig = 8 * 3,
 }

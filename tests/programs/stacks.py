@@ -2,7 +2,7 @@
 
 Says `ready` and then, as JSON, each thread's stack as the interpreter itself sees it. For every line on its
 standard input each thread that can maps memory in its innermost frame, keeps it, and stands still again in
-the same place; then it says `mapped`. Ends with its input.
+the same place; then it says `mapped`. Ends with its input. Arguments: kinds to leave out.
 """
 
 import asyncio
@@ -488,6 +488,7 @@ def main():
     functions += [(loop_that_waits, False), (event_that_never_comes, False)]
     functions += [(greenlets, True)] if installed("greenlet") else []
     functions += [(gevent_pool, True)] if installed("gevent") else []
+    functions = [pair for pair in functions if pair[0].__name__ not in sys.argv[1:]]
     threads = []
     for function, maps in functions:
         spot = Spot(function.__name__, maps)

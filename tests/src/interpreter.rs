@@ -15,7 +15,7 @@ pub const EQUIPPED: [&str; 4] = ["py3.11", "py3.12", "py3.13", "debian3.11"];
 pub const BARE: [&str; 7] =
     ["py3.8", "py3.9", "py3.10", "debian3.9", "debian3.13", "debian3.14", "debian3.15"];
 
-/// The one without a GIL, of which only stacks are read; `cargo xtask setup --free-threaded` builds it.
+/// The one without a GIL; `cargo xtask setup --free-threaded` builds it.
 pub const FREE_THREADED: &str = "py3.13t";
 
 /// A Python to run the test programs on.

@@ -7,6 +7,14 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::process::Command;
 
+/// Kinds of stack for want of which it shows no process's compiled code at all: it can't tell which frames of Python's
+/// belong to which calls of the interpreter's loop where stacks are switched.
+pub const NOT_MERGED: [&str; 2] = ["greenlets", "gevent_pool"];
+
+/// Builds of whose compiled code it shows nothing, or puts all of it before Python's frames: it needs the symbol of the
+/// whole of the interpreter's loop, and threads' ids.
+pub const NOT_FOUND: [&str; 3] = ["debian3.9", "debian3.14", "debian3.15"];
+
 /// Its executable, as set-up installs it.
 pub fn find() -> Option<PathBuf> {
     let equipped = interpreter::EQUIPPED.into_iter();
@@ -28,13 +36,26 @@ pub fn version() -> Result<String> {
 /// # Errors
 /// What it says, if it fails.
 pub fn dump(pid: u32) -> Result<Value> {
-    let mut command = Command::new(find().context("no py-spy")?);
     // Not stopped, as leaktrace doesn't either; the zoo stands still anyway.
-    command.args(["dump", "--json", "--nonblocking", "--pid", &pid.to_string()]);
+    dumped(pid, "--nonblocking")
+}
+
+/// The same with compiled code's frames, for which it stops the process.
+///
+/// # Errors
+/// As [`dump`].
+pub fn dump_native(pid: u32) -> Result<Value> {
+    dumped(pid, "--native")
+}
+
+fn dumped(pid: u32, how: &str) -> Result<Value> {
+    let mut command = Command::new(find().context("no py-spy")?);
+    command.args(["dump", "--json", how, "--pid", &pid.to_string()]);
     let output = command.env("RUST_BACKTRACE", "0").output()?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{}", said.lines().next().unwrap_or("no reason"));
+        // The last line is the innermost cause.
+        bail!("{}", said.lines().last().unwrap_or("no reason").trim());
     }
     Ok(serde_json::from_slice(&output.stdout)?)
 }
@@ -57,6 +78,70 @@ pub fn compare(ours: &[Truth], theirs: &Value) -> Comparison {
         comparison.add(&thread.kind, &thread.stack, nearest.as_deref());
     }
     comparison
+}
+
+/// Counts which of its frames, Python's and compiled code's, our dump has in the same order. It leaves out much of the
+/// interpreter's own code, so ours has more.
+pub fn compare_native(ours: &Value, theirs: &Value) -> Comparison {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut comparison = Comparison::default();
+    for thread in list(theirs) {
+        let is_it = |one: &&Value| {
+            thread["os_thread_id"] == one["tid"] || thread["thread_id"] == one["ident"]
+        };
+        let ours = list(ours).iter().find(is_it).map_or_else(Vec::new, |one| list(&one["stack"]));
+        let frames = list(&thread["frames"]);
+        let missing = left_over(&frames, &ours);
+        comparison.frames += frames.len();
+        comparison.equal += frames.len() - missing.len();
+        let name = &thread["thread_name"];
+        comparison.differences.extend(missing.into_iter().map(|frame| format!("{name}: {frame}")));
+    }
+    comparison
+}
+
+/// What of `theirs` is not among `ours` in the same order, at the least.
+fn left_over<'a>(theirs: &'a [Value], ours: &[Value]) -> Vec<&'a Value> {
+    // common[i][j]: how many of theirs from i on are among ours from j on.
+    let mut common = vec![vec![0; ours.len() + 1]; theirs.len() + 1];
+    for i in (0..theirs.len()).rev() {
+        for j in (0..ours.len()).rev() {
+            let skipped = common[i + 1][j].max(common[i][j + 1]);
+            let taken = usize::from(is_same(&ours[j], &theirs[i])) * (1 + common[i + 1][j + 1]);
+            common[i][j] = skipped.max(taken);
+        }
+    }
+    let (mut j, mut missing) = (0, Vec::new());
+    for (i, frame) in theirs.iter().enumerate() {
+        while j < ours.len() && common[i][j] == common[i][j + 1] {
+            j += 1;
+        }
+        if common[i][j] == common[i + 1][j] {
+            missing.push(frame);
+        } else {
+            j += 1;
+        }
+    }
+    missing
+}
+
+/// Is our frame the one that it shows? Where it knows no name, it shows an address.
+fn is_same(ours: &Value, theirs: &Value) -> bool {
+    let name = theirs["name"].as_str().unwrap_or("no name");
+    if theirs["module"].is_null() {
+        return ours["kind"] == "python"
+            && ours["function"] == name
+            && ours["file"] == theirs["filename"]
+            && ours["line"] == theirs["line"];
+    }
+    // What the compiler made of a function has its name and a suffix; the C library's functions have several names,
+    // such as `read` and `__GI___libc_read`.
+    let plain = |name: &str| name.split('.').next().unwrap_or(name).to_owned();
+    let (name, own) = (plain(name), plain(ours["function"].as_str().unwrap_or("no name")));
+    // Under another root, the path begins elsewhere.
+    let module = |frame: &Value| frame["module"].as_str()?.rsplit('/').next().map(str::to_owned);
+    let unnamed = name.starts_with("0x") && module(ours) == module(theirs);
+    ours["kind"] == "native" && (own.ends_with(&name) || name.ends_with(&own) || unnamed)
 }
 
 /// A thread's stack, innermost frame first.

@@ -89,7 +89,19 @@ impl Comparison {
 /// # Errors
 /// If it doesn't come up.
 pub fn start(python: &Interpreter, program: &str) -> Result<(Target, Vec<Truth>)> {
-    let target = Target::start(python, &program::directory().join(program), &[])?;
+    start_with(python, program, &[])
+}
+
+/// The same with arguments.
+///
+/// # Errors
+/// If it doesn't come up.
+pub fn start_with(
+    python: &Interpreter,
+    program: &str,
+    args: &[&str],
+) -> Result<(Target, Vec<Truth>)> {
+    let target = Target::start(python, &program::directory().join(program), args)?;
     let truth = truth(&target, target.pid())?;
     Ok((target, truth))
 }
@@ -148,7 +160,19 @@ pub fn frames(stack: &Value) -> Vec<Frame> {
 /// # Errors
 /// If it fails or prints no dump.
 pub fn dump(pid: u32) -> Result<Value> {
-    let outcome = leaktrace::run(&["dump", "--pid", &pid.to_string(), "--format", "json"])?;
+    dumped(&["dump", "--pid", &pid.to_string(), "--format", "json"])
+}
+
+/// The same with compiled code's frames.
+///
+/// # Errors
+/// As [`dump`].
+pub fn dump_native(pid: u32) -> Result<Value> {
+    dumped(&["dump", "--native", "--pid", &pid.to_string(), "--format", "json"])
+}
+
+fn dumped(arguments: &[&str]) -> Result<Value> {
+    let outcome = leaktrace::run(arguments)?;
     if outcome.code != Some(0) {
         bail!("{outcome:?}");
     }

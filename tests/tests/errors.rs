@@ -2,6 +2,7 @@
 
 mod common;
 
+use leak_tests::interpreter;
 use leak_tests::leaktrace::{self, Leaktrace, Outcome};
 use leak_tests::program::Program;
 use leak_tests::{skip, target::Target};
@@ -152,6 +153,34 @@ fn a_user_without_rights_learns_what_would_do() {
     command.args(["--pid", &pid, "--duration", "20s"]);
     let outcome = Leaktrace::start(&mut command).unwrap().wait().unwrap();
     says(&outcome, 3, &["CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE"]);
+}
+
+/// The stacks of Python's code take one capability, those of compiled code as many as tracing.
+#[test]
+fn a_dump_with_one_capability() {
+    if !skip::is_root() {
+        skip!("the target is root's");
+    }
+    // What lies in a home directory is nobody's to read.
+    let Some(python) = interpreter::find("debian3.11") else {
+        skip!("debian3.11 isn't here; `cargo xtask setup` finds it");
+    };
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = directory.path().join("leaktrace");
+    fs::copy(leaktrace::binary().unwrap(), &binary).unwrap();
+    let running = Program::open("small").unwrap().start(&python, &["--rate", "10"]).unwrap();
+    let pid = running.target.pid().to_string();
+    let dump = |how: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.args(["--inh-caps=+sys_ptrace", "--ambient-caps=+sys_ptrace"]);
+        command.arg(&binary).args(["dump", "--pid", &pid]).args(how);
+        Leaktrace::start(&mut command).unwrap().wait().unwrap()
+    };
+    let plain = dump(&[]);
+    assert!(plain.code == Some(0) && plain.stdout.contains("small.py"), "{plain:?}");
+    says(&dump(&["--native"]), 3, &["CAP_BPF", "CAP_PERFMON"]);
 }
 
 #[test]

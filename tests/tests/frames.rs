@@ -3,9 +3,10 @@
 
 mod common;
 
-use leak_tests::interpreter::{self, FREE_THREADED, Interpreter};
+use leak_tests::interpreter::Interpreter;
 use leak_tests::leaktrace;
-use leak_tests::program;
+use leak_tests::program::{self, is_function};
+use leak_tests::py_spy;
 use leak_tests::skip;
 use leak_tests::stacks::{self, Comparison, Possible};
 use leak_tests::target::Target;
@@ -84,6 +85,46 @@ fn threads_that_run_have_possible_stacks(python: &Interpreter) {
     assert!(whole > DUMPS, "{whole} stacks were read whole, {in_part} in part");
 }
 
+fn compiled_code_is_put_around_pythons(python: &Interpreter) {
+    let (target, truth) = stacks::start(python, "stacks.py").unwrap();
+    let dump = stacks::dump_native(target.pid()).unwrap();
+    must_be_whole(&stacks::compare_dump(&truth, &dump));
+    assert_eq!(dump["losses"]["native_stacks_missing"], 0, "{dump:#}");
+    for thread in dump["threads"].as_array().unwrap() {
+        let frames = thread["stack"].as_array().unwrap();
+        // All wait in the C library, which has started them.
+        for end in [frames.first(), frames.last()] {
+            assert_eq!(end.unwrap()["kind"], "native", "{thread:#}");
+        }
+        let the_loop = |frame: &Value| is_function(frame, "_PyEval_EvalFrameDefault");
+        assert!(!frames.iter().any(the_loop), "{thread:#}");
+    }
+    let of = |kind: &str| {
+        let tid = truth.iter().find(|thread| thread.kind == kind).unwrap().tid;
+        dump["threads"].as_array().unwrap().iter().find(|thread| thread["tid"] == tid).unwrap()
+    };
+    // What sorts is C code that Python's calls and that calls Python's.
+    let sorted = of("called_by_sorted")["stack"].as_array().unwrap();
+    let is_python = |frame: &Value| frame["kind"] == "python";
+    let (first, last) = (sorted.iter().position(is_python), sorted.iter().rposition(is_python));
+    let between = &sorted[first.unwrap()..last.unwrap()];
+    assert!(!between.iter().all(is_python), "{sorted:#?}");
+}
+
+/// py-spy stops the process to read registers; what it says then is in ours.
+fn py_spy_shows_no_other_frames(python: &Interpreter) {
+    if py_spy::find().is_none() {
+        skip!("py-spy isn't here; `cargo xtask setup` installs it");
+    }
+    if py_spy::NOT_FOUND.contains(&python.name) {
+        skip!("py-spy does not find the interpreter's loop in this build");
+    }
+    let (target, _) = stacks::start_with(python, "stacks.py", &py_spy::NOT_MERGED).unwrap();
+    let ours = stacks::dump_native(target.pid()).unwrap();
+    let theirs = py_spy::dump_native(target.pid()).unwrap();
+    must_be_whole(&py_spy::compare_native(&ours["threads"], &theirs));
+}
+
 fn who_holds_the_gil(python: &Interpreter) {
     let target = Target::start(python, &program::directory().join("gil.py"), &[]).unwrap();
     let holder: u64 = target.ready().parse().unwrap();
@@ -106,20 +147,14 @@ for_each_interpreter!(
     stacks: a_dump_is_what_the_interpreter_says,
     other_interpreters_are_dumped_too,
     threads_that_run_have_possible_stacks,
+    the_kernel_walks_what_the_interpreter_says,
 );
 
-for_each_interpreter!(bare: the_kernel_walks_what_the_interpreter_says, who_holds_the_gil);
-
-#[test]
-fn tracing_a_build_without_a_gil_is_refused() {
-    let Some(python) = interpreter::find(FREE_THREADED) else {
-        skip!("{FREE_THREADED} isn't here; `cargo xtask setup --free-threaded` builds it");
-    };
-    let target = Target::start(&python, &program::directory().join("small.py"), &[]).unwrap();
-    let outcome = leaktrace::observe(target.pid(), 5).unwrap();
-    assert_eq!(outcome.code, Some(4), "{outcome:?}");
-    assert!(outcome.stderr.contains("free-threaded"), "{outcome:?}");
-}
+for_each_interpreter!(
+    bare: who_holds_the_gil,
+    compiled_code_is_put_around_pythons,
+    py_spy_shows_no_other_frames,
+);
 
 /// The ids are ours, not those by which the process knows its threads.
 #[test]

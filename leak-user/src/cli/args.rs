@@ -39,8 +39,8 @@ Exit codes:
   10  a leak was found (with --fail-on-leak)
 
 Privileges:
-  root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE (and to read tracefs); `dump` needs
-  CAP_SYS_PTRACE alone.
+  root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE (and to read tracefs); `dump` without
+  --native needs CAP_SYS_PTRACE alone.
   `leaktrace doctor` says what is missing on this machine.
 
 Ctrl-C ends the observation early and prints the report.";
@@ -141,6 +141,9 @@ struct DumpArgs {
     /// The process to look at
     #[arg(short, long, value_name = "PID", value_parser = values::pid)]
     pid: Pid,
+    /// Show compiled code's frames too, merged with Python's: of the threads that wait, since nobody is stopped
+    #[arg(long)]
+    native: bool,
     /// Form of the dump; text is that of Python's faulthandler
     #[arg(long, value_enum, default_value = "text")]
     format: FormatArg,
@@ -197,6 +200,7 @@ where
         Some(Sub::Dump(dump)) => Ok(Invocation {
             command: Command::Dump(DumpOptions {
                 pid: dump.pid,
+                native: dump.native,
                 format: dump.format.into(),
                 output: dump.output,
             }),
@@ -320,11 +324,11 @@ mod tests {
             Command::Dump(options) => options,
             other => panic!("{other:?}"),
         };
-        let plain = DumpOptions { pid: Pid(7), format: Format::Text, output: None };
+        let plain = DumpOptions { pid: Pid(7), native: false, format: Format::Text, output: None };
         assert_eq!(dump("dump --pid 7"), plain);
         let output = Some(PathBuf::from("x.json"));
-        let json = DumpOptions { pid: Pid(7), format: Format::Json, output };
-        assert_eq!(dump("dump -p 7 --format json -o x.json"), json);
+        let json = DumpOptions { pid: Pid(7), native: true, format: Format::Json, output };
+        assert_eq!(dump("dump -p 7 --native --format json -o x.json"), json);
     }
 
     #[test]

@@ -55,6 +55,10 @@ impl From<DumpError> for CliError {
         match error {
             DumpError::Target(error) => error.into(),
             DumpError::Read(error) => error.into(),
+            DumpError::Kernel(error) => error.into(),
+            DumpError::Probe(error) => error.into(),
+            DumpError::Within => Self::new(ExitStatus::Unavailable, error)
+                .hint("run it on the host, or without --native"),
         }
     }
 }

@@ -75,6 +75,8 @@ pub enum Native {
 pub struct DumpOptions {
     /// The process.
     pub pid: Pid,
+    /// With compiled code's frames.
+    pub native: bool,
     /// The dump's form.
     pub format: Format,
     /// Where it goes; standard output if None.

@@ -1,26 +1,40 @@
-//! `leaktrace dump`: the Python stacks of all threads, read from the process's memory.
+//! `leaktrace dump`: the stacks of all threads, read from the process's memory.
 //!
 //! Threads are read one after the other while they run; each stack for itself is one that the thread had.
 
+mod native;
 mod stack;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
+use crate::probe::error::ProbeError;
+use crate::snapshot;
 use crate::snapshot::dump::{Dump, Losses, SCHEMA, Target, Thread};
-use crate::snapshot::{Frame, FrameKind};
-use crate::symbolize::code::CodeCache;
+use crate::symbolize::{
+    code::CodeCache,
+    merge::PyStack,
+    stacks::{Frame, PyFrame},
+    unwind::NativeStack,
+};
+use crate::target::kernel::KernelError;
 use crate::target::memory::{Memory, ReadError};
 use crate::target::process::{self, Task};
 use crate::target::python::Interpreter;
 use crate::target::{self, Process, TargetError, frames, threads};
-use crate::units::{Addr, Pid, Tid};
-use stack::Flaw;
+use crate::units::{Pid, Tid};
+use native::Natives;
+use stack::{Flaw, Stack};
 
 /// Lists that change while they are read are read anew so often.
 const TRIES: usize = 20;
 
 /// A stack with a code object that can't be read is read anew so often.
 const RESOLVE_TRIES: usize = 3;
+
+/// A thread that runs is looked at again so often, where compiled code's frames are asked for: it may wait by then.
+const ROUNDS: usize = 10;
 
 /// Bytes that the names of all frames may take.
 const MAX_TEXT: usize = 64 << 20;
@@ -37,25 +51,60 @@ pub enum DumpError {
     /// It ended meanwhile, or may not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// Registers can't be read on this kernel.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The kernel refused the program that reads them.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// leaktrace doesn't know by which ids the kernel knows the threads.
+    #[error("from within a pid namespace, compiled code's frames can't be had")]
+    Within,
 }
 
 /// A thread state, and what is known of its thread.
+#[derive(Clone, Copy)]
 struct State {
     thread: threads::Thread,
     interpreter: i64,
     holds_gil: Option<bool>,
 }
 
-/// Reads all threads' stacks. Nothing is stopped, attached or written.
+/// What is to be read: a thread in an interpreter, or one without Python.
+struct Subject {
+    task: Task,
+    state: Option<State>,
+}
+
+/// What was read.
+struct Reading {
+    of: Subject,
+    /// Python's frames, innermost first.
+    frames: Vec<Frame>,
+    /// See [`PyStack`].
+    calls_c: Vec<bool>,
+    flaw: Option<Flaw>,
+    /// The calls of compiled code at the same time, where they were asked for and could be had.
+    native: Option<NativeStack>,
+}
+
+impl Reading {
+    /// Nothing runs in this interpreter.
+    fn is_idle(&self) -> bool {
+        self.of.state.is_some() && self.frames.is_empty() && self.flaw.is_none()
+    }
+}
+
+/// Reads all threads' stacks. Nothing is stopped, attached or written. `native`: with compiled code's frames, of the
+/// threads that wait; then a program of the kernel's reads their registers (Linux 5.15, root).
 ///
 /// # Errors
 /// [`DumpError`].
-pub fn dump(pid: Pid) -> Result<Dump, DumpError> {
+pub fn dump(pid: Pid, native: bool) -> Result<Dump, DumpError> {
     let Process { exe, cmdline, memory, interpreter, .. } = target::open(pid)?;
     let python = &interpreter?;
-    let (tasks, mut states) = states(pid, &memory, python)?;
-    // Who holds the GIL is read first, as soon as possible after it was seen to hold it.
-    states.sort_by_key(|state| state.holds_gil != Some(true));
+    let mut natives = if native { Some(Natives::open(pid, python)?) } else { None };
+    let subjects = subjects(pid, &memory, python)?;
     let mut reader = Reader {
         memory: &memory,
         python,
@@ -63,48 +112,87 @@ pub fn dump(pid: Pid) -> Result<Dump, DumpError> {
         room: MAX_TEXT,
         losses: Losses::default(),
     };
-    let mut entries: BTreeMap<Tid, Vec<Thread>> = BTreeMap::new();
-    for state in states {
-        // It may have ended between the two lists.
-        let Some(task) = tasks.get(&state.thread.native) else { continue };
-        entries.entry(task.tid).or_default().push(reader.thread(&state, task)?);
-    }
-    for task in tasks.values() {
-        entries.entry(task.tid).or_insert_with(|| vec![without_python(task)]);
+    let readings = readings(subjects, &mut reader, natives.as_mut())?;
+    let mut entries: BTreeMap<Tid, Vec<Reading>> = BTreeMap::new();
+    for reading in readings {
+        entries.entry(reading.of.task.tid).or_default().push(reading);
     }
     entries.values_mut().for_each(tidy);
     // By tid, but the main thread first: ids may have wrapped around.
     let main = entries.remove(&Tid(pid.0)).unwrap_or_default();
+    let all = main.into_iter().chain(entries.into_values().flatten());
+    let threads = all.map(|reading| reader.thread(reading, natives.as_mut())).collect();
     Ok(Dump {
         schema: SCHEMA.to_owned(),
         leaktrace: env!("CARGO_PKG_VERSION").to_owned(),
         target: Target { pid: pid.0, python: python.version.clone(), exe, cmdline },
         losses: reader.losses,
-        threads: main.into_iter().chain(entries.into_values().flatten()).collect(),
+        threads,
     })
 }
 
-/// Drops the idle states of a thread that runs elsewhere; the newest interpreter first.
-fn tidy(entries: &mut Vec<Thread>) {
-    let idle = |entry: &Thread| entry.stack.is_empty() && entry.problem.is_none();
-    if entries.iter().any(|entry| !idle(entry)) {
-        entries.retain(|entry| !idle(entry));
-    } else {
-        entries.truncate(1);
+/// Reads each, those with compiled code's frames anew where the thread ran meanwhile.
+fn readings<M: Memory>(
+    mut due: Vec<Subject>,
+    reader: &mut Reader<'_, M>,
+    mut natives: Option<&mut Natives>,
+) -> Result<Vec<Reading>, DumpError> {
+    let mut done = Vec::with_capacity(due.len());
+    for last in (0..ROUNDS).map(|round| round + 1 == ROUNDS) {
+        let waits = match &mut natives {
+            Some(natives) => natives.waits(due.iter().map(|subject| &subject.task))?,
+            None => HashMap::new(),
+        };
+        for subject in std::mem::take(&mut due) {
+            let mut reading = reader.read(subject)?;
+            let tid = reading.of.task.tid;
+            if let (Some(natives), Some(wait)) = (&mut natives, waits.get(&tid)) {
+                reading.native = natives.stack(reader.memory, tid, *wait);
+            }
+            if natives.is_some() && reading.native.is_none() && !last {
+                due.push(reading.of);
+            } else {
+                done.push(reading);
+            }
+        }
+        if due.is_empty() {
+            break;
+        }
     }
-    entries.sort_by_key(|entry| std::cmp::Reverse(entry.interpreter));
+    Ok(done)
 }
 
-fn without_python(task: &Task) -> Thread {
-    Thread {
-        tid: task.tid.0,
-        name: task.name.clone(),
-        ident: None,
-        interpreter: None,
-        holds_gil: Some(false),
-        stack: Vec::new(),
-        problem: None,
+/// Drops the idle states of a thread that runs elsewhere; the newest interpreter first. Which of them called what
+/// compiled code can't be told.
+fn tidy(readings: &mut Vec<Reading>) {
+    if readings.iter().any(|reading| !reading.is_idle()) {
+        readings.retain(|reading| !reading.is_idle());
+    } else {
+        readings.truncate(1);
     }
+    readings.sort_by_key(|reading| Reverse(reading.of.state.map(|state| state.interpreter)));
+}
+
+/// All threads, in each interpreter where they have a state.
+fn subjects(
+    pid: Pid,
+    memory: &impl Memory,
+    python: &Interpreter,
+) -> Result<Vec<Subject>, DumpError> {
+    let (mut tasks, mut states) = states(pid, memory, python)?;
+    // Who holds the GIL is read first, as soon as possible after it was seen to hold it.
+    states.sort_by_key(|state| state.holds_gil != Some(true));
+    // A thread may have ended between the two lists.
+    let subject = |state: State| {
+        let task = tasks.get(&state.thread.native)?.clone();
+        Some(Subject { task, state: Some(state) })
+    };
+    let mut subjects: Vec<Subject> = states.into_iter().filter_map(subject).collect();
+    for Subject { task, .. } in &subjects {
+        tasks.remove(&task.inner);
+    }
+    subjects.extend(tasks.into_values().map(|task| Subject { task, state: None }));
+    Ok(subjects)
 }
 
 /// The process's threads by the ids that it gives them itself, and the thread states of all its
@@ -159,24 +247,15 @@ struct Reader<'a, M> {
 }
 
 impl<M: Memory> Reader<'_, M> {
-    fn thread(&mut self, state: &State, task: &Task) -> Result<Thread, ReadError> {
-        let (stack, problem) = self.stack(state.thread.state)?;
-        Ok(Thread {
-            tid: task.tid.0,
-            name: task.name.clone(),
-            ident: Some(state.thread.fs_base.0),
-            interpreter: Some(state.interpreter),
-            holds_gil: state.holds_gil,
-            stack,
-            problem,
-        })
-    }
-
-    fn stack(&mut self, state: Addr) -> Result<(Vec<Frame>, Option<String>), ReadError> {
+    /// Reads Python's frames.
+    fn read(&mut self, of: Subject) -> Result<Reading, ReadError> {
         let mut tries = 1..=RESOLVE_TRIES;
         loop {
             let last = tries.next().is_none_or(|number| number == RESOLVE_TRIES);
-            let stack = stack::read(self.memory, self.python.layout, state)?;
+            let stack = match of.state {
+                Some(state) => stack::read(self.memory, self.python.layout, state.thread.state)?,
+                None => Stack::default(),
+            };
             let known: Option<Vec<Frame>> =
                 stack.frames.iter().map(|frame| self.resolve(*frame)).collect();
             let frames = match known {
@@ -185,37 +264,71 @@ impl<M: Memory> Reader<'_, M> {
                 None if !last => continue,
                 None => stack.frames.iter().map(|frame| self.resolve_or_count(*frame)).collect(),
             };
-            return Ok(self.judged(frames, stack.flaw));
+            let Stack { calls_c, flaw, .. } = stack;
+            return Ok(Reading { of, frames, calls_c, flaw, native: None });
         }
+    }
+
+    /// A thread as the dump shows it.
+    fn thread(&mut self, reading: Reading, natives: Option<&mut Natives>) -> Thread {
+        let Reading { of: Subject { task, state }, frames, calls_c, flaw, native } = reading;
+        let mut native_problem = None;
+        let stack = match natives {
+            None => frames.iter().filter_map(Frame::python).map(PyFrame::shown).collect(),
+            Some(natives) => {
+                let python = PyStack { frames: &frames, calls_c: &calls_c };
+                native_problem = Self::native_problem(native.as_ref());
+                self.losses.native_stacks_missing += u64::from(native_problem.is_some());
+                match native {
+                    Some(native) => natives.shown(&natives.merged(&native, python)),
+                    None => natives.shown(&frames),
+                }
+            }
+        };
+        let (stack, problem) = self.judged(stack, flaw);
+        Thread {
+            tid: task.tid.0,
+            name: task.name,
+            ident: state.map(|state| state.thread.fs_base.0),
+            interpreter: state.map(|state| state.interpreter),
+            holds_gil: state.map_or(Some(false), |state| state.holds_gil),
+            stack,
+            problem,
+            native_problem,
+        }
+    }
+
+    fn native_problem(native: Option<&NativeStack>) -> Option<String> {
+        let problem = match native {
+            Some(NativeStack { whole: true, .. }) => return None,
+            Some(_) => "its compiled code can't be followed to its start",
+            None => "it runs: its compiled code's frames are known of those alone that wait",
+        };
+        Some(problem.to_owned())
     }
 
     fn resolve(&mut self, frame: frames::Frame) -> Option<Frame> {
         let code = self.codes.resolve(self.memory, frame.code)?;
-        Some(Frame {
-            kind: FrameKind::Python,
-            function: code.function.to_string(),
-            file: code.file.to_string(),
+        Some(Frame::Python(PyFrame {
+            function: Arc::clone(&code.function),
+            file: Arc::clone(&code.file),
             line: code.line(frame.byte_offset),
-            module: None,
-            source: None,
-        })
+        }))
     }
 
     fn resolve_or_count(&mut self, frame: frames::Frame) -> Frame {
         self.resolve(frame).unwrap_or_else(|| {
             self.losses.unresolved_frames += 1;
-            let unknown = || "?".to_owned();
-            let (function, file) = (unknown(), unknown());
-            Frame { kind: FrameKind::Python, function, file, line: 0, module: None, source: None }
+            Frame::Python(PyFrame { function: "?".into(), file: "?".into(), line: 0 })
         })
     }
 
     /// Cuts what there is no room for; counts and says what is missing.
     fn judged(
         &mut self,
-        mut frames: Vec<Frame>,
+        mut frames: Vec<snapshot::Frame>,
         flaw: Option<Flaw>,
-    ) -> (Vec<Frame>, Option<String>) {
+    ) -> (Vec<snapshot::Frame>, Option<String>) {
         let fits = frames.iter().take_while(|frame| {
             let size = frame.function.len() + frame.file.len() + FRAME_BYTES;
             let left = self.room.checked_sub(size);

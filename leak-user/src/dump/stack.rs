@@ -24,10 +24,12 @@ const PAUSE: Duration = Duration::from_micros(500);
 const MAX_EFFORT: usize = 1 << 18;
 
 /// What was read of a chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Stack {
     /// Innermost first.
     pub frames: Vec<Frame>,
+    /// For each: C code lies between it and the frame that it called.
+    pub calls_c: Vec<bool>,
     /// Why they aren't all of them.
     pub flaw: Option<Flaw>,
 }
@@ -41,6 +43,22 @@ pub(super) enum Flaw {
     Deep,
     /// All: the chain leads to where there is no memory.
     Unreadable,
+}
+
+impl Stack {
+    fn of(links: &[(Addr, Link)], flaw: Option<Flaw>) -> Self {
+        let (mut frames, mut calls_c) = (Vec::new(), Vec::new());
+        let mut called_by_c = false;
+        for (_, link) in links {
+            if let Some(frame) = link.frame {
+                frames.push(frame);
+                calls_c.push(called_by_c);
+            }
+            // Whoever may be the outermost, C code has called.
+            called_by_c = link.outermost;
+        }
+        Self { frames, calls_c, flaw }
+    }
 }
 
 /// Reads the chain that begins in a thread state.
@@ -66,7 +84,7 @@ pub(super) fn read(memory: &impl Memory, layout: &Layout, state: Addr) -> Result
         effort += walked.len();
         if let Some(whole) = still(memory, layout, state, head, &walked) {
             let flaw = (walked.len() == MAX_LINKS).then_some(Flaw::Deep);
-            return Ok(Stack { frames: python(&whole), flaw });
+            return Ok(Stack::of(&whole, flaw));
         }
         stayed = Some(match stayed {
             Some(stayed) => common_end(layout, &stayed, &walked).to_vec(),
@@ -74,8 +92,8 @@ pub(super) fn read(memory: &impl Memory, layout: &Layout, state: Addr) -> Result
         });
     }
     Ok(match stayed {
-        Some(links) => Stack { frames: python(&links), flaw: Some(Flaw::Changed) },
-        None => Stack { frames: Vec::new(), flaw: Some(Flaw::Unreadable) },
+        Some(links) => Stack::of(&links, Some(Flaw::Changed)),
+        None => Stack::of(&[], Some(Flaw::Unreadable)),
     })
 }
 
@@ -211,10 +229,6 @@ fn common_end<'a>(
     let both = stayed.iter().rev().zip(walked.iter().rev());
     let count = both.take_while(|(one, other)| one == other).count();
     walked.get(walked.len() - count..).unwrap_or(&[])
-}
-
-fn python(links: &[(Addr, Link)]) -> Vec<Frame> {
-    links.iter().filter_map(|(_, link)| link.frame).collect()
 }
 
 #[cfg(test)]

@@ -197,7 +197,7 @@ fn a_frame_that_has_not_begun_is_not_believed_who_called_it() {
             torn.put(FRAMES + at, 0x7000_0000 + code_start - 2);
         }
         let stack = read(&torn, layout, Addr(STATE)).unwrap();
-        assert_eq!(stack, Stack { frames: Vec::new(), flaw: Some(Flaw::Changed) });
+        assert_eq!(stack, Stack::of(&[], Some(Flaw::Changed)));
         let moments = [torn, whole];
         let stack = read(&Running::new(&moments, 50), layout, Addr(STATE)).unwrap();
         assert_eq!((stack.flaw, stack.frames.len()), (None, 3), "{:?}", layout.version);

@@ -20,6 +20,7 @@ pub mod prologue;
 mod returns;
 pub mod ring;
 pub mod tables;
+pub mod threads;
 pub mod tracefs;
 pub mod tree;
 pub mod turn;

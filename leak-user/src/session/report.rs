@@ -8,8 +8,8 @@ use super::{Ending, Session, SessionError};
 use crate::{
     probe::{plan, tables::Counts},
     snapshot::{
-        Coverage, Frame, FrameKind, Losses, Memory, Observed, Overhead, SCHEMA, Site as SiteReport,
-        Snapshot, Split, Target, TypeShare, Verdict as VerdictReport,
+        Coverage, Frame, Losses, Memory, Observed, Overhead, SCHEMA, Site as SiteReport, Snapshot,
+        Split, Target, TypeShare, Verdict as VerdictReport,
     },
     symbolize::{
         modules::Modules,
@@ -270,7 +270,8 @@ impl Session {
 
     fn sites(&mut self, findings: &[Finding], writer: &mut Writer) -> Vec<SiteReport> {
         let found = findings.iter().filter_map(|finding| self.ledger.sites.get(finding.site));
-        let natives: Vec<Addr> = found.flat_map(|site| natives(&site.stack)).collect();
+        let natives: Vec<Addr> =
+            found.flat_map(|site| site.stack.iter().filter_map(StackFrame::native)).collect();
         writer.natives.resolve(&mut self.modules, &natives);
         (1..)
             .zip(findings)
@@ -331,38 +332,17 @@ impl Writer {
             match frame {
                 StackFrame::Python(frame) => {
                     let source = self.sources.line(&frame.file, frame.line);
-                    shown.push(Frame {
-                        kind: FrameKind::Python,
-                        function: frame.function.to_string(),
-                        file: frame.file.to_string(),
-                        line: frame.line,
-                        module: None,
-                        source: source.map(|text| text.to_string()),
-                    });
+                    let source = source.map(|text| text.to_string());
+                    shown.push(Frame { source, ..frame.shown() });
                 }
                 StackFrame::Native(addr) => {
                     let calls = self.natives.resolve(modules, &[*addr]).into_iter().flatten();
-                    shown.extend(calls.map(|call| Frame {
-                        kind: FrameKind::Native,
-                        function: call.function.to_string(),
-                        file: call.file.to_string(),
-                        line: call.line,
-                        module: (!call.module.is_empty()).then(|| call.module.to_string()),
-                        source: None,
-                    }));
+                    shown.extend(calls.map(|call| call.shown()));
                 }
             }
         }
         shown
     }
-}
-
-/// The native calls of a stack.
-fn natives(frames: &[StackFrame]) -> impl Iterator<Item = Addr> + '_ {
-    frames.iter().filter_map(|frame| match frame {
-        StackFrame::Native(addr) => Some(*addr),
-        StackFrame::Python(_) => None,
-    })
 }
 
 fn coverage(counts: &Counts) -> Option<f64> {

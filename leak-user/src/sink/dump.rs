@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::escape::escape;
 use crate::snapshot::dump::{Dump, Thread};
+use crate::snapshot::{Frame, FrameKind};
 
 /// The dump as text. Every character that the target chose is escaped.
 #[must_use]
@@ -19,14 +20,30 @@ pub fn text(dump: &Dump) -> String {
             let _ = writeln!(text, "  <no Python frame>");
         }
         for frame in &thread.stack {
-            let (file, function) = (escape(&frame.file), escape(&frame.function));
-            let _ = writeln!(text, "  File \"{file}\", line {} in {function}", frame.line);
+            let _ = writeln!(text, "  {}", line(frame));
         }
-        if let Some(problem) = &thread.problem {
+        for problem in thread.problem.iter().chain(&thread.native_problem) {
             let _ = writeln!(text, "  ({})", escape(problem));
         }
     }
     text
+}
+
+/// `File "app.py", line 7 in serve`, and of compiled code `C    do_wait in libc.so.6 (wait.c:31)`.
+fn line(frame: &Frame) -> String {
+    let function = escape(&frame.function);
+    match frame.kind {
+        FrameKind::Python => {
+            format!("File \"{}\", line {} in {function}", escape(&frame.file), frame.line)
+        }
+        FrameKind::Native => {
+            let name = |path: &str| escape(path.rsplit('/').next().unwrap_or(path)).into_owned();
+            let within = frame.module.as_deref().map(|module| format!(" in {}", name(module)));
+            let source = format!(" ({}:{})", name(&frame.file), frame.line);
+            let source = (frame.line > 0).then_some(source);
+            format!("C    {function}{}{}", within.unwrap_or_default(), source.unwrap_or_default())
+        }
+    }
 }
 
 /// `Thread 0x00007f0123456780 [worker, tid 4711, holds the GIL] (most recent call first):`
@@ -46,11 +63,15 @@ fn head(thread: &Thread) -> String {
 mod tests {
     use super::*;
     use crate::snapshot::dump::{Losses, SCHEMA, Target};
-    use crate::snapshot::{Frame, FrameKind};
 
     fn frame(function: &str, file: &str, line: u32) -> Frame {
         let (function, file) = (function.to_owned(), file.to_owned());
         Frame { kind: FrameKind::Python, function, file, line, module: None, source: None }
+    }
+
+    fn native(function: &str, file: &str, line: u32) -> Frame {
+        let module = Some("/lib/libc.so.6".to_owned());
+        Frame { kind: FrameKind::Native, module, ..frame(function, file, line) }
     }
 
     #[test]
@@ -63,6 +84,7 @@ mod tests {
             holds_gil: Some(false),
             stack,
             problem: None,
+            native_problem: None,
         };
         let main = thread(
             7,
@@ -84,6 +106,14 @@ mod tests {
                 Thread { holds_gil: Some(true), ..main },
                 Thread { interpreter: Some(2), problem: Some("it ran on".to_owned()), ..other },
                 Thread { ident: None, interpreter: None, ..thread(9, "pool", Vec::new()) },
+                Thread {
+                    native_problem: Some("it can't be followed".to_owned()),
+                    ..thread(
+                        10,
+                        "c",
+                        vec![native("wait\n", "/src/wait.c", 31), native("go", "", 0)],
+                    )
+                },
             ],
         };
         assert_eq!(
@@ -98,7 +128,12 @@ mod tests {
              \x20 (it ran on)\n\
              \n\
              Thread [pool, tid 9] (most recent call first):\n\
-             \x20 <no Python frame>\n"
+             \x20 <no Python frame>\n\
+             \n\
+             Thread 0x00007f0123456780 [c, tid 10] (most recent call first):\n\
+             \x20 C    wait\\n in libc.so.6 (wait.c:31)\n\
+             \x20 C    go in libc.so.6\n\
+             \x20 (it can't be followed)\n"
         );
     }
 }

@@ -49,6 +49,9 @@ pub struct Losses {
     pub stacks_unreadable: u64,
     /// Frames whose code object could not be read.
     pub unresolved_frames: u64,
+    /// Threads whose compiled code's frames are missing, or the outermost of them, where they were asked for.
+    #[serde(default)]
+    pub native_stacks_missing: u64,
 }
 
 /// One thread, in one interpreter.
@@ -69,4 +72,7 @@ pub struct Thread {
     /// Why frames are missing, in a sentence; absent where none are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Why compiled code's frames are missing, in a sentence; absent where none are, or they were not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native_problem: Option<String>,
 }

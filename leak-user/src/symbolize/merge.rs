@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::stacks::Frame;
 use super::unwind::NativeStack;
-use crate::target::{Module, Target};
+use crate::target::{Module, Target, python::Interpreter};
 use crate::units::Addr;
 
 /// Whose code an address is.
@@ -49,10 +49,17 @@ impl Owners {
         Self {
             allocator: target.heap.as_ref().map_or_else(Vec::new, |heap| code_of(&heap.module)),
             interpreter: python.map_or_else(Vec::new, |python| code_of(&python.module)),
-            interpreter_loop: interpreter_loop
-                .iter()
-                .map(|code| code.start.0..code.end.0)
-                .collect(),
+            interpreter_loop: plain(interpreter_loop),
+        }
+    }
+
+    /// Those of an interpreter, whatever the allocator.
+    #[must_use]
+    pub fn of_interpreter(python: &Interpreter) -> Self {
+        Self {
+            allocator: Vec::new(),
+            interpreter: code_of(&python.file.module),
+            interpreter_loop: plain(&python.interpreter_loop()),
         }
     }
 
@@ -132,6 +139,10 @@ impl<'a> PyStack<'a> {
         self.calls_c = self.calls_c.get(length..).unwrap_or_default();
         run
     }
+}
+
+fn plain(code: &[Range<Addr>]) -> Vec<Range<u64>> {
+    code.iter().map(|code| code.start.0..code.end.0).collect()
 }
 
 /// The addresses of a module's code.

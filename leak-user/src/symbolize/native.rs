@@ -9,6 +9,7 @@ use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
 use super::modules::{Module, Modules};
+use crate::snapshot;
 use crate::units::Addr;
 
 /// Longest name of a function or file, in characters.
@@ -31,6 +32,21 @@ pub struct NativeFrame {
     pub line: u32,
     /// The path of the module, as the target sees it; empty where the code is in none.
     pub module: Arc<str>,
+}
+
+impl NativeFrame {
+    /// As a report shows it.
+    #[must_use]
+    pub fn shown(&self) -> snapshot::Frame {
+        snapshot::Frame {
+            kind: snapshot::FrameKind::Native,
+            function: self.function.to_string(),
+            file: self.file.to_string(),
+            line: self.line,
+            module: (!self.module.is_empty()).then(|| self.module.to_string()),
+            source: None,
+        }
+    }
 }
 
 /// Names the code of one process.

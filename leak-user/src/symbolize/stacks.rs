@@ -11,6 +11,7 @@ use leak_common::{MAX_FRAMES, frame};
 use super::code::CodeCache;
 use super::merge::{Owners, PyStack};
 use super::unwind::NativeStack;
+use crate::snapshot;
 use crate::target::memory::Memory;
 use crate::units::Addr;
 
@@ -31,6 +32,21 @@ pub struct PyFrame {
     pub line: u32,
 }
 
+impl PyFrame {
+    /// As a report shows it, without its line's text.
+    #[must_use]
+    pub fn shown(&self) -> snapshot::Frame {
+        snapshot::Frame {
+            kind: snapshot::FrameKind::Python,
+            function: self.function.to_string(),
+            file: self.file.to_string(),
+            line: self.line,
+            module: None,
+            source: None,
+        }
+    }
+}
+
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Frame {
@@ -47,6 +63,15 @@ impl Frame {
         match self {
             Self::Python(frame) => Some(frame),
             Self::Native(_) => None,
+        }
+    }
+
+    /// Where the call of a native frame goes on.
+    #[must_use]
+    pub fn native(&self) -> Option<Addr> {
+        match self {
+            Self::Python(_) => None,
+            Self::Native(addr) => Some(*addr),
         }
     }
 }

@@ -13,7 +13,7 @@ use leak_common::event::Registers;
 use super::modules::{Module, Modules};
 use crate::units::Addr;
 
-/// Calls in one stack.
+/// Calls in one stack, where not said otherwise.
 const MAX_CALLS: usize = 256;
 
 /// Bytes of tables that are held for all files together. A large library's take 20 MB.
@@ -37,21 +37,29 @@ pub struct Unwinder {
     /// Bytes of tables held.
     held: usize,
     spent: Duration,
+    max_calls: usize,
 }
 
 impl Default for Unwinder {
     fn default() -> Self {
+        Self::new(MAX_CALLS)
+    }
+}
+
+impl Unwinder {
+    /// Holds no tables yet. `max_calls`: of one stack.
+    #[must_use]
+    pub fn new(max_calls: usize) -> Self {
         Self {
             tables: UnwinderX86_64::new(),
             cache: CacheX86_64::new(),
             loaded: Vec::new(),
             held: 0,
             spent: Duration::ZERO,
+            max_calls,
         }
     }
-}
 
-impl Unwinder {
     /// The calls of a stack whose top is `bytes`, from the stack pointer upwards.
     pub fn unwind(
         &mut self,
@@ -82,7 +90,7 @@ impl Unwinder {
         let mut regs = UnwindRegsX86_64::new(registers.ip, registers.sp, registers.bp);
         let mut at = FrameAddress::InstructionPointer(registers.ip);
         let mut stack = NativeStack { calls: vec![Addr(registers.ip)], whole: false };
-        while stack.calls.len() < MAX_CALLS {
+        while stack.calls.len() < self.max_calls {
             // Code in no file (a JIT's) has no tables: what would be found beyond it is a guess.
             if !self.load(modules, at.address_for_lookup()) {
                 break;

@@ -242,6 +242,18 @@ pub fn task_statuses(pid: Pid) -> impl Iterator<Item = String> {
     })
 }
 
+/// How often a thread has begun to run; None where it runs, or is about to, or is gone. A thread of which it says
+/// the same twice has not run in between.
+#[must_use]
+pub fn switches_of_waiting(pid: Pid, tid: Tid) -> Option<u64> {
+    let path = proc_path(pid, &format!("task/{}/status", tid.0));
+    let status = read_up_to(Path::new(&path), MAX_FILE).ok()?;
+    let count = |name| status_field(&status, name)?.parse::<u64>().ok();
+    let waits = status_field(&status, "State")?.starts_with(['S', 'D', 'T', 't', 'I']);
+    let switches = count("voluntary_ctxt_switches")? + count("nonvoluntary_ctxt_switches")?;
+    waits.then_some(switches)
+}
+
 /// The id by which a process or thread knows itself, from its status: the last of `NSpid`'s numbers, which go
 /// from the reader's pid namespace inwards.
 #[must_use]

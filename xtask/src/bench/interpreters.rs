@@ -36,13 +36,14 @@ const INTRO: &str = "\
 # Interpreters
 
 Written by `cargo xtask bench interpreters`. `pyX.Y` is a build of upstream's source as pyenv makes it (shared,
-not stripped), `debianX.Y` Debian's (static, stripped), `pyX.Yt` a build without a GIL, of which only stacks are
-read.
+not stripped), `debianX.Y` Debian's (static, stripped), `pyX.Yt` a build without a GIL.
 
 - **dump**: frames of `tests/programs/stacks.py` that `leaktrace dump` shows as the interpreter itself does
   (`sys._current_frames()`): function, file and line, in the same place of the same thread's stack. The
   program has a thread for each kind of stack: deep recursion, generators, coroutines in a loop, callbacks
   through C, methods of nested classes, executed code, greenlets where they are installed, and more.
+- **native**: the same with compiled code's frames around them (`leaktrace dump --native`), and of how many
+  threads compiled code was followed from where it waits to the thread's start.
 - **others**: the same for two interpreters beside the main one, each with threads
   (`tests/programs/subinterpreters.py`).
 - **kernel's walk**: the same stacks as the eBPF programs walk them while each thread maps memory; at most 128
@@ -55,7 +56,9 @@ read.
 - **running**: of 20 dumps of `tests/programs/busy_stacks.py`, whose four threads hardly ever rest, the stacks that
   were read whole, and those that can't be, by the lines that call. What isn't whole is said to be so.
 - **py-spy**: frames of our dump, function, file and line, that `py-spy dump --json` shows, too; and the kinds of
-  stack in which the two differ. **others by py-spy** and **running by py-spy** are the same for the other two
+  stack in which the two differ. **py-spy's native**: of the frames that `py-spy dump --native` shows of the same program
+  (without the two kinds that switch stacks), Python's and compiled code's, those that ours shows in the same order.
+  **others by py-spy** and **running by py-spy** are the same for the other two
   programs. It is run with `--nonblocking`, since leaktrace stops nobody either.
 
 Where the two differ, what the interpreter itself says decides: it is what the first columns compare with. py-spy
@@ -64,15 +67,23 @@ it runs in. py-spy reads a running thread's frames once, so that it fails or mix
 meanwhile; leaktrace reads them until its readings agree. leaktrace lists threads without Python, py-spy
 doesn't.
 
+With `--native`, py-spy stops the process to read its threads' registers; leaktrace reads those that the kernel keeps
+of each thread that waits, and says of a thread that runs that it does. py-spy leaves out most of the interpreter's own
+frames; leaktrace shows all but the loop's, in whose place Python's are, and the functions that the compiler has put
+into others. py-spy shows no dump at all where one thread has switched its stack (greenlets); of Debian's 3.14 and 3.15,
+whose loop lies in several parts, it puts all Python frames behind compiled code's; and of a line that calls, it shows
+the line where the call goes on, which may be the next one.
+
 Two limits are the interpreter's. Code that was executed once and dropped (`exec` of a text) is gone by the time
 that its frames are looked up; its frames are shown as `?`, or as what has taken its place. Before 3.12 an
 interpreter that was made in one thread and runs in another is listed with the thread that made it.
 ";
 
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 16] = [
     "Python",
     "version",
     "dump",
+    "native",
     "others",
     "running",
     "kernel's walk",
@@ -81,6 +92,7 @@ const COLUMNS: [&str; 14] = [
     "unharmed",
     "py-spy",
     "differs from py-spy in",
+    "py-spy's native",
     "others by py-spy",
     "running by py-spy",
     "machine",
@@ -119,20 +131,17 @@ pub fn run(options: &Options) -> Result<()> {
 /// All cells but the interpreter's name and the machine's.
 fn measure(python: &Interpreter, seconds: u32) -> Result<Vec<String>> {
     let mut wrong = String::new();
-    let traced = python.name != FREE_THREADED;
-
     let (mut target, truth) = stacks::start(python, "stacks.py")?;
     let dump = stacks::dump(target.pid())?;
     let version = dump["target"]["python"].as_str().unwrap_or("?").to_owned();
     let dumped = counts(&stacks::compare_dump(&truth, &dump), "dump", &mut wrong);
+    let native = native(&target, &truth, &mut wrong)?;
     let ours = stacks::as_dumped(&truth, &dump);
     let (spied, differing) = spied(&target, &ours, "py-spy", &mut wrong);
-    let mut walked = NOTHING.to_owned();
-    if traced {
-        let report = stacks::observe_mappings(&mut target, SHORT)?;
-        walked = counts(&stacks::compare_sites(&truth, &report), "kernel's walk", &mut wrong);
-    }
+    let report = stacks::observe_mappings(&mut target, SHORT)?;
+    let walked = counts(&stacks::compare_sites(&truth, &report), "kernel's walk", &mut wrong);
     drop(target);
+    let native_spied = native_spied(python, &mut wrong)?;
 
     let (target, truth) = stacks::start(python, "subinterpreters.py")?;
     let dump = stacks::dump(target.pid())?;
@@ -145,16 +154,13 @@ fn measure(python: &Interpreter, seconds: u32) -> Result<Vec<String>> {
     drop(target);
 
     let (running, running_spied) = running(python, &mut wrong)?;
-    let (mut named, mut coverage, mut unharmed) =
-        (NOTHING.to_owned(), NOTHING.to_owned(), NOTHING.to_owned());
-    if traced {
-        (named, coverage) = leak(python, seconds, &mut wrong)?;
-        unharmed = harm(python, &mut wrong)?;
-    }
+    let (named, coverage) = leak(python, seconds, &mut wrong)?;
+    let unharmed = harm(python, &mut wrong)?;
     keep(python.name, &wrong)?;
     Ok(vec![
         version,
         dumped,
+        native,
         others,
         running,
         walked,
@@ -163,6 +169,7 @@ fn measure(python: &Interpreter, seconds: u32) -> Result<Vec<String>> {
         unharmed,
         spied,
         differing,
+        native_spied,
         others_spied,
         running_spied,
     ])
@@ -175,6 +182,27 @@ fn counts(comparison: &Comparison, what: &str, wrong: &mut String) -> String {
         let _ = writeln!(wrong, "{what}: {difference}");
     }
     comparison.counts()
+}
+
+/// With compiled code's frames: Python's are the same, and how many threads' stacks are whole.
+fn native(target: &Target, truth: &[Truth], wrong: &mut String) -> Result<String> {
+    let dump = stacks::dump_native(target.pid())?;
+    let frames = counts(&stacks::compare_dump(truth, &dump), "native", wrong);
+    let threads = dump["threads"].as_array().map_or(&[][..], Vec::as_slice);
+    let whole = threads.iter().filter(|thread| thread["native_problem"].is_null()).count();
+    Ok(format!("{frames}, {whole} of {} threads whole", threads.len()))
+}
+
+/// How many of the frames that py-spy shows, Python's and compiled code's, are in ours in the same order.
+fn native_spied(python: &Interpreter, wrong: &mut String) -> Result<String> {
+    let (target, _) = stacks::start_with(python, "stacks.py", &py_spy::NOT_MERGED)?;
+    let ours = stacks::dump_native(target.pid())?;
+    Ok(match py_spy::dump_native(target.pid()) {
+        Ok(theirs) => {
+            counts(&py_spy::compare_native(&ours["threads"], &theirs), "py-spy's native", wrong)
+        }
+        Err(error) => format!("none: {error}"),
+    })
 }
 
 /// How many of our frames py-spy shows, and the kinds of stack where it differs.

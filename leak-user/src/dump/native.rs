@@ -1,0 +1,158 @@
+//! Compiled code's frames of the threads that wait, put around those of Python.
+//!
+//! A thread that waits stands still: its registers are those that it entered the kernel with, and its stack does
+//! not change. Whether it waited all the while is told by how often it was switched to. Of a thread that runs,
+//! only the processor knows the registers, and nobody is stopped to ask.
+
+use std::collections::HashMap;
+
+use leak_common::{event::Registers, threads::ThreadsConfig};
+
+use super::DumpError;
+use crate::{
+    probe::threads::ThreadsProbe,
+    snapshot,
+    symbolize::{
+        merge::{Owners, PyStack},
+        modules::Modules,
+        native::{NativeFrame, NativeSymbols},
+        stacks::Frame,
+        unwind::{NativeStack, Unwinder},
+    },
+    target::{
+        kernel,
+        memory::{Memory, ReadError},
+        namespaces,
+        process::{self, Task},
+        python::Interpreter,
+    },
+    units::{Addr, Pid, Tid},
+};
+
+/// Bytes of a stack that are copied: as much as is common for a main thread's whole stack.
+const MAX_STACK: usize = 8 << 20;
+
+/// Calls of one stack.
+const MAX_CALLS: usize = 1 << 14;
+
+/// They are copied so many bytes at a time, up to where nothing is mapped.
+const PIECE: u64 = 64 << 10;
+
+/// A page.
+const PAGE: u64 = 4 << 10;
+
+/// A thread that waited when its registers were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wait {
+    /// How often it was switched to before.
+    switches: u64,
+    registers: Registers,
+}
+
+/// Reads and names the frames of compiled code.
+pub(super) struct Natives {
+    pid: Pid,
+    probe: ThreadsProbe,
+    owners: Owners,
+    modules: Modules,
+    unwinder: Unwinder,
+    symbols: NativeSymbols,
+}
+
+impl Natives {
+    /// Loads the program that reads registers.
+    ///
+    /// # Errors
+    /// [`DumpError::Kernel`], [`DumpError::Probe`], [`DumpError::Within`].
+    pub fn open(pid: Pid, python: &Interpreter) -> Result<Self, DumpError> {
+        let id = namespaces::kernel_id(pid, &process::status(pid)?)?;
+        if id.namespace.is_some() {
+            return Err(DumpError::Within);
+        }
+        let task = kernel::task_layout()?.fields;
+        let config = ThreadsConfig { process: id.tgid.into(), pid: task.pid, tgid: task.tgid };
+        Ok(Self {
+            pid,
+            probe: ThreadsProbe::open(&config)?,
+            owners: Owners::of_interpreter(python),
+            modules: Modules::new(pid),
+            unwinder: Unwinder::new(MAX_CALLS),
+            symbols: NativeSymbols::default(),
+        })
+    }
+
+    /// Those of the threads that wait.
+    ///
+    /// # Errors
+    /// [`DumpError::Probe`].
+    pub fn waits<'a>(
+        &mut self,
+        tasks: impl Iterator<Item = &'a Task>,
+    ) -> Result<HashMap<Tid, Wait>, DumpError> {
+        let before = tasks.filter_map(|task| Some((task.tid, self.switches(task.tid)?)));
+        let before: Vec<(Tid, u64)> = before.collect();
+        let registers = self.probe.registers()?;
+        let wait =
+            |(tid, switches)| Some((tid, Wait { switches, registers: *registers.get(&tid)? }));
+        Ok(before.into_iter().filter_map(wait).collect())
+    }
+
+    /// A waiting thread's stack, if it has waited until all of it was read, and until now.
+    pub fn stack(&mut self, memory: &impl Memory, tid: Tid, wait: Wait) -> Option<NativeStack> {
+        let bytes = copy(memory, Addr(wait.registers.sp)).ok()?;
+        let waited = self.switches(tid) == Some(wait.switches);
+        waited.then(|| self.unwinder.unwind(&mut self.modules, wait.registers, &bytes))
+    }
+
+    /// The frames of Python's with those of compiled code around them.
+    pub fn merged(&self, native: &NativeStack, python: PyStack<'_>) -> Vec<Frame> {
+        self.owners.whole(native, python)
+    }
+
+    /// Names frames.
+    pub fn shown(&mut self, frames: &[Frame]) -> Vec<snapshot::Frame> {
+        let calls: Vec<Addr> = frames.iter().filter_map(Frame::native).collect();
+        let mut named = self.symbols.resolve(&mut self.modules, &calls).into_iter();
+        let mut shown = Vec::new();
+        for frame in frames {
+            match frame {
+                Frame::Python(frame) => shown.push(frame.shown()),
+                Frame::Native(_) => {
+                    shown.extend(named.next().iter().flatten().map(NativeFrame::shown));
+                }
+            }
+        }
+        shown
+    }
+
+    /// How often a thread was switched to; None while it runs.
+    fn switches(&self, tid: Tid) -> Option<u64> {
+        process::switches_of_waiting(self.pid, tid)
+    }
+}
+
+/// From the stack pointer up to where nothing is mapped.
+fn copy(memory: &impl Memory, top: Addr) -> Result<Vec<u8>, ReadError> {
+    let mut bytes = Vec::new();
+    let mut step = PIECE;
+    while bytes.len() < MAX_STACK {
+        let at = top.offset(bytes.len() as u64);
+        // To the end of a page: what follows may not be there.
+        let length = step - at.0 % step;
+        let known = bytes.len();
+        bytes.resize(known + usize::try_from(length).unwrap_or(0), 0);
+        match memory.read(at, &mut bytes[known..]) {
+            Ok(()) => {}
+            Err(ReadError::Unmapped(_)) if step > PAGE => {
+                bytes.truncate(known);
+                step = PAGE;
+            }
+            Err(ReadError::Unmapped(_)) => {
+                bytes.truncate(known);
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}
