@@ -11,9 +11,18 @@ use std::process::Command;
 /// a fixed address).
 pub const EQUIPPED: [&str; 4] = ["py3.11", "py3.12", "py3.13", "debian3.11"];
 
-/// Those with nothing but the standard library.
-pub const BARE: [&str; 7] =
-    ["py3.8", "py3.9", "py3.10", "debian3.9", "debian3.13", "debian3.14", "debian3.15"];
+/// Those with nothing but the standard library. `sharedX.Y` is Debian's library of it, in a program of our own that
+/// does nothing but run it.
+pub const BARE: [&str; 8] = [
+    "py3.8",
+    "py3.9",
+    "py3.10",
+    "debian3.9",
+    "debian3.13",
+    "debian3.14",
+    "debian3.15",
+    "shared3.15",
+];
 
 /// The one without a GIL; `cargo xtask setup --free-threaded` builds it.
 pub const FREE_THREADED: &str = "py3.13t";
@@ -40,7 +49,7 @@ pub fn find(name: &str) -> Option<Interpreter> {
     let known = EQUIPPED.into_iter().chain(BARE).chain([FREE_THREADED]);
     let name = known.into_iter().find(|known| *known == name)?;
     if suite(name).is_some() {
-        let path = PathBuf::from(name.replacen("debian", "/usr/bin/python", 1));
+        let path = executable(name);
         let root = home(name);
         let inside = root.join(path.strip_prefix("/").ok()?);
         return inside.exists().then_some(Interpreter { name, path, root: Some(root) });
@@ -49,12 +58,19 @@ pub fn find(name: &str) -> Option<Interpreter> {
     path.exists().then_some(Interpreter { name, path, root: None })
 }
 
+/// Where the interpreter of this name is under the root of its release.
+pub fn executable(name: &str) -> PathBuf {
+    let shared =
+        name.strip_prefix("shared").map(|version| format!("/usr/bin/shared-python{version}"));
+    shared.unwrap_or_else(|| name.replacen("debian", "/usr/bin/python", 1)).into()
+}
+
 /// The release of Debian that a name's interpreter is of, where it is not this machine's.
 pub fn suite(name: &str) -> Option<&'static str> {
     match name {
         "debian3.9" => Some("bullseye"),
         "debian3.13" => Some("trixie"),
-        "debian3.14" | "debian3.15" => Some("forky"),
+        "debian3.14" | "debian3.15" | "shared3.15" => Some("forky"),
         _ => None,
     }
 }

@@ -12,8 +12,8 @@ use std::process::Command;
 pub const NOT_MERGED: [&str; 2] = ["greenlets", "gevent_pool"];
 
 /// Builds of whose compiled code it shows nothing, or puts all of it before Python's frames: it needs the symbol of the
-/// whole of the interpreter's loop, and threads' ids.
-pub const NOT_FOUND: [&str; 3] = ["debian3.9", "debian3.14", "debian3.15"];
+/// whole of the interpreter's loop, threads' ids, and a library that is not under another root.
+pub const NOT_FOUND: [&str; 4] = ["debian3.9", "debian3.14", "debian3.15", "shared3.15"];
 
 /// Its executable, as set-up installs it.
 pub fn find() -> Option<PathBuf> {

@@ -39,7 +39,7 @@ const WAYS: [&[&str]; 2] = [&[], &["--one-by-one"]];
 
 /// Builds whose like is among the others.
 fn is_left_out(python: &Interpreter) -> bool {
-    let like_others = ["py3.9", "py3.10", "debian3.9", "debian3.13", "debian3.14"];
+    let like_others = ["py3.9", "py3.10", "debian3.9", "debian3.13", "debian3.14", "shared3.15"];
     like_others.contains(&python.name) && !skip::is_all()
 }
 

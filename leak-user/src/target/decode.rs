@@ -63,6 +63,36 @@ pub fn thread_locals(code: &[u8], address: u64) -> Vec<u64> {
         .collect()
 }
 
+/// A thread-local word that is found by a call of `__tls_get_addr`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DynamicLocal {
+    /// Where the call's argument is: the module's number, and an offset in its block.
+    pub index: u64,
+    /// Added to what the call returns.
+    pub offset: u64,
+}
+
+/// The first word that `code` loads by such a call: `lea INDEX(%rip),%rdi`, the call, `mov OFFSET(%rax),%rax`.
+#[must_use]
+pub fn dynamic_local(code: &[u8], address: u64) -> Option<DynamicLocal> {
+    let mut instructions = Decoder::with_ip(64, code, address, DecoderOptions::NONE)
+        .into_iter()
+        .take_while(|instruction| !instruction.is_invalid());
+    let argument = instructions.find(|instruction| {
+        instruction.code() == Code::Lea_r64_m
+            && instruction.op0_register() == Register::RDI
+            && instruction.is_ip_rel_memory_operand()
+    })?;
+    instructions.next().filter(|next| next.flow_control() == FlowControl::Call)?;
+    let load = instructions.find(|instruction| {
+        instruction.code() == Code::Mov_r64_rm64
+            && instruction.memory_base() == Register::RAX
+            && instruction.memory_index() == Register::None
+    })?;
+    let index = argument.ip_rel_memory_address();
+    Some(DynamicLocal { index, offset: load.memory_displacement64() })
+}
+
 /// The functions that `code` calls directly, or jumps to outside itself.
 #[must_use]
 pub fn callees(code: &[u8], address: u64) -> Vec<u64> {
@@ -162,6 +192,19 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_local_word_of_a_library() {
+        // endbr64; push %rbp; mov %rsp,%rbp; lea 0x4a5231(%rip),%rdi; call +0; pop %rbp; mov 0x28(%rax),%rax; ret
+        let code = [
+            0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0x48, 0x89, 0xe5, 0x48, 0x8d, 0x3d, 0x31, 0x52, 0x4a, 0,
+            0xe8, 0, 0, 0, 0, 0x5d, 0x48, 0x8b, 0x80, 0x28, 0, 0, 0, 0xc3,
+        ];
+        let expected = DynamicLocal { index: 0x86_f7b0, offset: 0x28 };
+        assert_eq!(dynamic_local(&code, 0x3c_a570), Some(expected));
+        assert_eq!(dynamic_local(&code[..20], 0x3c_a570), None, "no load");
+        assert_eq!(dynamic_local(&code[15..], 0x3c_a570), None, "no argument");
+    }
+
+    #[test]
     fn calls_outside() {
         // call +0x100; je +0 (within); jmp -0x20
         let code = [0xe8, 0, 1, 0, 0, 0x74, 0, 0xe9, 0xdb, 0xff, 0xff, 0xff];
@@ -174,6 +217,7 @@ mod tests {
             proptest::prop_assert!(references(&code, at).len() <= code.len());
             proptest::prop_assert!(callees(&code, at).len() <= code.len());
             proptest::prop_assert!(thread_locals(&code, at).len() <= code.len());
+            let _ = dynamic_local(&code, at);
         }
     }
 }

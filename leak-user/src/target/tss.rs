@@ -20,6 +20,12 @@ const MAX_KEY: u32 = 1024;
 /// Keys in glibc's first block (`PTHREAD_KEY_2NDLEVEL_SIZE`).
 const BLOCK: u64 = 32;
 
+/// Threads whose tables of blocks are read: the blocks lie alike in all.
+const FEW: usize = 8;
+
+/// Bytes of thread-local variables of all that is there from the start, at most.
+const MAX_STATIC: u64 = 1 << 20;
+
 /// Finds the slot.
 ///
 /// # Errors
@@ -33,7 +39,10 @@ pub fn find(
         StateSlot::Key(at) => {
             slots(key(pid, memory, interpreter.runtime.offset(at))?.into()).to_vec()
         }
-        StateSlot::ThreadLocal => thread_local(&interpreter.file).into_iter().collect(),
+        StateSlot::ThreadLocal => match thread_local(&interpreter.file) {
+            Some(slot) => vec![slot],
+            None => of_library(memory, interpreter),
+        },
     };
     let best = slots
         .into_iter()
@@ -43,7 +52,8 @@ pub fn find(
         Some((matches, slot)) if matches > 0 => Ok(slot),
         _ if interpreter.layout.runtime.thread_state == StateSlot::ThreadLocal => {
             Err(TargetError::inconsistent(
-                "its thread states are found in static builds of this version only",
+                "its thread states are found where Python is there from the program's start, not where it is \
+                 loaded later",
             ))
         }
         _ => Err(TargetError::inconsistent(
@@ -63,12 +73,36 @@ fn key(pid: Pid, memory: &impl Memory, at: Addr) -> Result<u32, TargetError> {
     Ok(key)
 }
 
-/// The variable at a fixed distance from the fs base that the function returns, as programs and libraries
-/// that are loaded from the start have it: `mov %fs:DISTANCE,%rax`.
+/// The variable at a fixed distance from the fs base that the function returns, as programs have it:
+/// `mov %fs:DISTANCE,%rax`.
 fn thread_local(file: &Loaded) -> Option<ThreadSlot> {
     let (address, code) = file.code("PyGILState_GetThisThreadState")?;
     let distance = decode::thread_locals(&code, address.0).first().copied()?;
     Some(ThreadSlot { indirect: None, offset: distance })
+}
+
+/// The variable as a library has it, whose code asks for its place each time. The blocks of libraries that are there
+/// from the start lie before the thread control block, in every thread at the same distance; where that is, the
+/// thread's table of blocks says (`dtv`: the second word of the control block; 16 bytes an entry in glibc, 8 in musl).
+fn of_library(memory: &impl Memory, interpreter: &Interpreter) -> Vec<ThreadSlot> {
+    let Some((address, code)) = interpreter.file.code("PyGILState_GetThisThreadState") else {
+        return Vec::new();
+    };
+    let Some(local) = decode::dynamic_local(&code, address.0) else { return Vec::new() };
+    let word = |at| memory.word(Addr(at)).ok();
+    let Some((module, offset)) = word(local.index).zip(word(local.index.wrapping_add(8))) else {
+        return Vec::new();
+    };
+    let slot = |thread: &Thread, entry: u64| {
+        let table = memory.pointer(thread.fs_base.offset(8)).ok()?;
+        let block = memory.pointer(table.offset(module.checked_mul(entry)?)).ok()?;
+        let place = block.0.wrapping_add(offset).wrapping_add(local.offset);
+        let before = thread.fs_base.0.checked_sub(place).filter(|before| *before < MAX_STATIC)?;
+        Some(ThreadSlot { indirect: None, offset: before.wrapping_neg() })
+    };
+    let entries =
+        interpreter.threads.iter().take(FEW).flat_map(|thread| [(thread, 8), (thread, 16)]);
+    entries.filter_map(|(thread, entry)| slot(thread, entry)).collect()
 }
 
 /// The ways known, for x86-64.

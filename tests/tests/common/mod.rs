@@ -30,6 +30,7 @@ macro_rules! for_each_interpreter {
         $crate::for_each_interpreter!(@one $test, debian3_13, "debian3.13");
         $crate::for_each_interpreter!(@one $test, debian3_14, "debian3.14");
         $crate::for_each_interpreter!(@one $test, debian3_15, "debian3.15");
+        $crate::for_each_interpreter!(@one $test, shared3_15, "shared3.15");
     };
     // Those and the one without a GIL, of which only stacks can be read.
     (stacks: $($test:ident),+ $(,)?) => {$(

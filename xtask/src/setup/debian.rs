@@ -59,8 +59,9 @@ fn unpack(suite: &str, names: &[&str]) -> Result<()> {
         format_args!("{}: unpacks {suite}'s packages to {}", names.join(", "), root.display()),
     );
     apt(&["update"])?;
-    let packages: Vec<String> =
-        names.iter().map(|name| name.replacen("debian", "python", 1)).collect();
+    let package =
+        |name: &&str| name.replacen("debian", "python", 1).replacen("shared", "libpython", 1);
+    let packages: Vec<String> = names.iter().map(package).collect();
     let mut install =
         vec!["install", "-y", "--download-only", "--no-install-recommends", "base-files"];
     install.extend(packages.iter().map(String::as_str));
@@ -85,8 +86,30 @@ fn unpack(suite: &str, names: &[&str]) -> Result<()> {
     for package in packages {
         step::run_quietly(Command::new("dpkg").arg("-x").arg(package).arg(&unpacked), APT_LIMIT)?;
     }
+    for name in names.iter().filter(|name| name.starts_with("shared")) {
+        if let Err(error) = build_launcher(&unpacked, name) {
+            say("Python", format_args!("{name}: {error:#}"));
+        }
+    }
     fs::rename(&unpacked, &root)?;
     Ok(())
+}
+
+/// A program that runs a shared library of Python's, as those do that embed it.
+fn build_launcher(root: &Path, name: &str) -> Result<()> {
+    const SOURCE: &str = "int Py_BytesMain(int, char **);\n\
+                          int main(int count, char **words) { return Py_BytesMain(count, words); }\n";
+    let version = name.trim_start_matches("shared");
+    let libraries = root.join("usr/lib/x86_64-linux-gnu");
+    let source = tempfile::Builder::new().suffix(".c").tempfile()?;
+    fs::write(&source, SOURCE)?;
+    let executable = interpreter::executable(name);
+    let mut compile = Command::new("cc");
+    compile.arg("-o").arg(root.join(executable.strip_prefix("/")?)).arg(source.path());
+    compile.arg(libraries.join(format!("libpython{version}.so.1.0")));
+    // Its own libraries are this machine's in name alone.
+    compile.arg("-Wl,--unresolved-symbols=ignore-in-shared-libs");
+    step::run_quietly(&mut compile, APT_LIMIT)
 }
 
 /// Settings of apt that touch nothing outside the folder, for what a line such as `deb MIRROR suite` names.
