@@ -24,13 +24,13 @@ pub const BARE: [&str; 8] = [
     "shared3.15",
 ];
 
-/// The one without a GIL; `cargo xtask setup --free-threaded` builds it.
-pub const FREE_THREADED: &str = "py3.13t";
+/// Those that `cargo xtask setup --built` builds: without a GIL, and on musl.
+pub const BUILT: [&str; 2] = ["py3.13t", "musl3.13"];
 
 /// A Python to run the test programs on.
 #[derive(Debug, Clone)]
 pub struct Interpreter {
-    /// One of [`EQUIPPED`] or [`BARE`], or [`FREE_THREADED`].
+    /// One of [`EQUIPPED`] or [`BARE`], or [`BUILT`].
     pub name: &'static str,
     /// Its executable, as its processes see it.
     pub path: PathBuf,
@@ -46,7 +46,7 @@ pub fn all() -> Vec<Interpreter> {
 
 /// The one of this name, if `cargo xtask setup` found it.
 pub fn find(name: &str) -> Option<Interpreter> {
-    let known = EQUIPPED.into_iter().chain(BARE).chain([FREE_THREADED]);
+    let known = EQUIPPED.into_iter().chain(BARE).chain(BUILT);
     let name = known.into_iter().find(|known| *known == name)?;
     if suite(name).is_some() {
         let path = executable(name);

@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -100,6 +101,17 @@ impl Leaktrace {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Bytes of its own that are resident, without its helpers'.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn resident(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kilobytes = line.context("no RssAnon")?.trim().trim_end_matches(" kB");
+        Ok(kilobytes.parse::<u64>()? << 10)
     }
 
     /// Sends it a signal.

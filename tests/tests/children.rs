@@ -214,13 +214,6 @@ fn a_killed_leaktrace_leaves_nothing_in_any_of_them() {
     must_equal_its_twin(&python, target);
 }
 
-/// Resident memory of leaktrace itself, without its helpers.
-fn resident(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
-}
-
 /// Many processes that live shortly, and one that replaces its program in a loop: nobody is lost who is not
 /// counted, and leaktrace doesn't grow by those that have ended.
 #[test]
@@ -242,10 +235,10 @@ fn many_short_lives_are_all_counted() {
     target.tell("go\n").unwrap();
     let half = spread.parse::<u64>().unwrap() / 2;
     std::thread::sleep(Duration::from_secs(half));
-    let before = resident(leaktrace.pid());
+    let before = leaktrace.resident().unwrap();
     let said: Value =
         serde_json::from_str(&target.line(Duration::from_secs(100)).unwrap()).unwrap();
-    let after = resident(leaktrace.pid());
+    let after = leaktrace.resident().unwrap();
     leaktrace.signal(Signal::SIGINT).unwrap();
     let report = leaktrace.wait().unwrap().report().unwrap();
     let tree = &report["tree"];

@@ -3,24 +3,26 @@
 mod common;
 
 use leak_tests::interpreter::Interpreter;
-use leak_tests::leaktrace;
+use leak_tests::leaktrace::{self, Leaktrace};
 use leak_tests::program::Program;
 use leak_tests::skip;
 use leak_tests::target::Target;
+use nix::sys::signal::Signal;
+use std::process::Command;
 use std::time::Duration;
-
-const SECONDS: u32 = 20;
 
 /// More than the tables for threads hold at a time.
 const THREADS: u64 = 10_000;
 
-/// How many threads have ended, by what the program has said since it was asked last.
-fn ended(target: &mut Target) -> Option<u64> {
-    let mut latest = None;
-    while let Ok(line) = target.line(Duration::ZERO) {
-        latest = line.strip_prefix("ended ").and_then(|count| count.parse().ok());
-    }
-    latest
+/// Its own memory may grow by so much meanwhile.
+const ROOM: u64 = 16 << 20;
+
+/// Waits until so many threads more have ended, by what the program says.
+fn await_ended(target: &mut Target, more: u64) {
+    let count = |line: String| line.strip_prefix("ended ").unwrap().parse::<u64>().unwrap();
+    let next = |target: &mut Target| count(target.line(Duration::from_secs(60)).unwrap());
+    let until = next(target) + more;
+    while next(target) < until {}
 }
 
 fn short_lived_threads(python: &Interpreter) {
@@ -31,10 +33,17 @@ fn short_lived_threads(python: &Interpreter) {
     for clean in [false, true] {
         let args: &[&str] = if clean { &["--clean"] } else { &[] };
         let mut running = program.start(python, args).unwrap();
-        let before = ended(&mut running.target).unwrap_or(0);
-        let report = leaktrace::observe(running.target.pid(), SECONDS).unwrap().report().unwrap();
-        let count = ended(&mut running.target).unwrap() - before;
-        assert!(count > THREADS, "only {count} threads came and went");
+        let pid = running.target.pid().to_string();
+        let mut command = Command::new(leaktrace::binary().unwrap());
+        let args = ["--pid", &pid, "--duration", "120s", "--format", "json"];
+        let leaktrace = Leaktrace::start(command.args(args)).unwrap();
+        await_ended(&mut running.target, THREADS);
+        let before = leaktrace.resident().unwrap();
+        await_ended(&mut running.target, THREADS);
+        let after = leaktrace.resident().unwrap();
+        leaktrace.signal(Signal::SIGINT).unwrap();
+        let report = leaktrace.wait().unwrap().report().unwrap();
+        assert!(after < before + ROOM, "leaktrace grew from {before} to {after} bytes");
         assert_eq!(report["verdict"], if clean { "no-leak" } else { "leak" }, "{report:#}");
         for leak in report["leaks"].as_array().unwrap() {
             assert!(program.is_culprit(&leak["stack"]), "{report:#}");

@@ -21,9 +21,9 @@ struct Cli {
 enum Command {
     /// Find or install what the build and the tests need; may be run again
     Setup {
-        /// Build a CPython without a GIL, too; takes some minutes
+        /// Build interpreters that no package is made of, too: without a GIL, and on musl; takes ten minutes
         #[arg(long)]
-        free_threaded: bool,
+        built: bool,
     },
     /// Build leaktrace and run it; without --pid, on a bundled service that leaks
     Trace {
@@ -47,9 +47,9 @@ enum Command {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Setup { free_threaded } => {
+        Command::Setup { built } => {
             setup::run()?;
-            if free_threaded { setup::free_threaded::build() } else { Ok(()) }
+            if built { setup::built::build() } else { Ok(()) }
         }
         Command::Trace { args } => trace::run(args),
         Command::Test { fast, all } => test::run(fast, all),

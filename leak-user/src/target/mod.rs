@@ -5,6 +5,7 @@
 
 pub mod allocators;
 pub mod btf;
+mod debug_offsets;
 pub mod decode;
 pub mod elf;
 pub mod error;

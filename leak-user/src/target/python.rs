@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::debug_offsets;
 use super::decode;
 use super::error::TargetError;
 use super::files::{Files, Loaded};
@@ -22,8 +23,6 @@ use crate::units::{Addr, Pid};
 const MAX_FILES: usize = 256;
 /// Frames followed on the search for one with a code object.
 const MAX_FRAMES: usize = 64;
-/// How `_PyRuntime` begins from 3.13 on (`_Py_Debug_Cookie`).
-const COOKIE: &[u8; 8] = b"xdebugpy";
 /// Reads of structures that the running target may be changing.
 const TRIES: usize = 8;
 
@@ -123,22 +122,12 @@ fn examine(
     };
     let version = version_text(hex);
     let minor = ((hex >> 24) as u8, (hex >> 16) as u8);
-    let mut layout = layout::layout(minor).ok_or_else(|| unsupported(version.clone()))?;
-    if minor >= (3, 13) {
-        // `_Py_DebugOffsets`: cookie, version, free_threaded.
-        let mut head = [0; 24];
-        memory.read(runtime, &mut head).map_err(wrong("_PyRuntime"))?;
-        let head_version = head.get(8..16).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
-        if !head.starts_with(COOKIE) || head_version != Some(hex.into()) {
-            return Err(TargetError::inconsistent(
-                "_PyRuntime does not begin with its own version",
-            ));
-        }
-        if head[16] != 0 {
-            layout = layout::free_threaded(minor)
-                .ok_or_else(|| TargetError::FreeThreaded { version: version.clone() })?;
-        }
-    }
+    let row = layout::layout(minor).ok_or_else(|| unsupported(version.clone()))?;
+    let layout = if minor >= (3, 13) {
+        debug_offsets::layout_of(pid, &memory, runtime, hex, &version)?
+    } else {
+        row
+    };
     let symbol = |name: &str| {
         file.symbol(name).ok_or_else(|| TargetError::inconsistent(format!("it has no {name}")))
     };
@@ -181,7 +170,7 @@ fn hex_version(file: &Loaded, memory: &impl Memory, runtime: Addr) -> Option<u32
     let in_runtime = || {
         let mut cookie = [0; 8];
         memory.read(runtime, &mut cookie).ok()?;
-        (cookie == *COOKIE).then(|| memory.half(runtime.offset(8)).ok())?
+        (cookie == *debug_offsets::COOKIE).then(|| memory.half(runtime.offset(8)).ok())?
     };
     let in_text = || {
         let (address, code) = file.code("Py_GetVersion")?;

@@ -32,11 +32,12 @@ macro_rules! for_each_interpreter {
         $crate::for_each_interpreter!(@one $test, debian3_15, "debian3.15");
         $crate::for_each_interpreter!(@one $test, shared3_15, "shared3.15");
     };
-    // Those and the one without a GIL, of which only stacks can be read.
+    // Those and the ones that are built when asked for.
     (stacks: $($test:ident),+ $(,)?) => {$(
         mod $test {
             $crate::for_each_interpreter!(@bare $test);
             $crate::for_each_interpreter!(@one $test, py3_13t, "py3.13t");
+            $crate::for_each_interpreter!(@one $test, musl3_13, "musl3.13");
         }
     )+};
     (@one $test:ident, $name:ident, $interpreter:literal) => {

@@ -4,7 +4,7 @@
 use super::machine;
 use super::page::Page;
 use anyhow::{Result, bail};
-use leak_tests::interpreter::{self, FREE_THREADED, Interpreter};
+use leak_tests::interpreter::{self, Interpreter};
 use leak_tests::program::{self, Program};
 use leak_tests::stacks::{self, Comparison, Frame, Possible, Truth};
 use leak_tests::target::Target;
@@ -36,7 +36,8 @@ const INTRO: &str = "\
 # Interpreters
 
 Written by `cargo xtask bench interpreters`. `pyX.Y` is a build of upstream's source as pyenv makes it (shared,
-not stripped), `debianX.Y` Debian's (static, stripped), `pyX.Yt` a build without a GIL.
+not stripped), `debianX.Y` Debian's (static, stripped), `sharedX.Y` Debian's library in a program of our own, `pyX.Yt` a build without
+a GIL, `muslX.Y` one on musl.
 
 - **dump**: frames of `tests/programs/stacks.py` that `leaktrace dump` shows as the interpreter itself does
   (`sys._current_frames()`): function, file and line, in the same place of the same thread's stack. The
@@ -106,7 +107,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut page = Page::open("interpreters.md", INTRO, &COLUMNS, 1)?;
     page.print_head();
     let known = interpreter::EQUIPPED.into_iter().chain(interpreter::BARE);
-    let known: Vec<&str> = known.chain([FREE_THREADED]).collect();
+    let known: Vec<&str> = known.chain(interpreter::BUILT).collect();
     if let Some(name) = options.interpreters.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("{name} isn't one of {known:?}");
     }

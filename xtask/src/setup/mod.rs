@@ -4,9 +4,9 @@
 //! it can't go on, names the command that a person would run.
 
 mod allocators;
+pub mod built;
 mod debian;
 mod ebpf;
-pub mod free_threaded;
 mod python;
 #[expect(dead_code, reason = "leak-user/build.rs uses the rest")]
 mod toolchain;
