@@ -76,6 +76,10 @@ pub struct PythonConfig {
     pub owner_boundary: u64,
     /// `PyCodeObject.co_code_adaptive`, where the bytecode begins.
     pub code_start: u64,
+    /// Where not 0: an i32 in the frame that says which copy of the bytecode it runs; 0: the code object's own.
+    pub copy_index: u64,
+    /// `PyCodeObject.co_tlbc`, which points to the count of copies, and pointers to them.
+    pub copies: u64,
 }
 
 /// Every Python frame was entered from C (3.10 and before).

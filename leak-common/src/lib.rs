@@ -18,5 +18,9 @@ pub mod tree;
 #[cfg(feature = "user")]
 mod user;
 
+/// Bytes of a frame that hold all that the kernel side reads of it, in every version, but the index of the
+/// instruction before 3.11.
+pub const FRAME_BYTES: usize = 80;
+
 /// Frames that one Python stack can hold. Deeper stacks are cut at the outer end and counted.
 pub const MAX_FRAMES: usize = 128;

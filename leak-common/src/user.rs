@@ -12,7 +12,7 @@ macro_rules! pod {
 }
 
 pod! {
-    config::Config = 8 * (5 + 2 + 2 + 13 + 7),
+    config::Config = 8 * (5 + 2 + 2 + 15 + 7),
     config::Gate = 8 * 10,
     keys::SiteKey = 24,
     keys::SiteCounts = 24,

@@ -12,7 +12,7 @@ use aya_ebpf::{
     helpers::{bpf_get_current_task, bpf_probe_read_kernel, generated::bpf_loop},
 };
 use leak_common::{
-    MAX_FRAMES,
+    FRAME_BYTES, MAX_FRAMES,
     config::EVERY_FRAME,
     counters::Counter,
     event::{Header, StackRecord, kind},
@@ -24,10 +24,6 @@ use crate::{
     maps::{self, RING, STACKS, config},
     user,
 };
-
-/// Bytes of a frame that hold all that is needed, in every version, but the index of the instruction
-/// before 3.11.
-const FRAME_BYTES: usize = 80;
 
 /// Links followed at most: frames and boundaries between C and Python.
 const MAX_LINKS: u32 = 2 * MAX_FRAMES as u32;
@@ -170,12 +166,29 @@ fn step(walk: &mut Walk) -> Option<u64> {
     walk.depth += 1;
     let instr = config!(python.frame_instr);
     let byte_offset = if config!(python.instr_bytes) == 0 {
-        word(instr).wrapping_sub(code + config!(python.code_start))
+        let copy = match config!(python.copy_index) {
+            0 => 0,
+            index => (word(index) >> (8 * (index & 7))) & 0x7fff_ffff,
+        };
+        word(instr).wrapping_sub(bytecode(code, copy))
     } else {
         byte_offset(frame + instr)
     };
     let packed = frame::pack(code, byte_offset);
     Some(if from_c { frame::calling_c(packed) } else { packed })
+}
+
+/// Where a code object's bytecode begins, or the copy of this number that a thread has of it.
+#[inline(always)]
+fn bytecode(code: u64, copy: u64) -> u64 {
+    if copy == 0 {
+        return code + config!(python.code_start);
+    }
+    let copies = user::pointer(code + config!(python.copies));
+    copies.and_then(|copies| user::pointer(copies + 8 + 8 * copy)).unwrap_or_else(|| {
+        maps::count(Counter::ReadFault);
+        0
+    })
 }
 
 /// Before 3.11, a frame holds the index of its instruction, -1 before the first one.

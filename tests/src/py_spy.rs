@@ -140,8 +140,15 @@ fn is_same(ours: &Value, theirs: &Value) -> bool {
     let (name, own) = (plain(name), plain(ours["function"].as_str().unwrap_or("no name")));
     // Under another root, the path begins elsewhere.
     let module = |frame: &Value| frame["module"].as_str()?.rsplit('/').next().map(str::to_owned);
-    let unnamed = name.starts_with("0x") && module(ours) == module(theirs);
-    ours["kind"] == "native" && (own.ends_with(&name) || name.ends_with(&own) || unnamed)
+    let unnamed = name.starts_with("0x");
+    ours["kind"] == "native"
+        && module(ours) == module(theirs)
+        && (own == name || is_alias(&own, &name) || unnamed)
+}
+
+/// `__GI___libc_read` and `read`.
+fn is_alias(ours: &str, theirs: &str) -> bool {
+    ours.starts_with("__") && theirs.len() > 3 && ours.ends_with(theirs)
 }
 
 /// A thread's stack, innermost frame first.

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use std::process::Command;
 use std::time::Duration;
 
-/// More than the tables for threads hold at a time.
+/// Twice as many come and go: more than the tables for threads hold at a time.
 const THREADS: u64 = 10_000;
 
 /// Its own memory may grow by so much meanwhile.

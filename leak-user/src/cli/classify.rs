@@ -33,7 +33,6 @@ impl From<TargetError> for CliError {
             | TargetError::NotPython { .. }
             | TargetError::OtherArchitecture { .. }
             | TargetError::UnsupportedVersion { .. }
-            | TargetError::FreeThreaded { .. }
             | TargetError::Unreadable { .. }
             | TargetError::Inconsistent { .. } => Self::new(ExitStatus::Unsuitable, error),
         }
@@ -149,7 +148,6 @@ mod tests {
         let what = String::new;
         assert_eq!(code(TargetError::NoSuchProcess { pid: Pid(7) }.into()), 4);
         assert_eq!(code(TargetError::NotPython { pid: Pid(7), exe: what() }.into()), 4);
-        assert_eq!(code(TargetError::FreeThreaded { version: what() }.into()), 4);
         assert_eq!(code(TargetError::Inconsistent { what: what() }.into()), 4);
         assert_eq!(code(ReadError::Gone.into()), 5);
         assert_eq!(code(ReadError::Unmapped(Addr(0)).into()), 4);

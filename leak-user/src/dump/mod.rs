@@ -36,8 +36,17 @@ const RESOLVE_TRIES: usize = 3;
 /// A thread that runs is looked at again so often, where compiled code's frames are asked for: it may wait by then.
 const ROUNDS: usize = 10;
 
+/// What is said of a stack that was cut.
+const NO_ROOM: &str = "there was no room for its outermost frames";
+
 /// Bytes that the names of all frames may take.
 const MAX_TEXT: usize = 64 << 20;
+
+/// Bytes that all frames may take while they are read.
+const MAX_HELD: usize = 256 << 20;
+
+/// Threads whose registers are read before their stacks are.
+const AT_A_TIME: usize = 16;
 
 /// What a frame takes beside its names.
 const FRAME_BYTES: usize = 64;
@@ -84,8 +93,36 @@ struct Reading {
     /// See [`PyStack`].
     calls_c: Vec<bool>,
     flaw: Option<Flaw>,
-    /// The calls of compiled code at the same time, where they were asked for and could be had.
-    native: Option<NativeStack>,
+    native: Native,
+    /// What of [`MAX_HELD`] it takes.
+    held: usize,
+}
+
+/// The calls of compiled code at the time that Python's frames were read.
+enum Native {
+    NotAsked,
+    Found(NativeStack),
+    /// The thread ran, or ended, each time.
+    Ran,
+    /// It is in several interpreters: which of them called what can't be told.
+    Several,
+}
+
+impl Native {
+    /// Why it isn't there, or not to the thread's start.
+    fn problem(&self) -> Option<String> {
+        let problem = match self {
+            Self::NotAsked | Self::Found(NativeStack { whole: true, .. }) => return None,
+            Self::Found(_) => "its compiled code can't be followed to its start",
+            Self::Ran => {
+                "it ran each time that it was looked at: compiled code's frames are had of threads that wait"
+            }
+            Self::Several => {
+                "it is in several interpreters: which of them called what compiled code can't be told"
+            }
+        };
+        Some(problem.to_owned())
+    }
 }
 
 impl Reading {
@@ -110,6 +147,7 @@ pub fn dump(pid: Pid, native: bool) -> Result<Dump, DumpError> {
         python,
         codes: CodeCache::new(python.layout, python.code_type),
         room: MAX_TEXT,
+        held: MAX_HELD,
         losses: Losses::default(),
     };
     let readings = readings(subjects, &mut reader, natives.as_mut())?;
@@ -138,21 +176,33 @@ fn readings<M: Memory>(
     mut natives: Option<&mut Natives>,
 ) -> Result<Vec<Reading>, DumpError> {
     let mut done = Vec::with_capacity(due.len());
-    for last in (0..ROUNDS).map(|round| round + 1 == ROUNDS) {
-        let waits = match &mut natives {
-            Some(natives) => natives.waits(due.iter().map(|subject| &subject.task))?,
-            None => HashMap::new(),
-        };
-        for subject in std::mem::take(&mut due) {
-            let mut reading = reader.read(subject)?;
-            let tid = reading.of.task.tid;
-            if let (Some(natives), Some(wait)) = (&mut natives, waits.get(&tid)) {
-                reading.native = natives.stack(reader.memory, tid, *wait);
+    let rounds = if natives.is_some() { ROUNDS } else { 1 };
+    for last in (0..rounds).map(|round| round + 1 == rounds) {
+        let mut left = std::mem::take(&mut due).into_iter();
+        // Some at a time: a thread that waits for the GIL wakes every few milliseconds.
+        loop {
+            let some: Vec<Subject> = left.by_ref().take(AT_A_TIME).collect();
+            if some.is_empty() {
+                break;
             }
-            if natives.is_some() && reading.native.is_none() && !last {
-                due.push(reading.of);
-            } else {
-                done.push(reading);
+            let waits = match &mut natives {
+                Some(natives) => natives.waits(some.iter().map(|subject| &subject.task))?,
+                None => HashMap::new(),
+            };
+            for subject in some {
+                let mut reading = reader.read(subject)?;
+                let tid = reading.of.task.tid;
+                if let Some(natives) = &mut natives {
+                    let wait = waits.get(&tid);
+                    let stack = wait.and_then(|wait| natives.stack(reader.memory, tid, *wait));
+                    reading.native = stack.map_or(Native::Ran, Native::Found);
+                }
+                if matches!(reading.native, Native::Ran) && !last {
+                    reader.held += reading.held;
+                    due.push(reading.of);
+                } else {
+                    done.push(reading);
+                }
             }
         }
         if due.is_empty() {
@@ -171,6 +221,11 @@ fn tidy(readings: &mut Vec<Reading>) {
         readings.truncate(1);
     }
     readings.sort_by_key(|reading| Reverse(reading.of.state.map(|state| state.interpreter)));
+    if readings.len() > 1 {
+        for reading in readings.iter_mut().filter(|one| !matches!(one.native, Native::NotAsked)) {
+            reading.native = Native::Several;
+        }
+    }
 }
 
 /// All threads, in each interpreter where they have a state.
@@ -242,7 +297,10 @@ struct Reader<'a, M> {
     memory: &'a M,
     python: &'a Interpreter,
     codes: CodeCache,
+    /// What is left of [`MAX_TEXT`] …
     room: usize,
+    /// … and of [`MAX_HELD`].
+    held: usize,
     losses: Losses,
 }
 
@@ -264,28 +322,48 @@ impl<M: Memory> Reader<'_, M> {
                 None if !last => continue,
                 None => stack.frames.iter().map(|frame| self.resolve_or_count(*frame)).collect(),
             };
-            let Stack { calls_c, flaw, .. } = stack;
-            return Ok(Reading { of, frames, calls_c, flaw, native: None });
+            return Ok(self.held(of, frames, stack.calls_c, stack.flaw));
         }
+    }
+
+    /// Cuts what there is no room to hold.
+    fn held(
+        &mut self,
+        of: Subject,
+        mut frames: Vec<Frame>,
+        mut calls_c: Vec<bool>,
+        mut flaw: Option<Flaw>,
+    ) -> Reading {
+        let before = self.held;
+        let fits = frames.iter().take_while(|frame| {
+            let names = frame.python().map_or(0, |one| one.function.len() + one.file.len());
+            let left = self.held.checked_sub(names + FRAME_BYTES);
+            self.held = left.unwrap_or(self.held);
+            left.is_some()
+        });
+        let fits = fits.count();
+        if fits < frames.len() {
+            frames.truncate(fits);
+            calls_c.truncate(fits);
+            flaw = Some(Flaw::NoRoom);
+        }
+        Reading { of, frames, calls_c, flaw, native: Native::NotAsked, held: before - self.held }
     }
 
     /// A thread as the dump shows it.
     fn thread(&mut self, reading: Reading, natives: Option<&mut Natives>) -> Thread {
-        let Reading { of: Subject { task, state }, frames, calls_c, flaw, native } = reading;
-        let mut native_problem = None;
-        let stack = match natives {
-            None => frames.iter().filter_map(Frame::python).map(PyFrame::shown).collect(),
-            Some(natives) => {
+        let Reading { of: Subject { task, state }, frames, calls_c, flaw, native, .. } = reading;
+        let native_problem = native.problem();
+        self.losses.native_stacks_missing += u64::from(native_problem.is_some());
+        let depth = frames.len();
+        let stack = match (natives, native) {
+            (Some(natives), Native::Found(native)) => {
                 let python = PyStack { frames: &frames, calls_c: &calls_c };
-                native_problem = Self::native_problem(native.as_ref());
-                self.losses.native_stacks_missing += u64::from(native_problem.is_some());
-                match native {
-                    Some(native) => natives.shown(&natives.merged(&native, python)),
-                    None => natives.shown(&frames),
-                }
+                natives.shown(&natives.merged(&native, python))
             }
+            _ => frames.iter().filter_map(Frame::python).map(PyFrame::shown).collect(),
         };
-        let (stack, problem) = self.judged(stack, flaw);
+        let (stack, problem) = self.judged(stack, depth, flaw);
         Thread {
             tid: task.tid.0,
             name: task.name,
@@ -298,21 +376,13 @@ impl<M: Memory> Reader<'_, M> {
         }
     }
 
-    fn native_problem(native: Option<&NativeStack>) -> Option<String> {
-        let problem = match native {
-            Some(NativeStack { whole: true, .. }) => return None,
-            Some(_) => "its compiled code can't be followed to its start",
-            None => "it runs: its compiled code's frames are known of those alone that wait",
-        };
-        Some(problem.to_owned())
-    }
-
     fn resolve(&mut self, frame: frames::Frame) -> Option<Frame> {
         let code = self.codes.resolve(self.memory, frame.code)?;
+        let offset = frame.byte_offset(self.memory, &self.python.layout.frame).ok()?;
         Some(Frame::Python(PyFrame {
             function: Arc::clone(&code.function),
             file: Arc::clone(&code.file),
-            line: code.line(frame.byte_offset),
+            line: code.line(offset),
         }))
     }
 
@@ -327,10 +397,12 @@ impl<M: Memory> Reader<'_, M> {
     fn judged(
         &mut self,
         mut frames: Vec<snapshot::Frame>,
+        depth: usize,
         flaw: Option<Flaw>,
     ) -> (Vec<snapshot::Frame>, Option<String>) {
         let fits = frames.iter().take_while(|frame| {
-            let size = frame.function.len() + frame.file.len() + FRAME_BYTES;
+            let module = frame.module.as_ref().map_or(0, String::len);
+            let size = frame.function.len() + frame.file.len() + module + FRAME_BYTES;
             let left = self.room.checked_sub(size);
             self.room = left.unwrap_or(self.room);
             left.is_some()
@@ -339,7 +411,7 @@ impl<M: Memory> Reader<'_, M> {
         if fits < frames.len() {
             frames.truncate(fits);
             self.losses.stacks_truncated += 1;
-            return (frames, Some("there was no room for its outermost frames".to_owned()));
+            return (frames, Some(NO_ROOM.to_owned()));
         }
         let problem = match flaw {
             None => return (frames, None),
@@ -351,7 +423,11 @@ impl<M: Memory> Reader<'_, M> {
             }
             Some(Flaw::Deep) => {
                 self.losses.stacks_truncated += 1;
-                format!("it has more than {} frames: the outermost are missing", frames.len())
+                format!("it has more than {depth} frames: the outermost are missing")
+            }
+            Some(Flaw::NoRoom) => {
+                self.losses.stacks_truncated += 1;
+                NO_ROOM.to_owned()
             }
             Some(Flaw::Unreadable) => {
                 self.losses.stacks_unreadable += 1;

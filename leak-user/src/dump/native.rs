@@ -1,7 +1,7 @@
 //! Compiled code's frames of the threads that wait, put around those of Python.
 //!
 //! A thread that waits stands still: its registers are those that it entered the kernel with, and its stack does
-//! not change. Whether it waited all the while is told by how often it was switched to. Of a thread that runs,
+//! not change. Whether it waited all the while is told by how often it was switched to and away. Of a thread that runs,
 //! only the processor knows the registers, and nobody is stopped to ask.
 
 use std::collections::HashMap;
@@ -21,6 +21,7 @@ use crate::{
     },
     target::{
         kernel,
+        maps::Mapping,
         memory::{Memory, ReadError},
         namespaces,
         process::{self, Task},
@@ -35,17 +36,14 @@ const MAX_STACK: usize = 8 << 20;
 /// Calls of one stack.
 const MAX_CALLS: usize = 1 << 14;
 
-/// They are copied so many bytes at a time, up to where nothing is mapped.
-const PIECE: u64 = 64 << 10;
-
-/// A page.
-const PAGE: u64 = 4 << 10;
+/// They are copied so many bytes at a time.
+const PIECE: usize = 64 << 10;
 
 /// A thread that waited when its registers were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wait {
-    /// How often it was switched to before.
-    switches: u64,
+    /// How often it was switched away and to before.
+    switches: (u64, u64),
     registers: Registers,
 }
 
@@ -57,6 +55,8 @@ pub(super) struct Natives {
     modules: Modules,
     unwinder: Unwinder,
     symbols: NativeSymbols,
+    /// As of the latest look at the threads.
+    mappings: Vec<Mapping>,
 }
 
 impl Natives {
@@ -78,6 +78,7 @@ impl Natives {
             modules: Modules::new(pid),
             unwinder: Unwinder::new(MAX_CALLS),
             symbols: NativeSymbols::default(),
+            mappings: Vec::new(),
         })
     }
 
@@ -90,8 +91,9 @@ impl Natives {
         tasks: impl Iterator<Item = &'a Task>,
     ) -> Result<HashMap<Tid, Wait>, DumpError> {
         let before = tasks.filter_map(|task| Some((task.tid, self.switches(task.tid)?)));
-        let before: Vec<(Tid, u64)> = before.collect();
+        let before: Vec<(Tid, (u64, u64))> = before.collect();
         let registers = self.probe.registers()?;
+        self.mappings = process::mappings(self.pid)?;
         let wait =
             |(tid, switches)| Some((tid, Wait { switches, registers: *registers.get(&tid)? }));
         Ok(before.into_iter().filter_map(wait).collect())
@@ -99,7 +101,10 @@ impl Natives {
 
     /// A waiting thread's stack, if it has waited until all of it was read, and until now.
     pub fn stack(&mut self, memory: &impl Memory, tid: Tid, wait: Wait) -> Option<NativeStack> {
-        let bytes = copy(memory, Addr(wait.registers.sp)).ok()?;
+        let top = Addr(wait.registers.sp);
+        let within = |mapping: &&Mapping| (mapping.start..mapping.end).contains(&top);
+        let end = self.mappings.iter().find(within)?.end;
+        let bytes = copy(memory, top, end).ok()?;
         let waited = self.switches(tid) == Some(wait.switches);
         waited.then(|| self.unwinder.unwind(&mut self.modules, wait.registers, &bytes))
     }
@@ -125,28 +130,21 @@ impl Natives {
         shown
     }
 
-    /// How often a thread was switched to; None while it runs.
-    fn switches(&self, tid: Tid) -> Option<u64> {
+    /// How often a thread was switched away and to; None while it runs.
+    fn switches(&self, tid: Tid) -> Option<(u64, u64)> {
         process::switches_of_waiting(self.pid, tid)
     }
 }
 
-/// From the stack pointer up to where nothing is mapped.
-fn copy(memory: &impl Memory, top: Addr) -> Result<Vec<u8>, ReadError> {
+/// From the stack pointer up to the end of the stack's mapping; less where that ends by now.
+fn copy(memory: &impl Memory, top: Addr, end: Addr) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
-    let mut step = PIECE;
-    while bytes.len() < MAX_STACK {
-        let at = top.offset(bytes.len() as u64);
-        // To the end of a page: what follows may not be there.
-        let length = step - at.0 % step;
+    let length = usize::try_from(end.0 - top.0).unwrap_or(MAX_STACK).min(MAX_STACK);
+    while bytes.len() < length {
         let known = bytes.len();
-        bytes.resize(known + usize::try_from(length).unwrap_or(0), 0);
-        match memory.read(at, &mut bytes[known..]) {
+        bytes.resize(length.min(known + PIECE), 0);
+        match memory.read(top.offset(known as u64), &mut bytes[known..]) {
             Ok(()) => {}
-            Err(ReadError::Unmapped(_)) if step > PAGE => {
-                bytes.truncate(known);
-                step = PAGE;
-            }
             Err(ReadError::Unmapped(_)) => {
                 bytes.truncate(known);
                 break;

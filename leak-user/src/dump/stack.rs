@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::target::frames::{self, Frame, Link};
+use crate::target::frames::{self, Frame, Link, Place};
 use crate::target::layout::{Entry, Layout};
 use crate::target::memory::{Memory, ReadError};
 use crate::units::Addr;
@@ -43,10 +43,13 @@ pub(super) enum Flaw {
     Deep,
     /// All: the chain leads to where there is no memory.
     Unreadable,
+    /// The outermost: there is no room to hold them.
+    NoRoom,
 }
 
 impl Stack {
-    fn of(links: &[(Addr, Link)], flaw: Option<Flaw>) -> Self {
+    fn of(layout: &Layout, links: &[(Addr, Link)], flaw: Option<Flaw>) -> Self {
+        let every = matches!(layout.frame.entry, Entry::Every { .. });
         let (mut frames, mut calls_c) = (Vec::new(), Vec::new());
         let mut called_by_c = false;
         for (_, link) in links {
@@ -54,8 +57,8 @@ impl Stack {
                 frames.push(frame);
                 calls_c.push(called_by_c);
             }
-            // Whoever may be the outermost, C code has called.
-            called_by_c = link.outermost;
+            // Whoever may be the outermost, C code has called; before 3.11 all.
+            called_by_c = link.outermost || every;
         }
         Self { frames, calls_c, flaw }
     }
@@ -84,7 +87,7 @@ pub(super) fn read(memory: &impl Memory, layout: &Layout, state: Addr) -> Result
         effort += walked.len();
         if let Some(whole) = still(memory, layout, state, head, &walked) {
             let flaw = (walked.len() == MAX_LINKS).then_some(Flaw::Deep);
-            return Ok(Stack::of(&whole, flaw));
+            return Ok(Stack::of(layout, &whole, flaw));
         }
         stayed = Some(match stayed {
             Some(stayed) => common_end(layout, &stayed, &walked).to_vec(),
@@ -92,8 +95,8 @@ pub(super) fn read(memory: &impl Memory, layout: &Layout, state: Addr) -> Result
         });
     }
     Ok(match stayed {
-        Some(links) => Stack::of(&links, Some(Flaw::Changed)),
-        None => Stack::of(&[], Some(Flaw::Unreadable)),
+        Some(links) => Stack::of(layout, &links, Some(Flaw::Changed)),
+        None => Stack::of(layout, &[], Some(Flaw::Unreadable)),
     })
 }
 
@@ -212,7 +215,7 @@ fn is_of_call(
 fn is_linked(layout: &Layout, links: &[(Addr, Link)]) -> bool {
     let innermost = links.iter().find_map(|(_, link)| link.frame);
     matches!(layout.frame.entry, Entry::Every { .. })
-        || innermost.is_none_or(|frame| frame.byte_offset.is_some())
+        || innermost.is_none_or(|frame| frame.place != Place::NotBegun)
 }
 
 /// The outer links that all walks had in common, and this one has too.

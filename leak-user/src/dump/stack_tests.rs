@@ -79,7 +79,7 @@ impl Memory for Running<'_> {
 }
 
 fn layouts() -> impl Iterator<Item = &'static Layout> {
-    layout::known_versions().filter_map(layout::layout)
+    layout::all()
 }
 
 /// Has every frame a call of the interpreter's loop of its own?
@@ -99,7 +99,7 @@ fn a_thread_that_waits_is_read_whole() {
             let stack = read(&thread(layout, &chain), layout, Addr(STATE)).unwrap();
             assert_eq!(stack.flaw, None, "{:?}", layout.version);
             let expected =
-                chain.iter().map(|(code, at)| Frame { code: Addr(*code), byte_offset: Some(*at) });
+                chain.iter().map(|(code, at)| Frame { code: Addr(*code), place: Place::At(*at) });
             assert!(stack.frames.iter().copied().eq(expected), "{stack:?}");
         }
     }
@@ -197,7 +197,7 @@ fn a_frame_that_has_not_begun_is_not_believed_who_called_it() {
             torn.put(FRAMES + at, 0x7000_0000 + code_start - 2);
         }
         let stack = read(&torn, layout, Addr(STATE)).unwrap();
-        assert_eq!(stack, Stack::of(&[], Some(Flaw::Changed)));
+        assert_eq!(stack, Stack::of(layout, &[], Some(Flaw::Changed)));
         let moments = [torn, whole];
         let stack = read(&Running::new(&moments, 50), layout, Addr(STATE)).unwrap();
         assert_eq!((stack.flaw, stack.frames.len()), (None, 3), "{:?}", layout.version);

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::heap::testing::{FakeMemory, Python, interpreters};
-use crate::target::layout::layout;
+use crate::target::layout::{free_threaded, layout};
 
 /// For each object: id, type, and where its block starts before it, as the type's flags and the GC
 /// say. Then bodies that are no objects: of a list of types, of one of small numbers.
@@ -117,4 +117,27 @@ proptest! {
         let mut identifier = Identifier::new(layout((3, 13)).unwrap(), Addr(0x10000));
         prop_assert_eq!(identifier.identify(&memory, &bytes).kind, Kind::Raw);
     }
+}
+
+/// The counts of an object's owner and of other threads are one count, which says whether anything refers to it.
+#[test]
+fn without_a_gil_references_are_counted_twice() {
+    let object = &free_threaded((3, 13)).unwrap().object;
+    let References::Split { local, shared } = object.references else { panic!("{object:?}") };
+    let count = |own: u32, others: i64| {
+        let mut bytes = [0; 48];
+        bytes[local as usize..local as usize + 4].copy_from_slice(&own.to_le_bytes());
+        let others = others << 2 | 3;
+        bytes[shared as usize..shared as usize + 8].copy_from_slice(&others.to_le_bytes());
+        bytes[object.class as usize..object.class as usize + 8]
+            .copy_from_slice(&0x7000_u64.to_le_bytes());
+        candidate(object, &bytes, 0).map(|(class, count)| (class.0, count))
+    };
+    assert_eq!(count(3, 2), Some((0x7000, 5)));
+    assert_eq!(count(3, -2), Some((0x7000, 1)));
+    assert_eq!(count(1, -1), Some((0x7000, 0)));
+    assert_eq!(count(0, -1), None, "fewer than none");
+    // Immortal.
+    assert_eq!(count(u32::MAX, 0), Some((0x7000, u64::from(u32::MAX))));
+    assert_eq!(count(0, 1 << 40), None, "more than fit into memory");
 }

@@ -73,10 +73,9 @@ impl TypeNames {
 
     /// A dict's value for a key that is a string. Only dicts that own their keys: those of types do.
     ///
-    /// `PyDictObject`: `ma_keys`@32, `ma_values`@40.
+    /// `PyDictObject`: `ma_keys` and `ma_values`, behind `ma_used` and `ma_version_tag`.
     fn value<M: Memory>(&self, memory: &M, dict: Addr, key: &str) -> Option<Addr> {
         let mut words = [0; 16];
-        // `ma_keys`, behind `ma_used` and `ma_version_tag`.
         memory.read(dict.offset(self.layout.object.head + 16), &mut words).ok()?;
         let (keys, values) = (Addr(word(&words, 0)?), word(&words, 8)?);
         if values != 0 {

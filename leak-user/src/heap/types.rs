@@ -17,7 +17,7 @@ mod flag {
 }
 
 /// Bytes of a type object that are read: up to and with `tp_flags`, in every version.
-const HEAD: usize = 192;
+pub const HEAD: usize = 192;
 
 /// How long a chain of metatypes may be: a class's type is nearly always `type` itself.
 const MAX_META: u32 = 4;

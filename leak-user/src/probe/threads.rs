@@ -73,5 +73,7 @@ fn decode(record: &[u8]) -> Option<(Tid, Registers)> {
         sp: register(offset_of!(Registers, sp))?,
         bp: register(offset_of!(Registers, bp))?,
     };
-    Some((Tid(u32::try_from(word(offset_of!(ThreadRecord, tid))?).ok()?), registers))
+    // A worker of io_uring's never was outside the kernel.
+    let tid = Tid(u32::try_from(word(offset_of!(ThreadRecord, tid))?).ok()?);
+    (registers.ip != 0).then_some((tid, registers))
 }

@@ -196,6 +196,8 @@ fn python_config(python: &Python) -> PythonConfig {
             Entry::Flag(at) => at,
             Entry::Boundary => 0,
         },
+        copy_index: layout.frame.copies.map_or(0, |copies| copies.index),
+        copies: layout.frame.copies.map_or(0, |copies| copies.array),
     }
 }
 

@@ -156,7 +156,10 @@ impl CodeCache {
 
     /// Bytes that hold a fingerprint; a code object has at least as many.
     fn head_bytes(&self) -> usize {
-        self.layout.code.linetable as usize + 8
+        let code = &self.layout.code;
+        [code.firstlineno, code.filename, code.name, code.linetable].into_iter().fold(0, u64::max)
+            as usize
+            + 8
     }
 
     fn fingerprint<M: Memory>(&self, memory: &M, addr: Addr) -> Option<Fingerprint> {

@@ -5,13 +5,13 @@ use crate::target::memory::Memory;
 use crate::units::Addr;
 
 /// Bytes up to the state word, in the layout where it lies farthest in.
-const MAX_HEAD: usize = 64;
+pub const MAX_HEAD: usize = 64;
 
 /// The text of a `str`, cut after `max_chars` characters; None where there is none.
 ///
 /// All kinds: compact ASCII, compact with 1, 2 or 4 bytes a character, and those whose data lies
-/// elsewhere (subclasses). State bits (`Include/cpython/unicodeobject.h`): kind 2 to 4, compact 5,
-/// ASCII 6.
+/// elsewhere (subclasses). State bits (`Include/cpython/unicodeobject.h`): three of the kind, then compact, then
+/// ASCII.
 #[must_use]
 pub fn read<M: Memory>(
     memory: &M,
@@ -26,7 +26,8 @@ pub fn read<M: Memory>(
     let length = usize::try_from(layout.object.size).ok()?;
     let length = u64::from_le_bytes(*head.get(length..)?.first_chunk()?);
     let state = u32::from_le_bytes(*head.get(state_at..)?.first_chunk()?);
-    let width = match (state >> 2) & 7 {
+    let state = state >> layout.unicode.kind;
+    let width = match state & 7 {
         width @ (1 | 2 | 4) => width as usize,
         _ => return None,
     };
@@ -34,7 +35,7 @@ pub fn read<M: Memory>(
     if length > 1 << 47 {
         return None;
     }
-    let (compact, ascii) = (state & (1 << 5) != 0, state & (1 << 6) != 0);
+    let (compact, ascii) = (state & (1 << 3) != 0, state & (1 << 4) != 0);
     let data = match (compact, ascii) {
         (true, true) => addr.offset(layout.unicode.ascii_data),
         (true, false) => addr.offset(layout.unicode.compact_data),

@@ -83,7 +83,8 @@ pub fn dynamic_local(code: &[u8], address: u64) -> Option<DynamicLocal> {
             && instruction.op0_register() == Register::RDI
             && instruction.is_ip_rel_memory_operand()
     })?;
-    instructions.next().filter(|next| next.flow_control() == FlowControl::Call)?;
+    let calls = [FlowControl::Call, FlowControl::IndirectCall];
+    instructions.next().filter(|next| calls.contains(&next.flow_control()))?;
     let load = instructions.find(|instruction| {
         instruction.code() == Code::Mov_r64_rm64
             && instruction.memory_base() == Register::RAX

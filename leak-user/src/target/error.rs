@@ -53,15 +53,6 @@ pub enum TargetError {
         /// Those that are.
         known: String,
     },
-    /// A build without the GIL.
-    #[error(
-        "CPython {version} is a free-threaded build, whose structures are not known: \
-         run the program with the default build (`leaktrace dump` reads the stacks of 3.13's)"
-    )]
-    FreeThreaded {
-        /// Its version.
-        version: String,
-    },
     /// What is mounted at /proc shows another pid namespace than leaktrace's own.
     #[error(
         "/proc shows the processes of another pid namespace than leaktrace's own: mount its own \
@@ -97,14 +88,14 @@ impl TargetError {
     /// Is it CPython, but a version or a build whose structures are not known?
     #[must_use]
     pub fn is_unknown_python(&self) -> bool {
-        matches!(self, Self::UnsupportedVersion { .. } | Self::FreeThreaded { .. })
+        matches!(self, Self::UnsupportedVersion { .. })
     }
 
     /// The version of such a Python.
     #[must_use]
     pub fn version(&self) -> &str {
         match self {
-            Self::UnsupportedVersion { version, .. } | Self::FreeThreaded { version } => version,
+            Self::UnsupportedVersion { version, .. } => version,
             _ => "unknown",
         }
     }

@@ -23,8 +23,59 @@ pub struct Link {
 pub struct Frame {
     /// Its code object; may be anything in a frame that was read while it changed.
     pub code: Addr,
+    /// Where in its bytecode it is.
+    pub place: Place,
+}
+
+/// The copy of the bytecode that the frame runs was not there when it was looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyGone;
+
+/// Where in its bytecode a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Before the first instruction.
+    NotBegun,
+    /// So many bytes behind its begin.
+    At(u64),
+    /// Here, in the copy of this number.
+    InCopy(Addr, u64),
+}
+
+impl Frame {
     /// How far into the bytecode it is, in bytes; None before the first instruction.
-    pub byte_offset: Option<u64>,
+    ///
+    /// # Errors
+    /// [`CopyGone`].
+    pub fn byte_offset(
+        &self,
+        memory: &impl Memory,
+        layout: &FrameLayout,
+    ) -> Result<Option<u64>, CopyGone> {
+        match self.place {
+            Place::NotBegun => Ok(None),
+            Place::At(offset) => Ok(Some(offset)),
+            Place::InCopy(instr, copy) => {
+                self.in_copy(memory, layout, instr, copy).map(Some).ok_or(CopyGone)
+            }
+        }
+    }
+
+    fn in_copy(
+        &self,
+        memory: &impl Memory,
+        layout: &FrameLayout,
+        instr: Addr,
+        copy: u64,
+    ) -> Option<u64> {
+        let array = memory.pointer(self.code.offset(layout.copies?.array)).ok()?;
+        let count = memory.word(array).ok()?;
+        if copy >= count {
+            return None;
+        }
+        let begin = memory.pointer(array.offset(8).offset(copy.checked_mul(8)?)).ok()?;
+        instr.0.checked_sub(begin.0)
+    }
 }
 
 impl Link {
@@ -46,18 +97,20 @@ impl Link {
         if boundary {
             return Some(Self { frame: None, previous, outermost });
         }
-        let byte_offset = match layout.instr {
-            Instr::Pointer { at, code_start } => {
+        let half = |at| Some(i32::from_le_bytes(*from(at)?.first_chunk()?));
+        let copy = layout.copies.map_or(Some(0), |copies| half(copies.index))?;
+        let place = match (layout.instr, u64::try_from(copy)) {
+            (Instr::Pointer { at, .. }, Ok(copy @ 1..)) => Place::InCopy(Addr(word(at)?), copy),
+            (Instr::Pointer { at, code_start }, _) => {
                 let offset = word(at)?.wrapping_sub(code.offset(code_start).0);
                 // Before the first instruction it points at what precedes it.
-                (offset <= i64::MAX as u64).then_some(offset)
+                if offset <= i64::MAX as u64 { Place::At(offset) } else { Place::NotBegun }
             }
-            Instr::Index { at, bytes } => {
-                let index = i32::from_le_bytes(*from(at)?.first_chunk()?);
-                u64::try_from(index).ok().map(|index| index * bytes)
+            (Instr::Index { at, bytes }, _) => {
+                u64::try_from(half(at)?).map_or(Place::NotBegun, |index| Place::At(index * bytes))
             }
         };
-        Some(Self { frame: Some(Frame { code, byte_offset }), previous, outermost })
+        Some(Self { frame: Some(Frame { code, place }), previous, outermost })
     }
 }
 
@@ -74,7 +127,8 @@ impl FrameLayout {
             Entry::Every { state: at, .. } | Entry::Flag(at) => at + 1,
             Entry::Boundary => 0,
         };
-        let ends = [self.code + 8, self.previous + 8, instr, owner, entry];
+        let copy = self.copies.map_or(0, |copies| copies.index + 4);
+        let ends = [self.code + 8, self.previous + 8, instr, owner, entry, copy];
         let end = ends.into_iter().fold(0, u64::max);
         usize::try_from(end).unwrap_or(MAX_FRAME_BYTES).min(MAX_FRAME_BYTES)
     }
@@ -126,10 +180,11 @@ pub fn links<'a, M: Memory>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heap::testing::FakeMemory;
     use proptest::prelude::*;
 
     fn layouts() -> impl Iterator<Item = &'static Layout> {
-        layout::known_versions().filter_map(layout::layout)
+        layout::all()
     }
 
     /// A frame whose words say what is asked.
@@ -160,7 +215,7 @@ mod tests {
         for layout in layouts() {
             let tag = u64::from(layout.version >= (3, 14));
             let bytes = frame(&layout.frame, 0x7000 | tag, 0x9000, 0);
-            let expected = Frame { code: Addr(0x7000), byte_offset: Some(12) };
+            let expected = Frame { code: Addr(0x7000), place: Place::At(12) };
             let link = Link::parse(&layout.frame, &bytes).unwrap();
             assert_eq!((link.frame, link.previous), (Some(expected), Addr(0x9000)));
             assert_eq!(link.outermost, layout.version <= (3, 10));
@@ -168,6 +223,35 @@ mod tests {
             let nothing = frame(&layout.frame, 0, 0x9000, 0);
             assert_eq!(Link::parse(&layout.frame, &nothing).unwrap().frame, None);
         }
+    }
+
+    #[test]
+    fn a_thread_s_own_copy_of_the_bytecode() {
+        let layout = &layout::free_threaded((3, 14)).unwrap().frame;
+        let copies = layout.copies.unwrap();
+        let Instr::Pointer { at, .. } = layout.instr else { panic!("{layout:?}") };
+        let mut bytes = frame(layout, 0x7000, 0x9000, 0);
+        bytes[at as usize..at as usize + 8].copy_from_slice(&0xa064_u64.to_le_bytes());
+        let place = |index: i32, bytes: &mut Vec<u8>| {
+            let at = copies.index as usize;
+            bytes[at..at + 4].copy_from_slice(&index.to_le_bytes());
+            Link::parse(layout, bytes).unwrap().frame.unwrap()
+        };
+        // The code object's table of two copies.
+        let mut memory = FakeMemory::default();
+        memory.map(0x7000, 0x1000);
+        memory.put(0x7000 + copies.array, 0x7800);
+        memory.put(0x7800, 2);
+        memory.put(0x7810, 0xa000);
+        let frame = place(1, &mut bytes);
+        assert_eq!(frame.place, Place::InCopy(Addr(0xa064), 1));
+        assert_eq!(frame.byte_offset(&memory, layout), Ok(Some(0x64)));
+        // There is no third, and none that begins behind.
+        assert_eq!(place(2, &mut bytes).byte_offset(&memory, layout), Err(CopyGone));
+        memory.put(0x7810, 0xb000);
+        assert_eq!(frame.byte_offset(&memory, layout), Err(CopyGone));
+        assert!(!matches!(place(0, &mut bytes).place, Place::InCopy(..)));
+        assert!(!matches!(place(-1, &mut bytes).place, Place::InCopy(..)));
     }
 
     #[test]
@@ -193,7 +277,7 @@ mod tests {
                 }
             }
             let link = Link::parse(&layout.frame, &bytes).unwrap();
-            assert_eq!(link.frame.unwrap().byte_offset, None, "{:?}", layout.version);
+            assert_eq!(link.frame.unwrap().place, Place::NotBegun, "{:?}", layout.version);
         }
     }
 

@@ -5,7 +5,7 @@
 pub struct Layout {
     /// `(3, 11)`.
     pub version: (u8, u8),
-    /// Built without a GIL (`--disable-gil`)? Of such a build only what threads run is known.
+    /// Built without a GIL (`--disable-gil`)?
     pub free_threaded: bool,
     /// `PyObject` and what variable-sized objects add.
     pub object: ObjectLayout,
@@ -114,8 +114,8 @@ pub struct ThreadLayout {
     pub native_thread_id: Option<u64>,
 }
 
-/// `_PyInterpreterFrame`, or `PyFrameObject` (3.10 and before). All but [`Instr::Index`] lies within its first
-/// 80 bytes.
+/// `_PyInterpreterFrame`, or `PyFrameObject` (3.10 and before). All that the kernel side reads, but [`Instr::Index`],
+/// lies within its first [`leak_common::FRAME_BYTES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameLayout {
     /// `f_code` or `f_executable`; from 3.14 on the lowest three bits are a tag.
@@ -130,6 +130,17 @@ pub struct FrameLayout {
     /// ends with such a frame: one that ends otherwise was read while the interpreter changed it, since a frame
     /// that is being called, or a generator's that yields, has no previous one for a moment.
     pub entry: Entry,
+    /// Threads may run copies of the bytecode of their own (3.14 and later without a GIL).
+    pub copies: Option<Copies>,
+}
+
+/// Copies of a code object's bytecode, one a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copies {
+    /// `_PyInterpreterFrame.tlbc_index`, an i32: which one the frame runs; 0: the code object's own.
+    pub index: u64,
+    /// `PyCodeObject.co_tlbc`: points to their count, which is followed by a pointer to each.
+    pub array: u64,
 }
 
 /// How a frame tells that C code called it.
@@ -202,6 +213,8 @@ pub enum Lines {
 pub struct UnicodeLayout {
     /// The state word, after the length and the hash.
     pub state: u64,
+    /// The lowest of its bits that say of what kind the string is.
+    pub kind: u32,
     /// Data of compact ASCII strings: `sizeof(PyASCIIObject)`.
     pub ascii_data: u64,
     /// Data of other compact strings, and the data pointer of those that are not compact.
@@ -289,4 +302,4 @@ pub enum References {
     },
 }
 
-pub use super::layouts::{free_threaded, known_versions, layout};
+pub use super::layouts::{all, free_threaded, known_versions, layout};

@@ -1,14 +1,15 @@
 //! CPython's layouts: one row a minor version, which says what has changed since the one before.
 //!
 //! Sources: DWARF of upstream builds 3.8.18, 3.9.18, 3.10.13, 3.11.7, 3.12.1 and 3.13.0, probes compiled
-//! against the headers of Debian's 3.13.5, 3.13.18 (also without a GIL), 3.14.10 and 3.15.2; each row was compared with what live
-//! interpreters say of themselves. Within a minor version none of these moved; [`super::python`] validates
-//! them on every target all the same.
+//! against the headers of Debian's 3.13.5, 3.13.18, 3.14.10 and 3.15.2, the last three also without a GIL. Each row was
+//! compared with what live interpreters say of themselves, but for 3.14 and 3.15 without a GIL. Within a minor version
+//! none of these moved; [`super::python`] validates them on every target all the same, and from 3.13 on what the
+//! interpreter says of itself goes before them ([`super::debug_offsets`]).
 
 use super::layout::{
-    CodeLayout, Entry, FrameLayout, Gil, Instr, InterpreterLayout, KeysLayout, KeysSize, Layout,
-    Lines, ObjectLayout, Obmalloc, PoolLayout, References, RuntimeLayout, StateSlot, ThreadLayout,
-    TypeLayout, UnicodeLayout,
+    CodeLayout, Copies, Entry, FrameLayout, Gil, Instr, InterpreterLayout, KeysLayout, KeysSize,
+    Layout, Lines, ObjectLayout, Obmalloc, PoolLayout, References, RuntimeLayout, StateSlot,
+    ThreadLayout, TypeLayout, UnicodeLayout,
 };
 
 /// All builds with a GIL.
@@ -92,6 +93,7 @@ const PY_3_8: Layout = Layout {
         instr: Instr::Index { at: 104, bytes: 1 },
         owner: None,
         entry: Entry::Every { state: 116, executing: 1 },
+        copies: None,
     },
     code: CodeLayout {
         firstlineno: 40,
@@ -100,7 +102,7 @@ const PY_3_8: Layout = Layout {
         linetable: 120,
         lines: Lines::Lnotab,
     },
-    unicode: UnicodeLayout { state: 32, ascii_data: 48, compact_data: 72 },
+    unicode: UnicodeLayout { state: 32, kind: 2, ascii_data: 48, compact_data: 72 },
     types: TYPE,
     keys: OLD_KEYS,
     pools: SMALL_POOLS,
@@ -163,6 +165,7 @@ const PY_3_11: Layout = Layout {
         instr: Instr::Pointer { at: 56, code_start: 184 },
         owner: Some(69),
         entry: Entry::Flag(68),
+        copies: None,
     },
     code: CodeLayout {
         firstlineno: 72,
@@ -171,7 +174,7 @@ const PY_3_11: Layout = Layout {
         linetable: 136,
         lines: Lines::Locations,
     },
-    unicode: UnicodeLayout { state: 32, ascii_data: 48, compact_data: 72 },
+    unicode: UnicodeLayout { state: 32, kind: 2, ascii_data: 48, compact_data: 72 },
     types: TypeLayout { managed: 1 << 4, ..TYPE },
     keys: KEYS,
     pools: POOLS,
@@ -207,6 +210,7 @@ const PY_3_12: Layout = Layout {
         instr: Instr::Pointer { at: 56, code_start: 192 },
         owner: Some(70),
         entry: Entry::Boundary,
+        copies: None,
     },
     code: CodeLayout {
         firstlineno: 68,
@@ -215,7 +219,7 @@ const PY_3_12: Layout = Layout {
         linetable: 136,
         lines: Lines::Locations,
     },
-    unicode: UnicodeLayout { state: 32, ascii_data: 40, compact_data: 56 },
+    unicode: UnicodeLayout { state: 32, kind: 2, ascii_data: 40, compact_data: 56 },
     types: TYPE_3_12,
     ..PY_3_11
 };
@@ -249,6 +253,7 @@ const PY_3_13: Layout = Layout {
         instr: Instr::Pointer { at: 56, code_start: 200 },
         owner: Some(70),
         entry: Entry::Boundary,
+        copies: None,
     },
     ..PY_3_12
 };
@@ -276,7 +281,7 @@ const PY_3_13T: Layout = Layout {
         linetable: 152,
         lines: Lines::Locations,
     },
-    unicode: UnicodeLayout { state: 48, ascii_data: 56, compact_data: 72 },
+    unicode: UnicodeLayout { state: 48, kind: 2, ascii_data: 56, compact_data: 72 },
     types: TypeLayout {
         name: 40,
         flags: 184,
@@ -309,9 +314,26 @@ const PY_3_14: Layout = Layout {
         instr: Instr::Pointer { at: 56, code_start: 208 },
         owner: Some(74),
         entry: Entry::Boundary,
+        copies: None,
     },
     free_listed: FREE_LISTED_3_14,
     ..PY_3_13
+};
+
+/// 3.14 without a GIL.
+const PY_3_14T: Layout = Layout {
+    runtime: PY_3_14.runtime,
+    interpreter: InterpreterLayout { gil: PY_3_13T.interpreter.gil, ..PY_3_14.interpreter },
+    frame: FrameLayout {
+        instr: Instr::Pointer { at: 56, code_start: 232 },
+        owner: Some(78),
+        copies: Some(Copies { index: 72, array: 224 }),
+        ..PY_3_14.frame
+    },
+    unicode: UnicodeLayout { kind: 8, ..PY_3_13T.unicode },
+    version: PY_3_14.version,
+    free_listed: PY_3_14.free_listed,
+    ..PY_3_13T
 };
 
 const PY_3_15: Layout = Layout {
@@ -342,7 +364,19 @@ const PY_3_15: Layout = Layout {
     ..PY_3_14
 };
 
+/// 3.15 without a GIL.
+const PY_3_15T: Layout = Layout {
+    runtime: PY_3_15.runtime,
+    interpreter: InterpreterLayout { gil: PY_3_13T.interpreter.gil, ..PY_3_15.interpreter },
+    thread: PY_3_15.thread,
+    types: TypeLayout { qualname: 896, ..PY_3_14T.types },
+    version: PY_3_15.version,
+    ..PY_3_14T
+};
+
 const LAYOUTS: [Layout; 8] = [PY_3_8, PY_3_9, PY_3_10, PY_3_11, PY_3_12, PY_3_13, PY_3_14, PY_3_15];
+
+const FREE_THREADED: [Layout; 3] = [PY_3_13T, PY_3_14T, PY_3_15T];
 
 /// The layout of a minor version, where it is known.
 #[must_use]
@@ -353,7 +387,12 @@ pub fn layout(version: (u8, u8)) -> Option<&'static Layout> {
 /// The layout of a minor version built without a GIL, where it is known.
 #[must_use]
 pub fn free_threaded(version: (u8, u8)) -> Option<&'static Layout> {
-    [&PY_3_13T].into_iter().find(|layout| layout.version == version)
+    FREE_THREADED.iter().find(|layout| layout.version == version)
+}
+
+/// All, with and without a GIL.
+pub fn all() -> impl Iterator<Item = &'static Layout> {
+    LAYOUTS.iter().chain(&FREE_THREADED)
 }
 
 /// The versions that [`layout`] knows, for messages.

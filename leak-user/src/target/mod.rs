@@ -327,7 +327,7 @@ pub enum AllocatorKind {
     Pymalloc,
     /// `PYTHONMALLOC=malloc`: everything goes to the C library.
     Malloc,
-    /// `PYTHONMALLOC=mimalloc` or unknown functions installed by an extension.
+    /// mimalloc (always without a GIL, else by `PYTHONMALLOC=mimalloc`), or an extension's functions.
     Other,
 }
 

@@ -242,16 +242,20 @@ pub fn task_statuses(pid: Pid) -> impl Iterator<Item = String> {
     })
 }
 
-/// How often a thread has begun to run; None where it runs, or is about to, or is gone. A thread of which it says
-/// the same twice has not run in between.
+/// How often a thread was switched away, and how often it was switched to, where the kernel counts that
+/// (`CONFIG_SCHED_INFO`); None where it runs, or is about to, or is gone. A thread of which it says the same twice
+/// has not run in between, but for one that was about to wait the first time.
 #[must_use]
-pub fn switches_of_waiting(pid: Pid, tid: Tid) -> Option<u64> {
-    let path = proc_path(pid, &format!("task/{}/status", tid.0));
-    let status = read_up_to(Path::new(&path), MAX_FILE).ok()?;
+pub fn switches_of_waiting(pid: Pid, tid: Tid) -> Option<(u64, u64)> {
+    let read =
+        |name: &str| read_up_to(&proc_path(pid, &format!("task/{}/{name}", tid.0)), MAX_FILE).ok();
+    let status = read("status")?;
     let count = |name| status_field(&status, name)?.parse::<u64>().ok();
     let waits = status_field(&status, "State")?.starts_with(['S', 'D', 'T', 't', 'I']);
-    let switches = count("voluntary_ctxt_switches")? + count("nonvoluntary_ctxt_switches")?;
-    waits.then_some(switches)
+    let away = count("voluntary_ctxt_switches")?.wrapping_add(count("nonvoluntary_ctxt_switches")?);
+    // Time run, time waited, how often.
+    let to = read("schedstat").and_then(|text| text.split_whitespace().nth(2)?.parse().ok());
+    waits.then_some((away, to.unwrap_or(0)))
 }
 
 /// The id by which a process or thread knows itself, from its status: the last of `NSpid`'s numbers, which go

@@ -122,11 +122,10 @@ fn examine(
     };
     let version = version_text(hex);
     let minor = ((hex >> 24) as u8, (hex >> 16) as u8);
-    let row = layout::layout(minor).ok_or_else(|| unsupported(version.clone()))?;
     let layout = if minor >= (3, 13) {
         debug_offsets::layout_of(pid, &memory, runtime, hex, &version)?
     } else {
-        row
+        layout::layout(minor).ok_or_else(|| unsupported(version.clone()))?
     };
     let symbol = |name: &str| {
         file.symbol(name).ok_or_else(|| TargetError::inconsistent(format!("it has no {name}")))
@@ -154,7 +153,8 @@ fn examine(
     }))
 }
 
-fn unsupported(version: String) -> TargetError {
+/// A version whose layout is not known.
+pub(super) fn unsupported(version: String) -> TargetError {
     let known: Vec<_> =
         layout::known_versions().map(|(major, minor)| format!("{major}.{minor}")).collect();
     TargetError::UnsupportedVersion { version, known: known.join(", ") }

@@ -39,10 +39,10 @@ pub fn find(
         StateSlot::Key(at) => {
             slots(key(pid, memory, interpreter.runtime.offset(at))?.into()).to_vec()
         }
-        StateSlot::ThreadLocal => match thread_local(&interpreter.file) {
-            Some(slot) => vec![slot],
-            None => of_library(memory, interpreter),
-        },
+        StateSlot::ThreadLocal => thread_local(&interpreter.file)
+            .into_iter()
+            .chain(of_library(memory, interpreter))
+            .collect(),
     };
     let best = slots
         .into_iter()

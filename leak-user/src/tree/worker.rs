@@ -117,9 +117,7 @@ pub(super) fn outcome(error: &TargetError) -> Outcome {
         TargetError::NoSuchProcess { .. } => Outcome::Nothing(Cause::EndedFirst),
         TargetError::NotPython { .. } => Outcome::Again(Cause::NotPython),
         TargetError::OtherArchitecture { .. } => Outcome::Nothing(Cause::NotPython),
-        TargetError::UnsupportedVersion { .. } | TargetError::FreeThreaded { .. } => {
-            Outcome::Nothing(Cause::Unsupported)
-        }
+        TargetError::UnsupportedVersion { .. } => Outcome::Nothing(Cause::Unsupported),
         // An interpreter that is starting looks so.
         TargetError::Unreadable { .. } | TargetError::Inconsistent { .. } => {
             Outcome::Again(Cause::Unsupported)
