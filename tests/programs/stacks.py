@@ -7,7 +7,6 @@ the same place; then it says `mapped`. Ends with its input. Arguments: kinds to 
 
 import asyncio
 import contextlib
-import ctypes
 import functools
 import importlib
 import itertools
@@ -21,6 +20,11 @@ import tempfile
 import threading
 import time
 import traceback
+
+try:
+    import ctypes
+except ImportError:  # where it was built without libffi
+    ctypes = None
 
 SIZE = 256 * 1024
 DEPTH = 200
@@ -484,7 +488,9 @@ def tell(threads):
 
 def main():
     sys.path.insert(0, folder)
-    functions = [(function, True) for function in KINDS]
+    # musl's threads have little room of themselves.
+    threading.stack_size(8 << 20)
+    functions = [(function, True) for function in KINDS if ctypes or function is not called_by_ctypes]
     functions += [(loop_that_waits, False), (event_that_never_comes, False)]
     functions += [(greenlets, True)] if installed("greenlet") else []
     functions += [(gevent_pool, True)] if installed("gevent") else []

@@ -39,6 +39,9 @@ const MAX_CALLS: usize = 1 << 14;
 /// They are copied so many bytes at a time.
 const PIECE: usize = 64 << 10;
 
+/// A page.
+const PAGE: usize = 4 << 10;
+
 /// A thread that waited when its registers were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wait {
@@ -102,9 +105,7 @@ impl Natives {
     /// A waiting thread's stack, if it has waited until all of it was read, and until now.
     pub fn stack(&mut self, memory: &impl Memory, tid: Tid, wait: Wait) -> Option<NativeStack> {
         let top = Addr(wait.registers.sp);
-        let within = |mapping: &&Mapping| (mapping.start..mapping.end).contains(&top);
-        let end = self.mappings.iter().find(within)?.end;
-        let bytes = copy(memory, top, end).ok()?;
+        let bytes = copy(memory, top, end_of(&self.mappings, top)?).ok()?;
         let waited = self.switches(tid) == Some(wait.switches);
         waited.then(|| self.unwinder.unwind(&mut self.modules, wait.registers, &bytes))
     }
@@ -136,21 +137,95 @@ impl Natives {
     }
 }
 
-/// From the stack pointer up to the end of the stack's mapping; less where that ends by now.
+/// Where the memory of a stack ends: what is mapped without a file, without a gap. The kernel may keep a stack in
+/// several mappings.
+fn end_of(mappings: &[Mapping], top: Addr) -> Option<Addr> {
+    let within = |mapping: &Mapping| (mapping.start..mapping.end).contains(&top);
+    let at = mappings.iter().position(within)?;
+    let (stack, further) = mappings.get(at..)?.split_first()?;
+    let anonymous = |mapping: &&Mapping| mapping.file.is_none() && mapping.writable;
+    Some(
+        further
+            .iter()
+            .take_while(anonymous)
+            .fold(stack.end, |end, mapping| if mapping.start == end { mapping.end } else { end }),
+    )
+}
+
+/// From the stack pointer up to the end of the stack; less where it ends earlier: at a page that guards the next
+/// stack in the same mapping.
 fn copy(memory: &impl Memory, top: Addr, end: Addr) -> Result<Vec<u8>, ReadError> {
-    let mut bytes = Vec::new();
     let length = usize::try_from(end.0 - top.0).unwrap_or(MAX_STACK).min(MAX_STACK);
+    let mut bytes = Vec::new();
+    let mut step = PIECE;
     while bytes.len() < length {
         let known = bytes.len();
-        bytes.resize(length.min(known + PIECE), 0);
-        match memory.read(top.offset(known as u64), &mut bytes[known..]) {
+        let at = top.offset(known as u64);
+        // To the end of a page: what follows may not be there.
+        bytes.resize(length.min(known + step - (at.0 % step as u64) as usize), 0);
+        match memory.read(at, &mut bytes[known..]) {
             Ok(()) => {}
             Err(ReadError::Unmapped(_)) => {
                 bytes.truncate(known);
-                break;
+                if step == PAGE {
+                    break;
+                }
+                step = PAGE;
             }
             Err(error) => return Err(error),
         }
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::maps::FileId;
+
+    fn mapping(start: u64, end: u64, file: bool) -> Mapping {
+        Mapping {
+            start: Addr(start),
+            end: Addr(end),
+            readable: true,
+            writable: true,
+            executable: false,
+            offset: 0,
+            file: file.then_some(FileId { device: (8, 1), inode: 7 }),
+            path: String::new(),
+            deleted: false,
+        }
+    }
+
+    #[test]
+    fn a_stack_may_lie_in_several_mappings() {
+        let mut mappings = vec![
+            mapping(0x1000, 0x2000, true),
+            mapping(0x3000, 0x5000, false),
+            mapping(0x5000, 0x6000, false),
+            mapping(0x6000, 0x7000, true),
+        ];
+        assert_eq!(end_of(&mappings, Addr(0x3800)), Some(Addr(0x6000)));
+        assert_eq!(end_of(&mappings, Addr(0x2800)), None);
+        // A gap; another thread's guard.
+        mappings[2] = mapping(0x5800, 0x6000, false);
+        assert_eq!(end_of(&mappings, Addr(0x3800)), Some(Addr(0x5000)));
+        mappings[2] = Mapping { writable: false, ..mapping(0x5000, 0x6000, false) };
+        assert_eq!(end_of(&mappings, Addr(0x3800)), Some(Addr(0x5000)));
+    }
+
+    #[test]
+    fn a_copy_ends_where_the_memory_does() {
+        use crate::heap::testing::FakeMemory;
+        let mut memory = FakeMemory::default();
+        memory.map(0x10_0000, 3 * PIECE);
+        let copied = |end| copy(&memory, Addr(0x10_0010), Addr(end)).unwrap().len();
+        assert_eq!(copied(0x10_0000 + 3 * PIECE as u64), 3 * PIECE - 0x10);
+        assert_eq!(copied(0x10_0020), 0x10);
+        // A page of a guard, or unmapped since: all before it.
+        assert_eq!(copied(0x10_0000 + 9 * PIECE as u64), 3 * PIECE - 0x10);
+        memory.map(0x20_0000, 3 * PAGE);
+        let guarded = copy(&memory, Addr(0x20_0010), Addr(0x20_0000 + 9 * PIECE as u64));
+        assert_eq!(guarded.unwrap().len(), 3 * PAGE - 0x10);
+    }
 }
