@@ -1,5 +1,4 @@
-//! Interpreters that set-up builds when asked: without a GIL, whose objects are mimalloc's and whose threads run side
-//! by side; and on musl.
+//! Interpreters that set-up builds when asked: without a GIL, whose objects are mimalloc's; and on musl.
 
 mod common;
 
@@ -66,12 +65,5 @@ mod mapped_memory {
     #[test]
     fn musl3_13() {
         super::judge("mmap_buffers", "musl3.13");
-    }
-}
-
-mod threads_side_by_side {
-    #[test]
-    fn py3_13t() {
-        super::judge("short_threads", "py3.13t");
     }
 }
