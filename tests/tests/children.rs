@@ -139,7 +139,8 @@ fn a_leak_in_a_child_fails_the_run_when_asked() {
     let python = any_python!();
     let target = start(&python, "workers.py", &["--how", "fork", "--workers", "3"]);
     let pid = target.pid().to_string();
-    let args = ["--pid", &pid, "--children", "--duration", "25s", "--fail-on-leak"];
+    // Four are attached one after the other, and each of the three must be seen for long enough by itself.
+    let args = ["--pid", &pid, "--children", "--duration", "45s", "--fail-on-leak"];
     let outcome = leaktrace::run(&args).unwrap();
     assert_eq!(outcome.code, Some(10), "{outcome:?}");
     // The same line in all workers is said once.
