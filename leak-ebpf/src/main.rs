@@ -15,17 +15,8 @@ mod live;
 mod log;
 mod maps;
 mod native;
+mod object;
 mod probes;
 mod python;
 mod sample;
 mod user;
-
-/// The kernel asks for GPL-compatible programs.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}

@@ -3,10 +3,14 @@
 #![no_std]
 #![no_main]
 
+mod kernel;
+mod object;
+
 use aya_ebpf::{
     bindings::{pt_regs, seq_file, task_struct},
-    helpers::{bpf_probe_read_kernel, bpf_seq_write, bpf_task_pt_regs},
+    helpers::{bpf_seq_write, bpf_task_pt_regs},
 };
+use kernel::field;
 use leak_common::{
     event::Registers,
     threads::{ThreadRecord, ThreadsConfig},
@@ -39,13 +43,6 @@ macro_rules! config {
     };
 }
 
-/// Reads a field of a kernel structure; all zeros where it can't be read.
-#[inline(always)]
-fn field<T: Default>(structure: u64, offset: u64) -> T {
-    // SAFETY: the helper checks the address; T is plain integers at every use.
-    unsafe { bpf_probe_read_kernel((structure + offset) as *const T) }.unwrap_or_default()
-}
-
 /// Writes a [`ThreadRecord`] for each thread of the process.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]
@@ -76,14 +73,4 @@ extern "C" fn thread_registers(visit: *const Visit) -> i32 {
         bpf_seq_write((*meta).out, (&raw const record).cast(), size_of::<ThreadRecord>() as u32);
     }
     0
-}
-
-/// The kernel asks for GPL-compatible programs.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
 }

@@ -4,18 +4,21 @@
 #![no_std]
 #![no_main]
 
+mod kernel;
+mod object;
+
 use aya_ebpf::{
     bindings::{
         BPF_ANY, BPF_F_NO_PREALLOC, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP,
     },
     helpers::{
         bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns,
-        bpf_probe_read_kernel,
     },
     macros::{btf_tracepoint, map},
     maps::{HashMap, PerCpuArray, RingBuf},
     programs::BtfTracePointContext,
 };
+use kernel::field;
 use leak_common::tree::{TREE_COUNTERS, TaskConfig, TreeCounter, TreeRecord, kind};
 
 /// Set by the user side before loading; the verifier sees constants.
@@ -45,13 +48,6 @@ macro_rules! task {
         // SAFETY: a field of a static that nobody writes after loading.
         unsafe { core::ptr::read_volatile(&raw const TASK.$field) }
     };
-}
-
-/// Reads a field of a kernel structure; all zeros where it can't be read.
-#[inline(always)]
-fn field<T: Default>(structure: u64, offset: u64) -> T {
-    // SAFETY: the helper checks the address; T is plain integers at every use.
-    unsafe { bpf_probe_read_kernel((structure + offset) as *const T) }.unwrap_or_default()
 }
 
 #[inline(always)]
@@ -135,14 +131,4 @@ fn tree_exit(_ctx: BtfTracePointContext) -> i32 {
         send(kind::ENDED, pid, 0, 0);
     }
     0
-}
-
-/// The kernel asks for GPL-compatible programs.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
 }
