@@ -219,11 +219,11 @@ impl Looker {
     ) -> Vec<(usize, Outcome)> {
         let places: Vec<(Addr, Bytes)> = due.iter().map(|(_, place, _)| *place).collect();
         let identities = self.identifier.look(memory, &places);
-        let outcome =
-            |(addr, size): (Addr, Bytes), (first, start): Content<'_>, now| match Option::map(
-                now,
-                |now| first.compare(&now),
-            ) {
+        let outcome = |(addr, size): (Addr, Bytes),
+                       (first, start): Content<'_>,
+                       now: Option<Identity>| {
+            let likeness = now.map(|now| first.compare(&now));
+            match likeness {
                 None | Some(Likeness::Other) => End::Died,
                 Some(Likeness::Same) => End::Alive,
                 Some(Likeness::Changed) => {
@@ -233,7 +233,8 @@ impl Looker {
                     let freed = read.is_err() || is_link(start, &words(&now));
                     if freed { End::Died } else { End::Unknown }
                 }
-            };
+            }
+        };
         let due = due.iter().zip(identities);
         due.map(|((at, place, first), now)| (*at, Some(outcome(*place, *first, now)))).collect()
     }
