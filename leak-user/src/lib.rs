@@ -4,6 +4,7 @@
 //! `verdict` → `snapshot` → `sink`. ARCHITECTURE.md has the map.
 
 pub mod cli;
+pub mod clock;
 pub mod collect;
 pub mod commands;
 pub mod dump;

@@ -4,7 +4,6 @@ use std::{rc::Rc, time::Instant};
 
 use aya::maps::{Array, MapData};
 use leak_common::{config::Gate, counters::Counter};
-use nix::time::{ClockId, clock_gettime};
 
 use super::{
     attach::{self, Attached, Detaching},
@@ -19,6 +18,7 @@ use super::{
     turn::Turn,
 };
 use crate::{
+    clock::now,
     collect::decode::Event,
     units::{Addr, Nanos, Pid, Tid},
 };
@@ -116,15 +116,6 @@ struct Current {
     gate: Gate,
     opened: Nanos,
     attach_time: Nanos,
-}
-
-/// `CLOCK_MONOTONIC`, as the programs read it.
-#[must_use]
-pub fn now() -> Nanos {
-    // The clock always exists.
-    let time =
-        clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or(nix::sys::time::TimeSpec::new(0, 0));
-    Nanos(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
 impl Bursts {

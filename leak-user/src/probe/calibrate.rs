@@ -11,8 +11,6 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use nix::time::{ClockId, clock_gettime};
-
 use super::{
     attach, classes,
     keeper::Keeper,
@@ -20,6 +18,7 @@ use super::{
     plan::{self, Probe, Returns},
 };
 use crate::{
+    clock::thread_time,
     target::{files::Files, process},
     units::{Addr, Nanos, Pid, Tid},
 };
@@ -161,20 +160,13 @@ pub fn calibration_loop() -> io::Result<()> {
     println!("{}", (&raw const WORD).addr());
     for line in io::stdin().lock().lines() {
         line?;
-        // The thread's own time: on a busy machine, others run in between.
-        let start = cpu_time()?;
+        let start = thread_time();
         for _ in 0..CALLS {
             // SAFETY: freeing NULL does nothing.
             unsafe { std::hint::black_box(free)(ptr::null_mut()) };
             std::hint::black_box(WORD.load(Ordering::Relaxed));
         }
-        println!("{}", (cpu_time()? - start) / f64::from(CALLS));
+        println!("{}", (thread_time().0 - start.0) as f64 / f64::from(CALLS));
     }
     Ok(())
-}
-
-/// Time that this thread has run, in ns.
-fn cpu_time() -> io::Result<f64> {
-    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
-    Ok(time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64)
 }

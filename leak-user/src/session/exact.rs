@@ -4,8 +4,9 @@ use leak_common::counters::Counter;
 
 use super::{Session, SessionError};
 use crate::{
+    clock::now,
     probe::{
-        burst::{Attachment, Outcome, Points, now},
+        burst::{Attachment, Outcome, Points},
         plan::Probe,
     },
     units::Nanos,

@@ -29,12 +29,13 @@ use mappings::Pace;
 use midway::Midway;
 
 use crate::{
+    clock::now,
     collect::decode::Event,
     heap::{names::TypeNames, pymalloc::Census},
     ledger::{Ledger, Watched},
     probe::{
         budget::{Budget, Kind},
-        burst::{Attachment, Bursts, Points, now},
+        burst::{Attachment, Bursts, Points},
         calibrate::Calibration,
         error::ProbeError,
         faults::Faults,

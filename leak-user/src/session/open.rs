@@ -8,11 +8,12 @@ use leak_common::config::{
 
 use super::{Native, Options, Session, SessionError, mappings::Pace, midway::Midway};
 use crate::{
+    clock::now,
     heap::{identity::Identifier, names::TypeNames, pymalloc::Blocks},
     ledger::{Ledger, survivors::Survivors},
     probe::{
         budget::Budget,
-        burst::{Bursts, now},
+        burst::Bursts,
         calibrate::Calibration,
         error::ProbeError,
         faults::Faults,

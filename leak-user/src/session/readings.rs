@@ -4,16 +4,24 @@
 use std::time::Instant;
 
 use super::{Session, SessionError};
-use crate::{heap::pymalloc::census, probe::burst::now, units::Nanos, watch::usage};
+use crate::{
+    clock::{now, thread_time},
+    heap::pymalloc::census,
+    units::Nanos,
+    watch::usage,
+};
 
 /// The heap is counted and survivors are looked at so often at most.
 const CENSUS_EVERY: Nanos = Nanos(500_000_000);
 
-/// … and so rarely that it takes at most one part in so many of a core.
+/// … and so rarely that it takes at most one part in so many of a core …
 const CENSUS_SHARE: u64 = 100;
 
-/// … and while everything is traced, when all that the kernel has booked is read as well.
+/// … or, while everything is traced, when all that the kernel has booked is read as well, in so many …
 const EXACT_SHARE: u64 = 10;
+
+/// … but so often in an observation at least: from fewer counts no growth could be told.
+const CENSUS_LEAST: u64 = 24;
 
 /// The proportional share is read so often at most: the kernel walks the target's page tables for it.
 const PROPORTIONAL_EVERY: Nanos = Nanos(2_000_000_000);
@@ -30,7 +38,7 @@ const MAX_NAMED: usize = 1 << 12;
 impl Session {
     /// Counts the heap and looks at survivors, and says when to do so again.
     pub(super) fn take_census(&mut self, time: Nanos) -> Result<(), SessionError> {
-        let begun = Instant::now();
+        let begun = thread_time();
         self.count_heap(time);
         if self.options.exact {
             self.cut_exact()?;
@@ -38,9 +46,11 @@ impl Session {
         let now_s = self.ledger.seconds(time);
         self.look(now_s, false);
         self.name_types();
-        let took = begun.elapsed().as_nanos() as u64;
+        let took = Nanos(thread_time().0 - begun.0);
         let share = if self.options.exact { EXACT_SHARE } else { CENSUS_SHARE };
-        self.census_due = Nanos(time.0 + CENSUS_EVERY.0.max(took * share));
+        let pause = census_pause(took, share, self.options.duration);
+        tracing::debug!(took_ms = took.seconds() * 1e3, pause_ms = pause.seconds() * 1e3, "census");
+        self.census_due = Nanos(time.0.saturating_add(pause.0));
         Ok(())
     }
 
@@ -109,5 +119,35 @@ impl Session {
         self.look(now_s, true);
         self.check_mappings(time);
         self.read_proportional(time);
+    }
+}
+
+/// How long to wait with the next count after one that took so much of a core.
+fn census_pause(took: Nanos, share: u64, duration: Nanos) -> Nanos {
+    let longest = Nanos(duration.0 / CENSUS_LEAST);
+    Nanos(took.0.saturating_mul(share)).min(longest).max(CENSUS_EVERY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(count: u64) -> Nanos {
+        Nanos(count * 1_000_000)
+    }
+
+    #[test]
+    fn counts_are_rare_where_they_are_dear_but_enough_to_tell_growth() {
+        let pause = |took, seconds: u64| census_pause(took, CENSUS_SHARE, ms(seconds * 1000));
+        assert_eq!(pause(ms(1), 20), CENSUS_EVERY);
+        assert_eq!(pause(ms(7), 20), ms(700));
+        // A heap of 10 GB: some two thirds of a second.
+        let dear = pause(ms(650), 20);
+        assert!(20_000_000_000 / dear.0 >= CENSUS_LEAST, "{dear:?}");
+        assert_eq!(pause(ms(650), 3600), ms(65_000));
+        assert_eq!(
+            census_pause(Nanos(u64::MAX), CENSUS_SHARE, Nanos(u64::MAX)).0,
+            u64::MAX / CENSUS_LEAST
+        );
     }
 }

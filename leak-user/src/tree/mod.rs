@@ -20,7 +20,8 @@ use std::{
 };
 
 use crate::{
-    probe::{burst::now, calibrate::Calibration, error::ProbeError, tracefs, tree::TreeProbe},
+    clock::now,
+    probe::{calibrate::Calibration, error::ProbeError, tracefs, tree::TreeProbe},
     session::{Options, SessionError, Status},
     snapshot::{Snapshot, suspect::Suspect},
     target::{

@@ -4,6 +4,7 @@ use super::members::Sums;
 use crate::{
     snapshot::{NotAttached, ProcessReport, Site, Snapshot, Tree, TreeMember, Verdict},
     units::{Nanos, Pid},
+    verdict::CLEAR_DURATION_S,
 };
 
 /// Reports of ended processes that leak and are kept.
@@ -167,14 +168,15 @@ fn member(kept: &Kept) -> TreeMember {
     }
 }
 
-/// A leak if any process leaks. Else those that live decide: what ended early could often not be told, and its
-/// memory is gone.
+/// A leak if any process leaks. Else those decide that live or were observed for long enough: what ended early could
+/// often not be told.
 fn verdict(all: &[Kept]) -> Verdict {
     if all.iter().any(|kept| kept.snapshot.verdict == Verdict::Leak) {
         return Verdict::Leak;
     }
-    let living = all.iter().filter(|kept| kept.ended.is_none());
-    let verdicts: Vec<Verdict> = living.map(|kept| kept.snapshot.verdict).collect();
+    let long = |kept: &&Kept| kept.snapshot.observed.duration_s >= CLEAR_DURATION_S;
+    let telling = all.iter().filter(|kept| kept.ended.is_none() || long(kept));
+    let verdicts: Vec<Verdict> = telling.map(|kept| kept.snapshot.verdict).collect();
     let clean = if verdicts.is_empty() {
         all.iter().any(|kept| kept.snapshot.verdict == Verdict::NoLeak)
     } else {

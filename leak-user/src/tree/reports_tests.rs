@@ -5,6 +5,7 @@ fn snapshot(pid: u32, verdict: Verdict, growth: f64) -> Box<Snapshot> {
         serde_json::from_str(include_str!("../sink/golden/leak.json")).expect("a report");
     snapshot.target.pid = pid;
     snapshot.verdict = verdict;
+    snapshot.observed.duration_s = 3.0;
     if verdict == Verdict::Leak {
         snapshot.leaks[0].growth_bytes_per_s = growth;
         snapshot.leaks[0].pid = pid;
@@ -83,6 +84,16 @@ fn the_verdict_is_that_of_the_living_unless_one_leaks() {
     assert_eq!(verdict(&[(NoLeak, false), (Inconclusive, false)]), Inconclusive);
     assert_eq!(verdict(&[(NoLeak, true), (Inconclusive, true)]), NoLeak);
     assert_eq!(verdict(&[(Inconclusive, true)]), Inconclusive);
+}
+
+#[test]
+fn one_that_was_observed_for_long_and_could_not_be_told_is_not_cleared_by_its_end() {
+    let mut ended = kept(2, Verdict::Inconclusive, 0.0, true);
+    ended.snapshot.observed.duration_s = 20.0;
+    assert_eq!(
+        whole(vec![kept(1, Verdict::NoLeak, 0.0, false), ended]).verdict,
+        Verdict::Inconclusive
+    );
 }
 
 #[test]

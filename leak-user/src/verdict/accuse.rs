@@ -112,8 +112,10 @@ impl Court<'_> {
         let (tail, leaves) = self.telling_tail(site, base, bursts);
         let growth = share::sum(shares.iter().map(|share| share.growth));
         let stays = leaves.is_none();
-        let objections: Vec<String> =
-            leaves.into_iter().chain(self.growth_objection(&growth, &shares)).collect();
+        let objections: Vec<String> = leaves
+            .into_iter()
+            .chain(self.growth_objection(site.domain, &growth, &shares))
+            .collect();
         let accused = objections.is_empty();
 
         let rising = self.probability_rising(&shares);
@@ -200,9 +202,20 @@ impl Court<'_> {
         })
     }
 
-    fn growth_objection(&self, growth: &Estimate, shares: &[Share]) -> Option<String> {
+    fn growth_objection(
+        &self,
+        domain: Domain,
+        growth: &Estimate,
+        shares: &[Share],
+    ) -> Option<String> {
         if growth.value <= 0.0 {
-            return Some("the memory that it allocates from does not grow".to_owned());
+            let counted = self.pots.iter().any(|pot| pot.domain == domain);
+            let why = if domain == Domain::Pymalloc && !counted {
+                "the memory that it allocates from was counted too rarely to tell whether it grows"
+            } else {
+                "the memory that it allocates from does not grow"
+            };
+            return Some(why.to_owned());
         }
         let out_of_step = share::out_of_step(shares, self.pots);
         if out_of_step > MAX_OUT_OF_STEP {

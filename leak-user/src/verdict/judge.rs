@@ -9,8 +9,8 @@ use super::{Estimate, Finding, Judgement, Trend, Verdict, recycled, stats, trend
 /// A shorter observation accuses nobody: blocks have no time to grow old.
 const MIN_DURATION_S: f64 = 5.0;
 
-/// To be cleared takes longer, and so many bursts: what was not looked for was not found.
-const CLEAR_DURATION_S: f64 = 8.0;
+/// To be cleared takes so many seconds, and bursts: what was not looked for was not found.
+pub const CLEAR_DURATION_S: f64 = 8.0;
 const CLEAR_BURSTS: u32 = 5;
 
 /// With less of the allocations seen, those that were may be of the wrong lines.

@@ -305,6 +305,19 @@ fn growth_without_a_culprit_is_named() {
 }
 
 #[test]
+fn memory_that_was_hardly_counted_is_not_said_to_stand_still() {
+    let mut evidence = five_stay();
+    for class in &mut evidence.pymalloc_classes {
+        class.live.points.truncate(5);
+    }
+    let judgement = judge(&evidence);
+    assert_ne!(judgement.verdict, Verdict::NoLeak);
+    let culprit = judgement.others.iter().find(|finding| finding.site.0 == 0).unwrap();
+    let reasons = culprit.reasons.join("; ");
+    assert!(reasons.contains("counted too rarely to tell whether it grows"), "{reasons}");
+}
+
+#[test]
 fn one_lucky_survivor_accuses_nobody() {
     let mut evidence = five_stay();
     for site in &mut evidence.sites {

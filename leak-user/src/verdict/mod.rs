@@ -17,7 +17,7 @@ mod simulate;
 
 use crate::units::Bytes;
 use evidence::{Domain, SiteId};
-pub use judge::judge;
+pub use judge::{CLEAR_DURATION_S, judge};
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq)]
