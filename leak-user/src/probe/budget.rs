@@ -21,7 +21,12 @@ const BURST_SPEND: Nanos = Nanos(10_000_000);
 const WORDS_SPEND: Nanos = Nanos(4_000_000);
 
 /// … and for so long, where the target allocates little.
-const LONGEST_GATE: Nanos = Nanos(250_000_000);
+const LONGEST_GATE: Nanos = Nanos(100_000_000);
+
+/// The gate is open for at most so many times the allowed share: a target that mostly waits could pay for a gate
+/// that is hardly ever closed, but the requests that come meanwhile are the slower ones, and with many of them the
+/// median is.
+const OPEN_PER_SHARE: f64 = 10.0;
 
 /// A trial may spend so much …
 const TRIAL_SPEND: Nanos = Nanos(100_000_000);
@@ -55,8 +60,12 @@ pub struct Budget {
     turns: [u32; 2],
     hits: u64,
     last_start: Option<Nanos>,
-    /// What the latest burst of each kind cost.
+    /// What the latest bursts of each kind cost.
     expected: [Nanos; 2],
+    /// For how long the gate has been open …
+    open: Nanos,
+    /// … and was in the latest burst of each kind.
+    open_of_late: [Nanos; 2],
     costs: Calibration,
 }
 
@@ -115,6 +124,8 @@ impl Budget {
             hits: 0,
             last_start: None,
             expected: [BURST_SPEND; 2],
+            open: Nanos(0),
+            open_of_late: [LONGEST_GATE; 2],
             costs,
         }
     }
@@ -146,7 +157,9 @@ impl Budget {
         let least = spend.0 + skip * hit.0;
         let expected = self.expected[kind as usize].0.max(least);
         let needed = (self.spent.0 + expected) as f64 / self.share;
-        let wait = (needed - elapsed as f64).max(0.0) as u64;
+        let open = self.open.0 + self.open_of_late[kind as usize].0;
+        let needed_open = open as f64 / (self.share * OPEN_PER_SHARE).min(1.0);
+        let wait = (needed.max(needed_open) - elapsed as f64).max(0.0) as u64;
         match wait.max(spacing) {
             0 => Ok(Terms { skip, ..self.terms(spend, LONGEST_GATE) }),
             wait => Err(Nanos(wait)),
@@ -172,6 +185,7 @@ impl Budget {
     /// Books a burst that the account did not have to allow.
     pub fn book_other(&mut self, outcome: &Outcome) {
         self.spent.0 += self.cost(outcome).0;
+        self.open.0 += outcome.open().0;
         self.hits += outcome.counts.get(Counter::Hits);
     }
 
@@ -195,6 +209,7 @@ impl Budget {
         let expected = &mut self.expected[kind as usize];
         // The dearest of late, forgotten slowly.
         *expected = Nanos(cost.0.max(expected.0 - expected.0 / 4));
+        self.open_of_late[kind as usize] = outcome.open();
     }
 
     /// What a burst cost the target.
@@ -264,6 +279,35 @@ mod tests {
         assert_eq!(turns([1_000, 10]), [20, 10]);
         // One of ten milliseconds for each that found nothing, twice as many parts: as many bursts.
         assert_eq!(turns([10_000_000, 10]), [15, 15]);
+    }
+
+    /// Bursts in 20 s of a target that waits, and for how long the gate was open then.
+    fn bursts_of_a_target_that_waits(share: f64) -> (u32, Nanos) {
+        let (mut now, mut bursts) = (Nanos(0), 0);
+        let duration = Nanos(20_000_000_000);
+        let mut budget = Budget::new(share, now, duration, Calibration::USUAL);
+        while now < duration {
+            match budget.next(Kind::Malloc, Way::Functions, now) {
+                Ok(terms) => {
+                    let closed = Nanos(now.0 + terms.longest.0);
+                    let waited = Outcome { opened: now, closed, ..outcome(50_000) };
+                    budget.book(Kind::Malloc, now, &waited, terms.limit);
+                    bursts += 1;
+                    now = closed;
+                }
+                Err(wait) => now.0 += wait.0,
+            }
+        }
+        (bursts, budget.open)
+    }
+
+    #[test]
+    fn a_target_that_waits_is_left_alone_for_most_of_the_time() {
+        let (bursts, open) = bursts_of_a_target_that_waits(0.01);
+        assert!((15..=22).contains(&bursts), "{bursts}");
+        assert!(open <= Nanos(2_000_000_000), "{open:?}");
+        let (bursts, open) = bursts_of_a_target_that_waits(0.002);
+        assert!((3..=5).contains(&bursts) && open <= Nanos(400_000_000), "{bursts}, {open:?}");
     }
 
     #[test]

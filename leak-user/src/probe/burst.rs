@@ -61,11 +61,17 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// For how long the gate was open.
+    #[must_use]
+    pub fn open(&self) -> Nanos {
+        Nanos(self.closed.0.saturating_sub(self.opened.0))
+    }
+
     /// For how long it recorded, judged by the hits: those passed over before don't count.
     #[must_use]
     pub fn recorded(&self) -> Nanos {
         let hits = self.counts.get(Counter::Hits).max(1) as f64;
-        let open = self.closed.0.saturating_sub(self.opened.0) as f64;
+        let open = self.open().0 as f64;
         Nanos((open * (1.0 - self.closed_hits() as f64 / hits).max(0.0)) as u64)
     }
 

@@ -283,7 +283,7 @@ impl Session {
         tracing::debug!(
             burst = outcome.burst,
             ?kind,
-            open_ms = Nanos(outcome.closed.0 - outcome.opened.0).seconds() * 1e3,
+            open_ms = outcome.open().seconds() * 1e3,
             spent_ms = outcome.spent.seconds() * 1e3,
             hits = outcome.counts.get(Counter::Hits),
             closed_hits = outcome.closed_hits(),
