@@ -2,6 +2,9 @@
 
 use crate::interpreter::Interpreter;
 use anyhow::{Context as _, Result, bail};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -98,12 +101,16 @@ impl Target {
         Ok(self.child.try_wait()?)
     }
 
-    /// Kills it and waits for its end.
+    /// Kills it and all that it has started in its process group, and waits for its end.
     ///
     /// # Errors
     /// If it isn't ours to kill any more.
     pub fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
+        // Its workers would run on, and slow down whatever is tested next.
+        match killpg(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
         self.child.wait()?;
         Ok(())
     }
