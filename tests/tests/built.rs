@@ -2,25 +2,18 @@
 
 mod common;
 
-use leak_tests::interpreter;
+use leak_tests::interpreter::Interpreter;
 use leak_tests::leaktrace;
 use leak_tests::program::Program;
-use leak_tests::skip;
 
 const SECONDS: u32 = 20;
 
 /// Traces a program and the same without its leak.
-fn judge(name: &str, python: &str) {
-    if !skip::is_root() {
-        skip!("tracing needs root");
-    }
-    let Some(python) = interpreter::find(python) else {
-        skip!("{python} isn't here; `cargo xtask setup --built` builds it");
-    };
+fn judge(name: &str, python: &Interpreter) {
     let program = Program::open(name).unwrap();
     for clean in [false, true] {
         let args: &[&str] = if clean { &["--clean"] } else { &[] };
-        let running = program.start(&python, args).unwrap();
+        let running = program.start(python, args).unwrap();
         let outcome = leaktrace::observe(running.target.pid(), SECONDS).unwrap();
         let report = outcome.report().unwrap();
         assert_eq!(report["verdict"], if clean { "no-leak" } else { "leak" }, "{report:#}");
@@ -32,38 +25,16 @@ fn judge(name: &str, python: &str) {
     }
 }
 
-mod small_objects {
-    #[test]
-    fn py3_13t() {
-        super::judge("small", "py3.13t");
-    }
-
-    #[test]
-    fn musl3_13() {
-        super::judge("small", "musl3.13");
-    }
+fn small_objects(python: &Interpreter) {
+    judge("small", python);
 }
 
-mod large_objects {
-    #[test]
-    fn py3_13t() {
-        super::judge("large_bytes", "py3.13t");
-    }
-
-    #[test]
-    fn musl3_13() {
-        super::judge("large_bytes", "musl3.13");
-    }
+fn large_objects(python: &Interpreter) {
+    judge("large_bytes", python);
 }
 
-mod mapped_memory {
-    #[test]
-    fn py3_13t() {
-        super::judge("mmap_buffers", "py3.13t");
-    }
-
-    #[test]
-    fn musl3_13() {
-        super::judge("mmap_buffers", "musl3.13");
-    }
+fn mapped_memory(python: &Interpreter) {
+    judge("mmap_buffers", python);
 }
+
+for_each_interpreter!(built: small_objects, large_objects, mapped_memory);

@@ -76,6 +76,9 @@ impl Session {
         for site in &evidence.sites {
             tracing::trace!(?site, frames = ?self.frames(site.id), "evidence");
         }
+        for class in &evidence.pymalloc_classes {
+            tracing::trace!(?class, "evidence");
+        }
         let judgement = self.filtered(judge(&evidence), wanted);
         let counts = self.tables.counts()?;
         let mut writer = Writer {

@@ -255,8 +255,9 @@ impl Court<'_> {
         for share in shares {
             let Some(pot) = self.pots.get(share.pot) else { continue };
             // A leak that began midway has leaked since then only.
-            let late = pot.course.from_s > self.duration_s / 3.0;
-            let span = if late { self.duration_s - pot.course.from_s } else { self.duration_s };
+            let began_s = pot.course.began_s;
+            let late = began_s > self.duration_s / 3.0;
+            let span = if late { self.duration_s - began_s } else { self.duration_s };
             live_bytes += share.growth.value * span;
             live_count += self.blocks_per_s(share) * span;
         }

@@ -317,6 +317,25 @@ fn memory_that_was_hardly_counted_is_not_said_to_stand_still() {
     assert!(reasons.contains("counted too rarely to tell whether it grows"), "{reasons}");
 }
 
+/// Another's work on its core: what stayed was seen while it was fast, and it leaks on.
+#[test]
+fn a_service_that_slows_down_is_accused_by_what_stayed_before() {
+    let mut evidence = five_stay();
+    for class in &mut evidence.pymalloc_classes {
+        let points = &mut class.live.points;
+        let Some(middle) = points.iter().find(|p| p.0 >= 10.0).map(|p| p.1) else { continue };
+        for (_, live) in points.iter_mut().filter(|p| p.0 > 10.0) {
+            *live = middle + (*live - middle) / 2.0;
+        }
+    }
+    for site in &mut evidence.sites {
+        site.followed.retain(|block| block.born_s < 9.0);
+    }
+    let judgement = judge(&evidence);
+    assert_eq!(judgement.verdict, Verdict::Leak, "{:?}", judgement.reasons);
+    assert_eq!(judgement.accused[0].site.0, 0);
+}
+
 #[test]
 fn one_lucky_survivor_accuses_nobody() {
     let mut evidence = five_stay();

@@ -229,7 +229,7 @@ fn staying(site: &SiteEvidence, tail: &Tail, pot: &Pot) -> Staying {
     let blocks = survival::followed(site).filter(|block| {
         block.fate.end == End::Alive
             && block.age_s >= tail.age_s
-            && block.fate.born_s >= pot.course.from_s
+            && block.fate.born_s >= pot.course.began_s
             && pot.holds(site.domain, block.fate.size_class)
     });
     for block in blocks {

@@ -53,6 +53,8 @@ pub struct Course {
     pub from_s: f64,
     /// See `from_s`.
     pub to_s: f64,
+    /// Since when it has been growing, at whatever pace: not after `from_s`.
+    pub began_s: f64,
 }
 
 impl Course {
@@ -103,7 +105,10 @@ pub fn course(points: &[(f64, f64)], steep_from: f64) -> Option<Course> {
     } else {
         Trend::Slow
     };
-    Some(Course { trend, slope: now.slope, from_s: now.from_s, to_s: now.to_s })
+    // One that has only changed its pace did not begin with that.
+    let before = halves.is_some_and(|(first, _)| rises(&first));
+    let began_s = if before { whole.from_s } else { now.from_s };
+    Some(Course { trend, slope: now.slope, from_s: now.from_s, to_s: now.to_s, began_s })
 }
 
 /// A stretch of the series and its line.
@@ -281,6 +286,16 @@ mod tests {
         let found = course(&points, 500.0).unwrap();
         assert!((found.slope.per_s.value - 1000.0).abs() < 60.0, "{found:?}");
         assert!(found.from_s > 9.0);
+    }
+
+    #[test]
+    fn growth_that_changes_its_pace_began_before() {
+        let slower = series(1, 10.0, |t| 1000.0 * t - 500.0 * (t - 10.0).max(0.0));
+        let found = course(&slower, 500.0).unwrap();
+        assert!((found.slope.per_s.value - 500.0).abs() < 60.0, "{found:?}");
+        assert!(found.from_s > 9.0 && found.began_s < 3.0, "{found:?}");
+        let midway = series(1, 10.0, |t| 1000.0 * (t - 10.0).max(0.0));
+        assert!(course(&midway, 500.0).unwrap().began_s > 9.0);
     }
 
     #[test]

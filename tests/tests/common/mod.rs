@@ -36,10 +36,19 @@ macro_rules! for_each_interpreter {
     (stacks: $($test:ident),+ $(,)?) => {$(
         mod $test {
             $crate::for_each_interpreter!(@bare $test);
-            $crate::for_each_interpreter!(@one $test, py3_13t, "py3.13t");
-            $crate::for_each_interpreter!(@one $test, musl3_13, "musl3.13");
+            $crate::for_each_interpreter!(@built $test);
         }
     )+};
+    // Those that are built when asked for, alone.
+    (built: $($test:ident),+ $(,)?) => {$(
+        mod $test {
+            $crate::for_each_interpreter!(@built $test);
+        }
+    )+};
+    (@built $test:ident) => {
+        $crate::for_each_interpreter!(@one $test, py3_13t, "py3.13t");
+        $crate::for_each_interpreter!(@one $test, musl3_13, "musl3.13");
+    };
     (@one $test:ident, $name:ident, $interpreter:literal) => {
         #[test]
         fn $name() {
@@ -47,7 +56,10 @@ macro_rules! for_each_interpreter {
                 leak_tests::skip!("tracing needs root");
             }
             let Some(python) = leak_tests::interpreter::find($interpreter) else {
-                leak_tests::skip!("{} isn't here; `cargo xtask setup` finds it", $interpreter);
+                leak_tests::skip!(
+                    "{} isn't here; `cargo xtask setup` gets it, or builds it with --built",
+                    $interpreter
+                );
             };
             super::$test(&python);
         }
