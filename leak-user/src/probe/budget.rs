@@ -66,6 +66,8 @@ pub struct Budget {
     open: Nanos,
     /// … and was in the latest burst of each kind.
     open_of_late: [Nanos; 2],
+    /// So many hits the next burst of each kind may pass over.
+    most_skipped: [u64; 2],
     costs: Calibration,
 }
 
@@ -126,6 +128,7 @@ impl Budget {
             expected: [BURST_SPEND; 2],
             open: Nanos(0),
             open_of_late: [LONGEST_GATE; 2],
+            most_skipped: [u64::MAX; 2],
             costs,
         }
     }
@@ -144,7 +147,7 @@ impl Budget {
     pub fn next(&self, kind: Kind, way: Way, now: Nanos) -> Result<Terms, Nanos> {
         let spacing = self.last_start.map_or(0, |last| (last.0 + SPACING.0).saturating_sub(now.0));
         let elapsed = (now.0.saturating_sub(self.start.0) + AHEAD.0).min(self.duration.0);
-        let skip = skip(self.turns[kind as usize]);
+        let skip = skip(self.turns[kind as usize]).min(self.most_skipped[kind as usize]);
         let (spend, skip, hit) = match way {
             Way::Functions => (BURST_SPEND, skip, self.costs.trap),
             Way::Words { share } => (
@@ -210,6 +213,12 @@ impl Budget {
         // The dearest of late, forgotten slowly.
         *expected = Nanos(cost.0.max(expected.0 - expected.0 / 4));
         self.open_of_late[kind as usize] = outcome.open();
+        // Its time was over before its share was spent: one that passes over as many hits would see nothing.
+        self.most_skipped[kind as usize] = if outcome.open() >= LONGEST_GATE {
+            outcome.counts.get(Counter::Hits) / 2
+        } else {
+            u64::MAX
+        };
     }
 
     /// What a burst cost the target.
@@ -299,6 +308,21 @@ mod tests {
             }
         }
         (bursts, budget.open)
+    }
+
+    #[test]
+    fn where_little_happens_a_burst_does_not_pass_over_all_of_it() {
+        let mut budget = Budget::new(0.01, Nanos(0), Nanos(u64::MAX), Calibration::USUAL);
+        let rare = Outcome { closed: LONGEST_GATE, ..outcome(0) };
+        for turn in 1..20 {
+            budget.book(Kind::Malloc, Nanos(0), &rare, BURST_SPEND);
+            let terms = budget.next(Kind::Malloc, Way::Functions, Nanos(1 << 50)).unwrap();
+            assert_eq!(terms.skip, 0, "turn {turn}");
+        }
+        // Pymalloc's are as they were.
+        budget.book(Kind::Pymalloc, Nanos(0), &outcome(BURST_SPEND.0), BURST_SPEND);
+        let terms = budget.next(Kind::Pymalloc, Way::Functions, Nanos(1 << 50)).unwrap();
+        assert!(terms.skip >= SKIPPED_LEAST as u64);
     }
 
     #[test]
