@@ -25,7 +25,7 @@ const LONGEST_GATE: Nanos = Nanos(100_000_000);
 
 /// The gate is open in vain for at most so many times the allowed share: a target that mostly waits could pay for a
 /// gate that is hardly ever closed, but the requests that come meanwhile are the slower ones, and with many of them
-/// the median is. Open in vain: the part of a burst's time that is the part of its share that was not spent.
+/// the median is. A burst that has spent a third of what it might was open in vain for two thirds of its time.
 const IN_VAIN_PER_SHARE: f64 = 10.0;
 
 /// A trial may spend so much …
