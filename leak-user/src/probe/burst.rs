@@ -13,6 +13,7 @@ use super::{
     keeper::Keeper,
     object::Object,
     plan::Probe,
+    priority::Ahead,
     ring::Ring,
     tables::{Counts, Tables, take},
     turn::Turn,
@@ -219,6 +220,10 @@ impl Bursts {
     /// # Errors
     /// [`ProbeError`] where a probe can't be attached (the target has ended, say) or a map fails.
     pub fn run(&mut self, at: &mut Attachment<'_>, terms: Terms) -> Result<Outcome, ProbeError> {
+        let ahead = Ahead::of_the_others();
+        if let Err(error) = &ahead {
+            tracing::debug!(%error, "the burst waits for its turn on a core");
+        }
         self.open(at.object, at.pid, at.points, terms)?;
         let deadline = now().0.saturating_add(terms.longest.0);
         let first = at.events.len();

@@ -37,7 +37,7 @@ use nix::{
     unistd::{ForkResult, fork, pipe2, read, setsid},
 };
 
-use super::bpf;
+use super::{bpf, priority::Ahead};
 use crate::units::Pid;
 
 /// The hidden argument that makes leaktrace the keeper.
@@ -239,6 +239,9 @@ impl Drop for Keeper {
 pub fn keep() -> io::Result<()> {
     // Already a session's leader: what matters is that the terminal's signals do not come here.
     let _ = setsid();
+    // For good: it waits, and so do those it forks. Without the right to it they take their turn, and the burst's
+    // own thread says so.
+    let _ahead = Ahead::of_the_others();
     let socket = io::stdin().as_raw_fd();
     // The processes that hold a probe each wait on this pipe: its end is the sign to end.
     let mut pipe: Option<Pipe> = None;

@@ -16,6 +16,7 @@ pub mod log;
 pub mod multi;
 pub mod object;
 pub mod plan;
+mod priority;
 pub mod prologue;
 mod returns;
 pub mod ring;
