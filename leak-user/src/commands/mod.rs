@@ -38,6 +38,7 @@ fn instruments() -> doctor::Instruments {
 fn calibrate() -> Result<doctor::Calibration, CliError> {
     tracefs::ensure()?;
     let mut ebpf = object::load(&Config::default(), object::Capacity::BURSTS, false)?;
+    ebpf.verify_all()?;
     let keeper = Rc::new(Keeper::start().map_err(ProbeError::Keeper)?);
     let costs = Calibration::measure(&mut ebpf, &keeper, Returns::Probes)
         .map_err(|reason| CliError::new(ExitStatus::Unavailable, anyhow::anyhow!(reason)))?;

@@ -47,12 +47,12 @@ pub struct Detaching {
 /// # Errors
 /// [`ProbeError`] of one that failed; nothing is attached then.
 pub fn attach(
-    object: &Object,
+    object: &mut Object,
     keeper: &Rc<Keeper>,
     pid: Pid,
     probes: &[Probe],
 ) -> Result<Attached, ProbeError> {
-    match &object.multi {
+    match &mut object.multi {
         Some(multi) => multi.attach(keeper, pid, probes)?,
         None => one_by_one(&object.ebpf, keeper, pid, probes)?,
     }

@@ -220,6 +220,9 @@ impl Bursts {
     /// # Errors
     /// [`ProbeError`] where a probe can't be attached (the target has ended, say) or a map fails.
     pub fn run(&mut self, at: &mut Attachment<'_>, terms: Terms) -> Result<Outcome, ProbeError> {
+        if let Points::Functions(probes) = at.points {
+            at.object.verify(probes)?;
+        }
         let ahead = Ahead::of_the_others();
         if let Err(error) = &ahead {
             tracing::debug!(%error, "the burst waits for its turn on a core");

@@ -9,6 +9,7 @@ use super::{
     error::{ProbeError, refused},
     log,
     multi::Multi,
+    plan::Probe,
 };
 
 /// The programs and maps, loaded.
@@ -20,6 +21,23 @@ pub struct Object {
 }
 
 impl Object {
+    /// Has the kernel verify the programs that would otherwise wait for their first use.
+    ///
+    /// # Errors
+    /// [`ProbeError`] of one that it refuses.
+    pub fn verify_all(&mut self) -> Result<(), ProbeError> {
+        self.multi.as_mut().map_or(Ok(()), Multi::ensure_all)
+    }
+
+    /// Has the kernel verify what these probes need, as far as it has not yet.
+    ///
+    /// # Errors
+    /// [`ProbeError`] of one that it refuses.
+    pub(super) fn verify(&mut self, probes: &[Probe]) -> Result<(), ProbeError> {
+        let programs = probes.iter().map(|probe| probe.program);
+        self.multi.as_mut().map_or(Ok(()), |multi| multi.ensure(programs))
+    }
+
     /// A program, to be attached.
     ///
     /// # Errors
@@ -73,7 +91,7 @@ pub(super) fn kernel_types() -> Result<&'static Btf, ProbeError> {
     Ok(KNOWN.get_or_init(|| read))
 }
 
-/// Makes the maps and has every program verified. `one_by_one`: does without [`Multi`], even where the
+/// Makes the maps and has the programs verified, but for those that [`Multi`] loads at their first use. `one_by_one`: does without [`Multi`], even where the
 /// kernel knows it.
 ///
 /// # Errors
@@ -88,7 +106,7 @@ pub fn load(config: &Config, capacity: Capacity, one_by_one: bool) -> Result<Obj
         .map_max_entries("RING", capacity.ring)
         .load(OBJECT)
         .map_err(|e| ProbeError::Load(Box::new(e)))?;
-    let multi = if one_by_one { None } else { Multi::load(OBJECT, &ebpf)? };
+    let multi = if one_by_one { None } else { Multi::new(OBJECT, &ebpf)? };
     tracing::debug!(at_once = multi.is_some(), "uprobes");
     let btf = kernel_types()?;
     for (name, program) in ebpf.programs_mut() {
