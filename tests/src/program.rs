@@ -64,7 +64,15 @@ impl Program {
     /// # Errors
     /// If it or its load doesn't come up.
     pub fn start(&self, python: &Interpreter, args: &[&str]) -> Result<Running> {
-        let target = Target::start(python, &self.path, args)?;
+        self.spawn(python, python.run(&self.path)?.args(args))
+    }
+
+    /// The same by a command of the caller's.
+    ///
+    /// # Errors
+    /// As [`Program::start`].
+    pub fn spawn(&self, python: &Interpreter, command: &mut Command) -> Result<Running> {
+        let target = Target::spawn(command)?;
         let port = target.ready().to_owned();
         let load = if port.is_empty() {
             None

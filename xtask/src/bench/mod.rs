@@ -4,7 +4,10 @@ mod awake;
 mod interpreters;
 mod machine;
 mod overhead;
+mod own_cost;
 mod page;
+mod peers;
+mod requests;
 mod stacks;
 mod statistics;
 mod verdicts;
@@ -20,6 +23,10 @@ pub enum Bench {
     /// Request times of services while traced and while not, in turns within one run; writes
     /// docs/overhead.md
     Overhead(overhead::Options),
+    /// What other tools cost the same programs; writes docs/peers.md
+    Peers(peers::Options),
+    /// Processor time and memory that leaktrace itself takes; writes docs/own-cost.md
+    OwnCost(own_cost::Options),
     /// What native stacks cost a probe hit; writes docs/stacks.md
     Stacks(stacks::Options),
     /// What works with each interpreter, and py-spy's stacks beside ours; writes docs/interpreters.md
@@ -43,6 +50,8 @@ pub fn run(bench: Bench) -> Result<()> {
     }
     match bench {
         Bench::Overhead(options) => overhead::run(&options),
+        Bench::Peers(options) => peers::run(&options),
+        Bench::OwnCost(options) => own_cost::run(&options),
         Bench::Stacks(options) => stacks::run(&options),
         Bench::Interpreters(options) => interpreters::run(&options),
         Bench::Verdicts(options) => verdicts::run(&options),

@@ -3,14 +3,13 @@
 
 use super::awake::Awake;
 use super::page::Page;
+use super::requests::{Period, Request, now, within, written_until};
 use super::{machine, statistics};
 use anyhow::{Context as _, Result, bail};
 use leak_tests::interpreter::Interpreter;
 use leak_tests::leaktrace;
 use leak_tests::program::Program;
-use nix::time::{ClockId, clock_gettime};
 use std::fs;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -66,9 +65,6 @@ const COLUMNS: [&str; 11] = [
     "machine",
 ];
 
-/// From and to, in nanoseconds of CLOCK_MONOTONIC.
-type Period = (i64, i64);
-
 /// Measures each program on each interpreter.
 ///
 /// # Errors
@@ -122,52 +118,6 @@ fn rest(options: &Options) -> Result<Period> {
     Ok((begun, now()?))
 }
 
-fn now() -> Result<i64> {
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
-    Ok(time.tv_sec() * 1_000_000_000 + time.tv_nsec())
-}
-
-/// A request as `harness.py` writes it, in ns.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Request {
-    begun: i64,
-    length: i64,
-    /// What a fixed piece of Python took right after it.
-    reference: i64,
-}
-
-impl Request {
-    /// Its length in units of the reference: what it would be on a machine of constant speed.
-    fn corrected(&self) -> f64 {
-        self.length as f64 / self.reference.max(1) as f64
-    }
-}
-
-/// The requests, once those up to `until` are in the file.
-fn written_until(path: &Path, until: i64, limit: Duration) -> Result<Vec<Request>> {
-    let give_up = now()? + i64::try_from(limit.as_nanos())?;
-    loop {
-        let requests = parse(&fs::read(path)?);
-        if requests.last().is_some_and(|request| request.begun >= until) {
-            return Ok(requests);
-        }
-        if now()? > give_up {
-            bail!("the program stopped writing its request times");
-        }
-        thread::sleep(Duration::from_millis(200));
-    }
-}
-
-fn parse(bytes: &[u8]) -> Vec<Request> {
-    let number = |bytes: &[u8]| bytes.try_into().map_or(0, i64::from_ne_bytes);
-    let request = |bytes: &[u8]| Request {
-        begun: number(&bytes[..8]),
-        length: number(&bytes[8..16]),
-        reference: number(&bytes[16..]),
-    };
-    bytes.chunks_exact(24).map(request).collect()
-}
-
 /// One figure of a traced period, divided by the mean of those of the untraced periods around it.
 fn ratios(
     requests: &[Request],
@@ -214,13 +164,6 @@ fn summarise(requests: &[Request], untraced: &[Period], traced: &[Period]) -> Re
     ])
 }
 
-/// The requests that began and ended within a period.
-fn within(requests: &[Request], (from, to): Period) -> Vec<Request> {
-    let first = requests.partition_point(|request| request.begun < from);
-    let rest = requests[first..].iter().take_while(|request| request.begun < to);
-    rest.copied().filter(|request| request.begun + request.length <= to).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,13 +185,5 @@ mod tests {
         assert_eq!(row[0], "2");
         assert_eq!(row[2..4], ["1.500", "1.500 to 1.500"]);
         assert_eq!(row[5..], ["1.500", "1.500"]);
-    }
-
-    #[test]
-    fn times_are_read_as_the_programs_write_them() {
-        let bytes: Vec<u8> = [5_i64, 7, 3, 9, 11, 4].iter().flat_map(|n| n.to_ne_bytes()).collect();
-        let first = Request { begun: 5, length: 7, reference: 3 };
-        assert_eq!(parse(&bytes), [first, Request { begun: 9, length: 11, reference: 4 }]);
-        assert_eq!(parse(&bytes[..40]), [first]);
     }
 }

@@ -7,6 +7,7 @@ mod allocators;
 pub mod built;
 mod debian;
 mod ebpf;
+pub mod peers;
 mod python;
 #[expect(dead_code, reason = "leak-user/build.rs uses the rest")]
 mod toolchain;

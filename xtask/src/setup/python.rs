@@ -14,14 +14,15 @@ const PIP_LIMIT: Duration = Duration::from_secs(600);
 /// Makes `.venv/NAME` for each of [`interpreter::EQUIPPED`] whose interpreter is on this machine, and an
 /// empty one for each of [`interpreter::BARE`].
 pub fn environments() -> Result<()> {
+    let packages = [step::root().join("tests/requirements.txt")];
     let bare = interpreter::BARE.into_iter().filter(|name| interpreter::suite(name).is_none());
     let equipped = interpreter::EQUIPPED.map(|name| (name, true));
     for (name, with_packages) in equipped.into_iter().chain(bare.map(|name| (name, false))) {
         match base(name) {
-            Some(python) if with_packages => environment(name, &python, true)?,
+            Some(python) if with_packages => environment(name, &python, &packages)?,
             Some(python) => {
                 // Nobody needs them all: without one, its tests are skipped.
-                if let Err(error) = environment(name, &python, false) {
+                if let Err(error) = environment(name, &python, &[]) {
                     say("Python", format_args!("{name}: {error:#}"));
                 }
             }
@@ -33,9 +34,11 @@ pub fn environments() -> Result<()> {
     Ok(())
 }
 
-fn environment(name: &str, python: &Path, with_packages: bool) -> Result<()> {
-    let requirements = step::root().join("tests/requirements.txt");
-    let wanted = if with_packages { fs::read_to_string(&requirements)? } else { String::new() };
+/// Makes `.venv/NAME` with the packages of these files; without any, there is no pip either.
+pub(super) fn environment(name: &str, python: &Path, requirements: &[PathBuf]) -> Result<()> {
+    let wanted: Vec<String> =
+        requirements.iter().map(fs::read_to_string).collect::<Result<_, _>>()?;
+    let wanted = wanted.concat();
     let home = interpreter::home(name);
     let stamp = home.join("requirements.txt");
     let ready = fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted)
@@ -48,15 +51,18 @@ fn environment(name: &str, python: &Path, with_packages: bool) -> Result<()> {
         say("Python", format_args!("{name}: makes {} with {}", home.display(), python.display()));
         let mut create = Command::new(python);
         create.args(["-m", "venv", "--clear"]).arg(&home);
-        if !with_packages {
+        if requirements.is_empty() {
             create.arg("--without-pip");
         }
         step::run_quietly(&mut create, PIP_LIMIT).context(
             "can't make a virtual environment; on Debian run `apt-get install python3-venv`",
         )?;
-        if with_packages {
+        if !requirements.is_empty() {
             let mut install = Command::new(home.join("bin/python"));
-            install.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&requirements);
+            install.args(["-m", "pip", "install", "--quiet"]);
+            for file in requirements {
+                install.arg("--requirement").arg(file);
+            }
             step::run_quietly(&mut install, PIP_LIMIT)?;
         }
         fs::write(&stamp, wanted)?;
@@ -67,7 +73,7 @@ fn environment(name: &str, python: &Path, with_packages: bool) -> Result<()> {
 
 /// The interpreter behind a name: `pyX.Y` is pyenv's or another one on the path, `debianX.Y` the
 /// distribution's, which is built otherwise (static, stripped, at a fixed address).
-fn base(name: &str) -> Option<PathBuf> {
+pub(super) fn base(name: &str) -> Option<PathBuf> {
     if let Some(version) = name.strip_prefix("debian") {
         return Some(PathBuf::from(format!("/usr/bin/python{version}")))
             .filter(|path| path.exists());

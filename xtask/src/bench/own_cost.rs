@@ -1,0 +1,150 @@
+//! What leaktrace takes for itself: processor time and memory, its helpers' included.
+
+use super::page::Page;
+use super::{machine, statistics};
+use anyhow::{Context as _, Result, bail};
+use leak_tests::interpreter::Interpreter;
+use leak_tests::leaktrace;
+use leak_tests::program::Program;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+use nix::unistd::{SysconfVar, sysconf};
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How to measure.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Only these programs of tests/programs (repeatable)
+    #[arg(long = "program", value_name = "NAME", default_values_t = ["small", "many_sites"].map(String::from))]
+    programs: Vec<String>,
+    /// Only these interpreters (repeatable)
+    #[arg(long = "python", value_name = "NAME", default_value = "py3.11")]
+    interpreters: Vec<String>,
+    /// Length of an observation in seconds, at least 30
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(30..))]
+    seconds: u32,
+}
+
+const INTRO: &str = "\
+# What leaktrace takes for itself
+
+Written by `cargo xtask bench own-cost`. The processor time is that of leaktrace and the small processes that
+it starts, in percent of one core: over the whole observation, with what the start takes (the kernel verifies the
+programs), and from its tenth second on. Memory is what is resident, shared libraries included: after ten seconds,
+the median of the last ten, and the most that it ever was.
+";
+
+const COLUMNS: [&str; 9] = [
+    "program",
+    "Python",
+    "observed",
+    "core, whole",
+    "core, from 10 s on",
+    "resident at 10 s",
+    "resident at the end",
+    "peak",
+    "machine",
+];
+
+/// The observation has settled.
+const SETTLED: usize = 10;
+
+/// Measures each program on each interpreter.
+///
+/// # Errors
+/// What couldn't be started, traced or written.
+pub fn run(options: &Options) -> Result<()> {
+    let mut page = Page::open("own-cost.md", INTRO, &COLUMNS, 3)?;
+    page.print_head();
+    for name in super::programs(&options.programs) {
+        for python in super::interpreters(&options.interpreters)? {
+            let row = measure(&Program::open(&name)?, &python, options)?;
+            let observed = format!("{} s", options.seconds);
+            let identity = [name.clone(), python.name.to_owned(), observed];
+            page.put(identity.into_iter().chain(row).chain([machine::describe()]).collect())?;
+        }
+    }
+    Ok(())
+}
+
+/// What a process had taken at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    at: Instant,
+    /// Of itself, without its children, in seconds.
+    processor: f64,
+    resident_kb: f64,
+    peak_kb: f64,
+}
+
+fn measure(program: &Program, python: &Interpreter, options: &Options) -> Result<Vec<String>> {
+    let running = program.start(python, &[])?;
+    let pid = running.target.pid().to_string();
+    let before = children_seconds()?;
+    let begun = Instant::now();
+    let mut leaktrace = Command::new(leaktrace::binary()?)
+        .args(["--pid", &pid, "--duration", &format!("{}s", options.seconds), "--quiet"])
+        .stdout(Stdio::null())
+        .spawn()?;
+    let samples = watch(&mut leaktrace)?;
+    let whole = children_seconds()? - before;
+    let length = begun.elapsed();
+    let settled = *samples.get(SETTLED).context("leaktrace ended too early")?;
+    let late = (whole - settled.processor).max(0.0);
+    let mut last: Vec<f64> =
+        samples.iter().rev().take(10).map(|sample| sample.resident_kb).collect();
+    let peak = samples.iter().map(|sample| sample.peak_kb).fold(0.0, f64::max);
+    let share = |seconds: f64, of: Duration| format!("{:.2} %", 100.0 * seconds / of.as_secs_f64());
+    let mib = |kb: f64| format!("{:.1} MiB", kb / 1024.0);
+    Ok(vec![
+        share(whole, length),
+        share(late, length - (settled.at - begun)),
+        mib(settled.resident_kb),
+        mib(statistics::median(&mut last).unwrap_or(0.0)),
+        mib(peak),
+    ])
+}
+
+/// Looks once a second until it has ended.
+fn watch(leaktrace: &mut Child) -> Result<Vec<Sample>> {
+    let mut samples = Vec::new();
+    loop {
+        // Before it is waited for, what it leaves can still be read.
+        let sample = sample(leaktrace.id());
+        if let Some(status) = leaktrace.try_wait()? {
+            if !status.success() {
+                bail!("leaktrace failed: {status}");
+            }
+            return Ok(samples);
+        }
+        samples.extend(sample);
+        thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn sample(pid: u32) -> Option<Sample> {
+    let at = Instant::now();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // proc(5): utime and stime are fields 14 and 15; the name, field 2, ends with the last parenthesis.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    let ticks = ticks()? + ticks()?;
+    let per_second = sysconf(SysconfVar::CLK_TCK).ok()?? as f64;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kb = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().trim_end_matches(" kB").parse().ok()
+    };
+    let (resident_kb, peak_kb) = (kb("VmRSS:")?, kb("VmHWM:")?);
+    Some(Sample { at, processor: ticks / per_second, resident_kb, peak_kb })
+}
+
+/// Processor time of all children that have been waited for, and of theirs.
+fn children_seconds() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(micros as f64 / 1e6)
+}
