@@ -25,7 +25,9 @@ pub struct Probe {
     pub path: PathBuf,
     /// Offset in it.
     pub file_offset: u64,
-    /// The kernel emulates the instruction there.
+    /// What the instruction there is called.
+    pub instruction: String,
+    /// The kernel emulates it.
     pub emulated: bool,
 }
 
@@ -221,6 +223,7 @@ pub(super) fn exits(
         program: "malloc_return",
         path: path.clone(),
         file_offset,
+        instruction: "ret".to_owned(),
         emulated: false,
     };
     let places = returns::find(function.file_offset, read);
@@ -243,6 +246,7 @@ pub(super) fn probe(program: &'static str, function: &Function) -> Probe {
         program,
         path: function.open_path.clone(),
         file_offset: function.file_offset + offset,
+        instruction: prologue::name(&function.code, offset),
         emulated,
     }
 }

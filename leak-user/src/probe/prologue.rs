@@ -53,6 +53,14 @@ pub fn choose(code: &[u8]) -> Point {
     entry
 }
 
+/// What an instruction is called: `push`.
+#[must_use]
+pub fn name(code: &[u8], offset: u64) -> String {
+    let code = usize::try_from(offset).ok().and_then(|offset| code.get(offset..));
+    let mut decoder = Decoder::new(64, code.unwrap_or(&[]), DecoderOptions::NONE);
+    format!("{:?}", decoder.decode().mnemonic()).to_lowercase()
+}
+
 fn writes(access: OpAccess) -> bool {
     !matches!(access, OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess)
 }
@@ -124,6 +132,13 @@ mod tests {
         // lea -0x1(%rsi),%rax; push %rbx; mov %rsi,%rbx: _PyObject_Malloc of 3.11.7
         let code = [0x48, 0x8d, 0x46, 0xff, 0x53, 0x48, 0x89, 0xf3];
         assert_eq!(choose(&code), Point { offset: 4, emulated: true });
+    }
+
+    #[test]
+    fn instructions_have_names() {
+        let code = [0x48, 0x8d, 0x46, 0xff, 0x53];
+        assert_eq!([0, 4].map(|offset| name(&code, offset)), ["lea", "push"]);
+        assert_eq!([5, u64::MAX].map(|offset| name(&code, offset)), ["invalid", "invalid"]);
     }
 
     #[test]

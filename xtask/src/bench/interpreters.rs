@@ -106,8 +106,7 @@ const COLUMNS: [&str; 16] = [
 pub fn run(options: &Options) -> Result<()> {
     let mut page = Page::open("interpreters.md", INTRO, &COLUMNS, 1)?;
     page.print_head();
-    let known = interpreter::EQUIPPED.into_iter().chain(interpreter::BARE);
-    let known: Vec<&str> = known.chain(interpreter::BUILT).collect();
+    let known: Vec<&str> = super::known().collect();
     if let Some(name) = options.interpreters.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("{name} isn't one of {known:?}");
     }

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what leaktrace costs its target, and how often it is right.
 
 mod awake;
+mod hits;
 mod interpreters;
 mod machine;
 mod overhead;
@@ -27,6 +28,8 @@ pub enum Bench {
     Peers(peers::Options),
     /// Processor time and memory that leaktrace itself takes; writes docs/own-cost.md
     OwnCost(own_cost::Options),
+    /// The probed instructions of each interpreter, and what a hit costs; writes docs/hits.md
+    Hits(hits::Options),
     /// What native stacks cost a probe hit; writes docs/stacks.md
     Stacks(stacks::Options),
     /// What works with each interpreter, and py-spy's stacks beside ours; writes docs/interpreters.md
@@ -52,6 +55,7 @@ pub fn run(bench: Bench) -> Result<()> {
         Bench::Overhead(options) => overhead::run(&options),
         Bench::Peers(options) => peers::run(&options),
         Bench::OwnCost(options) => own_cost::run(&options),
+        Bench::Hits(options) => hits::run(&options),
         Bench::Stacks(options) => stacks::run(&options),
         Bench::Interpreters(options) => interpreters::run(&options),
         Bench::Verdicts(options) => verdicts::run(&options),
@@ -63,17 +67,29 @@ fn programs(named: &[String]) -> Vec<String> {
     if named.is_empty() { program::NAMES.map(str::to_owned).to_vec() } else { named.to_vec() }
 }
 
-/// The named interpreters, or all that are here.
+/// The named interpreters, or all that are here and have the packages of the test programs.
 fn interpreters(named: &[String]) -> Result<Vec<Interpreter>> {
+    if named.is_empty() { Ok(interpreter::all()) } else { these(named) }
+}
+
+/// The named interpreters, or all that are here.
+fn every_interpreter(named: &[String]) -> Result<Vec<Interpreter>> {
     if named.is_empty() {
-        return Ok(interpreter::all());
+        return Ok(known().filter_map(interpreter::find).collect());
     }
+    these(named)
+}
+
+fn these(named: &[String]) -> Result<Vec<Interpreter>> {
     let find = |name: &String| {
-        let found = interpreter::find(name);
-        found.ok_or_else(|| {
-            let (equipped, bare) = (interpreter::EQUIPPED, interpreter::BARE);
-            anyhow::anyhow!("{name} isn't here, or isn't one of {equipped:?} and {bare:?}")
-        })
+        let known: Vec<_> = known().collect();
+        interpreter::find(name)
+            .ok_or_else(|| anyhow::anyhow!("{name} isn't here, or isn't one of {known:?}"))
     };
     named.iter().map(find).collect()
+}
+
+/// The names of all interpreters that a machine may have.
+fn known() -> impl Iterator<Item = &'static str> {
+    interpreter::EQUIPPED.into_iter().chain(interpreter::BARE).chain(interpreter::BUILT)
 }

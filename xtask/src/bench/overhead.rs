@@ -28,6 +28,9 @@ pub struct Options {
     /// Length of a period in seconds
     #[arg(long, default_value_t = 8)]
     seconds: u32,
+    /// Measure another process of the same program, which nobody traces, while the one is traced
+    #[arg(long)]
+    bystander: bool,
     /// Leaktrace's budget
     #[arg(long, default_value = "1%")]
     budget: String,
@@ -49,6 +52,8 @@ measured\" shows the ratio of the median request times without that.
 Each service runs at its own pace; a thread of the idle
 class keeps every core awake, since one that falls asleep between requests makes the first microseconds of
 the next one slow, and leaktrace's own work would wake it.
+
+A bystander is a process of the same program beside the traced one: its own requests are what counts.
 ";
 
 const COLUMNS: [&str; 11] = [
@@ -76,7 +81,9 @@ pub fn run(options: &Options) -> Result<()> {
     for name in super::programs(&options.programs) {
         for python in super::interpreters(&options.interpreters)? {
             let row = measure(&Program::open(&name)?, &python, options)?;
-            let identity = [name.clone(), python.name.to_owned(), options.budget.clone()];
+            let bystander = if options.bystander { ", bystander" } else { "" };
+            let identity =
+                [format!("{name}{bystander}"), python.name.to_owned(), options.budget.clone()];
             page.put(identity.into_iter().chain(row).chain([machine::describe()]).collect())?;
         }
     }
@@ -87,7 +94,8 @@ fn measure(program: &Program, python: &Interpreter, options: &Options) -> Result
     let times = std::env::temp_dir().join(format!("leaktrace-times-{}", std::process::id()));
     let path = times.to_str().context("the temporary directory isn't UTF-8")?;
     let running = program.start(python, &["--times", path])?;
-    let pid = running.target.pid().to_string();
+    let traced_instead = options.bystander.then(|| program.start(python, &[])).transpose()?;
+    let pid = traced_instead.as_ref().unwrap_or(&running).target.pid().to_string();
     let duration = format!("{}s", options.seconds);
 
     let mut untraced = vec![rest(options)?];

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Calibration;
+use super::points::Point;
 use crate::cli::ExitStatus;
 use crate::units::Pid;
 
@@ -65,6 +66,8 @@ pub struct Process {
     pub pid: Pid,
     /// What was looked at.
     pub checks: Vec<Check>,
+    /// At which instructions it would be probed.
+    pub points: Vec<Point>,
     /// How the program ends for its sake.
     #[serde(skip)]
     pub(super) status: ExitStatus,
@@ -117,7 +120,7 @@ mod tests {
     use super::*;
 
     fn process(status: ExitStatus) -> Option<Process> {
-        Some(Process { pid: Pid(7), checks: Vec::new(), status })
+        Some(Process { pid: Pid(7), checks: Vec::new(), points: Vec::new(), status })
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod check;
 mod gpu;
 mod machine;
+mod points;
 mod process;
 mod text;
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::check::{Check, Process, State};
 use super::machine::{field, read, release, returns_by_syscall};
+use super::points;
 use crate::cli::{CliError, ExitStatus};
 use crate::commands::limit::memory_limit;
 use crate::target::{AllocatorKind, Heap, Python, Target};
@@ -18,11 +19,13 @@ pub(super) fn checks(
     let Some(status) = read(root, &format!("proc/{pid}/status")) else {
         let check = Check::missing("process", format!("there is no process {pid}"))
             .advice("`pgrep -a python` lists those that run Python");
-        return Process { pid, checks: vec![check], status: ExitStatus::Unsuitable };
+        let status = ExitStatus::Unsuitable;
+        return Process { pid, checks: vec![check], points: Vec::new(), status };
     };
     let mut checks =
         vec![process(&status), limit(memory_limit(root, pid)), filter(&status, &release(root))];
     let mut end = ExitStatus::Done;
+    let mut points = Vec::new();
     match discover.map(|discover| discover(pid)) {
         Some(Ok(target)) => {
             match &target.python {
@@ -35,6 +38,9 @@ pub(super) fn checks(
             }
             checks.push(heap(target.heap.as_ref()));
             checks.extend(target.python.as_ref().map(|p| coverage(p, target.heap.as_ref())).ok());
+            let (check, found) = points::points(&target);
+            checks.push(check);
+            points = found;
         }
         Some(Err(error)) => {
             let check = Check::missing("Python", error.message());
@@ -46,7 +52,7 @@ pub(super) fn checks(
         }
         None => checks.push(Check::note("Python", "not looked for by this build")),
     }
-    Process { pid, checks, status: end }
+    Process { pid, checks, points, status: end }
 }
 
 fn process(status: &str) -> Check {
