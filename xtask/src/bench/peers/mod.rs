@@ -212,7 +212,7 @@ impl Attached {
         if let Some(mut errors) = self.0.stderr.take() {
             std::io::Read::read_to_string(&mut errors, &mut said)?;
         }
-        bail!("{status}: {}", said.trim())
+        bail!("it ended: {status} {}", said.trim())
     }
 }
 

@@ -77,7 +77,7 @@ pub const ALL: [Tool; 10] = [
         ]),
     },
     Tool { name: "memray attach", tells_sites: true, way: Way::Attach(attach_memray) },
-    Tool { name: "heaptrack", tells_sites: true, way: Way::Attach(attach_heaptrack) },
+    Tool { name: "heaptrack, malloc alone", tells_sites: true, way: Way::Attach(attach_heaptrack) },
     Tool { name: "bpftrace, malloc alone", tells_sites: true, way: Way::Attach(attach_bpftrace) },
     Tool { name: "py-spy record", tells_sites: false, way: Way::Attach(attach_py_spy) },
 ];
@@ -98,7 +98,7 @@ fn attach_memray(job: &Job<'_>) -> Result<Command> {
 
 fn attach_heaptrack(job: &Job<'_>) -> Result<Command> {
     let mut command = Command::new("heaptrack");
-    command.args(["--record-only", "--output"]).arg(job.out);
+    command.arg("--output").arg(job.out);
     command.args(["--pid", &job.pid.to_string()]);
     Ok(command)
 }
