@@ -46,6 +46,11 @@ impl Page {
         fs::write(&self.path, text).with_context(|| format!("can't write {}", self.path.display()))
     }
 
+    /// The cells of all rows.
+    pub fn rows(&self) -> &[Vec<String>] {
+        &self.rows
+    }
+
     /// Prints the head of the table.
     pub fn print_head(&self) {
         println!("{}\n{}", line(self.columns), rule(self.columns.len()));

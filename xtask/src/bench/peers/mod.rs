@@ -1,5 +1,6 @@
 //! leaktrace beside other tools, on the same programs, in turns.
 
+mod plot;
 mod tool;
 
 use super::awake::Awake;
@@ -10,7 +11,9 @@ use anyhow::{Context as _, Result, bail};
 use leak_tests::interpreter::Interpreter;
 use leak_tests::program::Program;
 use leak_tests::target::Target;
+use plot::Bar;
 use std::collections::BTreeMap;
+use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -47,7 +50,12 @@ Python that allocates nothing, timed after each request: its median in the same 
 Speed is the untraced program's mean request time divided by the traced one's: the median over the rounds, with an
 interval that holds it with 95 % probability. A tool that looks at malloc alone doesn't see Python's
 small objects. memray is told to see them (`--trace-python-allocators`) where nothing else is said.
+
+![What is left of a program's speed](peers.svg)
 ";
+
+/// The picture's.
+const TITLE: &str = "What is left of a program's speed (1 = untraced)";
 
 const COLUMNS: [&str; 9] = [
     "program",
@@ -111,7 +119,24 @@ pub fn run(options: &Options) -> Result<()> {
             page.put(identity.into_iter().chain(row).chain([machine::describe()]).collect())?;
         }
     }
-    Ok(())
+    let picture = plot::svg(TITLE, &bars(page.rows()));
+    Ok(fs::write(crate::step::root().join("docs/peers.svg"), picture)?)
+}
+
+/// The rows as bars, without those of tools that failed.
+fn bars(rows: &[Vec<String>]) -> Vec<Bar> {
+    let bar = |row: &Vec<String>| {
+        let [program, tool, _, _, speed, interval, ..] = row.as_slice() else { return None };
+        let ends = interval.split_once(" to ");
+        Some(Bar {
+            group: program.clone(),
+            name: tool.clone(),
+            value: speed.parse().ok()?,
+            interval: ends.and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?))),
+            stands_out: tool == "leaktrace",
+        })
+    };
+    rows.iter().filter_map(bar).collect()
 }
 
 /// The row of a tool that failed.
@@ -222,5 +247,23 @@ impl Drop for Attached {
         // It may have ended by itself.
         let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
         let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_tools_have_no_bars() {
+        let row = |cells: [&str; 9]| cells.map(str::to_owned).to_vec();
+        let rows = [
+            row(["small", "leaktrace", "yes", "10", "0.99", "0.98 to 1.00", "1", "1", "m"]),
+            row(["small", "other", "yes", "0", "it ended", "", "", "", "m"]),
+        ];
+        let bars = bars(&rows);
+        assert_eq!(bars.len(), 1);
+        assert!(bars[0].stands_out);
+        assert_eq!((bars[0].value, bars[0].interval), (0.99, Some((0.98, 1.0))));
     }
 }
