@@ -62,8 +62,10 @@ pub fn small_stack_id(stack: u64, registers: Registers) -> u64 {
     }
 }
 
+/// Exported, so that the kernel verifies it once, whatever is passed, and not at every call in every state (Linux 5.6).
+#[unsafe(export_name = "native_stack_id")]
 #[inline(never)]
-fn id(stack: u64, ip: u64, sp: u64, bp: u64) -> u64 {
+extern "C" fn id(stack: u64, ip: u64, sp: u64, bp: u64) -> u64 {
     // A thread's control block lies at the outer end of its stack, so that this is the depth; for the main
     // thread it is as good as the depth.
     let Some(fs_base) = python::fs_base() else { return 0 };

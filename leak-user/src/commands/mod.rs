@@ -43,6 +43,7 @@ fn calibrate() -> Result<doctor::Calibration, CliError> {
     let costs = Calibration::measure(&mut ebpf, &keeper, Returns::Probes)
         .map_err(|reason| CliError::new(ExitStatus::Unavailable, anyhow::anyhow!(reason)))?;
     Ok(doctor::Calibration {
+        at_once: ebpf.places_at_once(),
         ns_per_hit: costs.trap.0 as f64,
         ns_per_return: Some(costs.return_trap.0 as f64),
         ns_per_breakpoint: costs.breakpoint_trap.0 as f64,

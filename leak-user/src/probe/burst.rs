@@ -142,7 +142,7 @@ impl Bursts {
             refused: 0,
             booked: Counts::default(),
             turn: None,
-            shares_turn: object.multi.is_some(),
+            shares_turn: object.places_at_once(),
             keeper,
         })
     }

@@ -21,6 +21,12 @@ pub struct Object {
 }
 
 impl Object {
+    /// Does the kernel place many uprobes by one link, and let them go at once? See [`Multi::new`].
+    #[must_use]
+    pub fn places_at_once(&self) -> bool {
+        self.multi.is_some()
+    }
+
     /// Has the kernel verify the programs that would otherwise wait for their first use.
     ///
     /// # Errors

@@ -131,7 +131,7 @@ fn btf(root: &Path) -> Check {
 fn uprobes(root: &Path) -> Check {
     const NAME: &str = "uprobes";
     if root.join("sys/bus/event_source/devices/uprobe/type").exists() {
-        Check::ok(NAME, "through perf events")
+        Check::ok(NAME, "the kernel has them")
     } else {
         Check::missing(NAME, "no /sys/bus/event_source/devices/uprobe")
             .advice("use a kernel that was built with CONFIG_UPROBE_EVENTS=y, and mount sysfs")

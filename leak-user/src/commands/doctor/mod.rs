@@ -20,6 +20,8 @@ use crate::units::Pid;
 /// What a probe costs on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Calibration {
+    /// Are probes placed and let go all at once, within milliseconds, or one by one?
+    pub at_once: bool,
     /// Nanoseconds for a hit of an entry probe.
     pub ns_per_hit: f64,
     /// Nanoseconds for a return probe on top, where they are used.
@@ -77,8 +79,10 @@ fn probes(machine: &[Check], instruments: Instruments) -> (Option<Check>, Option
             let returned = calibration
                 .ns_per_return
                 .map_or_else(String::new, |ns| format!(", {ns:.0} ns more for a return"));
+            let how = if calibration.at_once { "at once" } else { "one by one, which is slow" };
             let found = format!(
-                "tried on a throw-away process: {:.0} ns a hit{returned}; {:.0} ns a hardware breakpoint",
+                "tried on a throw-away process: {:.0} ns a hit{returned}; {:.0} ns a hardware breakpoint; \
+                 placed {how}",
                 calibration.ns_per_hit, calibration.ns_per_breakpoint
             );
             (Some(Check::ok(NAME, found)), Some(calibration))
@@ -109,6 +113,7 @@ mod tests {
             discover: None,
             calibrate: Some(|| {
                 Ok(Calibration {
+                    at_once: true,
                     ns_per_hit: 752.4,
                     ns_per_return: Some(701.0),
                     ns_per_breakpoint: 8_550.0,
@@ -119,7 +124,7 @@ mod tests {
         assert_eq!(
             check.unwrap().found,
             "tried on a throw-away process: 752 ns a hit, 701 ns more for a return; 8550 ns a \
-             hardware breakpoint"
+             hardware breakpoint; placed at once"
         );
         assert!(calibration.is_some());
 
