@@ -5,17 +5,15 @@ mod tool;
 
 use super::awake::Awake;
 use super::page::Page;
-use super::requests::{now, steady, within, written_until};
+use super::requests::{Request, now, steady, within, written_until};
 use super::{machine, statistics};
 use anyhow::{Context as _, Result, bail};
 use leak_tests::interpreter::Interpreter;
 use leak_tests::program::Program;
-use leak_tests::target::Target;
 use plot::Bar;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -43,7 +41,8 @@ const INTRO: &str = "\
 
 Written by `cargo xtask bench peers`. In each round every tool has its turn with a fresh process of the program; what it
 costs is compared with the program untraced in the same round. Those that are attached are measured from
-their start on, with what the attach takes; those that start the program, or are a part of it, once it is warm.
+their start on, with what the attach takes, against the same process before, and that against the same two periods of
+a process that nothing is attached to; those that start the program, or are a part of it, once it is warm.
 The speed of a machine differs from one second to the next, so a request counts in units of a fixed piece of
 Python that allocates nothing, timed after each request: its median in the same second.
 
@@ -69,13 +68,43 @@ const COLUMNS: [&str; 9] = [
     "machine",
 ];
 
-/// What one tool did to a program in one round: mean, median and 99th percentile of its requests.
+/// A program's requests in one round under one tool: mean, median and 99th percentile.
 #[derive(Debug, Clone, Copy)]
 struct Figures {
     mean: f64,
     median: f64,
     tail: f64,
 }
+
+/// One turn of a tool: the program before it came, if it did, and under it.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    before: Figures,
+    under: Figures,
+}
+
+impl Turn {
+    /// How many times as long requests are as they are `untraced`.
+    fn ratio(&self, untraced: &Self, way: &Way, figure: impl Fn(&Figures) -> f64) -> f64 {
+        let (under, plain) = (figure(&self.under), figure(&untraced.under));
+        match way {
+            Way::Attach(_) => under / figure(&self.before) / (plain / figure(&untraced.before)),
+            Way::Not | Way::Variable(..) | Way::Launcher(_) => under / plain,
+        }
+    }
+}
+
+/// What became of a tool's turns.
+#[derive(Default)]
+struct Turns {
+    /// Those that went well, by round.
+    done: BTreeMap<usize, Turn>,
+    /// Why others did not.
+    failed: Vec<String>,
+}
+
+/// A tool that has failed as often, and never worked, gets no more turns.
+const GIVE_UP: usize = 2;
 
 /// Measures each tool on each program.
 ///
@@ -93,29 +122,26 @@ pub fn run(options: &Options) -> Result<()> {
     let tools: Vec<&Tool> = ALL.iter().filter(is_asked).collect();
     for name in super::programs(&options.programs) {
         let program = Program::open(&name)?;
-        let mut seen: BTreeMap<&str, Vec<Figures>> = BTreeMap::new();
-        let mut failed: BTreeMap<&str, String> = BTreeMap::new();
+        let mut turns: Vec<Turns> = tools.iter().map(|_| Turns::default()).collect();
         for round in 0..options.rounds {
-            for turn in 0..tools.len() {
-                let tool = tools[(round + turn) % tools.len()];
-                if failed.contains_key(tool.name) {
+            for place in 0..tools.len() {
+                let which = (round + place) % tools.len();
+                let (tool, turns) = (tools[which], &mut turns[which]);
+                if turns.done.is_empty() && turns.failed.len() >= GIVE_UP {
                     continue;
                 }
                 match measure(tool, &program, &python, options.seconds) {
-                    Ok(figures) => seen.entry(tool.name).or_default().push(figures),
+                    Ok(turn) => drop(turns.done.insert(round, turn)),
                     Err(error) if matches!(tool.way, Way::Not) => return Err(error),
-                    Err(error) => drop(failed.insert(tool.name, format!("{error:#}"))),
+                    Err(error) => turns.failed.push(format!("{error:#}")),
                 }
             }
         }
-        let plain = seen.get(ALL[0].name).cloned().unwrap_or_default();
-        for tool in tools.iter().filter(|tool| !matches!(tool.way, Way::Not)) {
-            let row = match failed.get(tool.name) {
-                Some(reason) => blank(reason),
-                None => summarise(&plain, seen.get(tool.name).map_or(&[], Vec::as_slice))?,
-            };
+        let (untraced, others) = turns.split_first().context("no tools")?;
+        for (tool, turns) in tools.iter().skip(1).zip(others) {
             let sites = if tool.tells_sites { "yes" } else { "no" };
             let identity = [&name, tool.name, sites].map(str::to_owned);
+            let row = summarise(&tool.way, &untraced.done, turns)?;
             page.put(identity.into_iter().chain(row).chain([machine::describe()]).collect())?;
         }
     }
@@ -139,32 +165,33 @@ fn bars(rows: &[Vec<String>]) -> Vec<Bar> {
     rows.iter().filter_map(bar).collect()
 }
 
-/// The row of a tool that failed.
-fn blank(reason: &str) -> Vec<String> {
-    let reason = reason.lines().last().unwrap_or(reason).chars().take(120).collect();
-    let mut row = vec!["0".to_owned(), reason];
-    row.extend(["", "", ""].map(str::to_owned));
-    row
-}
-
-fn summarise(plain: &[Figures], traced: &[Figures]) -> Result<Vec<String>> {
-    let ratios = |figure: &dyn Fn(&Figures) -> f64| -> Vec<f64> {
-        traced.iter().zip(plain).map(|(traced, plain)| figure(traced) / figure(plain)).collect()
+fn summarise(way: &Way, untraced: &BTreeMap<usize, Turn>, turns: &Turns) -> Result<Vec<String>> {
+    let mut rounds = turns.done.len().to_string();
+    if let Some(reason) = turns.failed.last() {
+        let reason: String = reason.lines().last().unwrap_or(reason).chars().take(100).collect();
+        rounds += &format!(", {} failed ({reason})", turns.failed.len());
+    }
+    if turns.done.is_empty() {
+        return Ok([&rounds, "", "", "", ""].map(str::to_owned).to_vec());
+    }
+    let ratios = |figure: fn(&Figures) -> f64| -> Vec<f64> {
+        let both = turns.done.iter().filter_map(|(round, turn)| Some((turn, untraced.get(round)?)));
+        both.map(|(turn, untraced)| turn.ratio(untraced, way, figure)).collect()
     };
     let middle = |mut ratios: Vec<f64>| statistics::median(&mut ratios).context("no rounds");
-    let mut speeds: Vec<f64> = ratios(&|one| one.mean).into_iter().map(f64::recip).collect();
+    let mut speeds: Vec<f64> = ratios(|one| one.mean).into_iter().map(f64::recip).collect();
     let (low, high) = statistics::median_interval(&mut speeds).context("no rounds")?;
     Ok(vec![
-        traced.len().to_string(),
+        rounds,
         format!("{:.3}", middle(speeds)?),
         format!("{low:.3} to {high:.3}"),
-        format!("{:.3}", middle(ratios(&|one| one.median))?),
-        format!("{:.3}", middle(ratios(&|one| one.tail))?),
+        format!("{:.3}", middle(ratios(|one| one.median))?),
+        format!("{:.3}", middle(ratios(|one| one.tail))?),
     ])
 }
 
 /// One turn of a tool.
-fn measure(tool: &Tool, program: &Program, python: &Interpreter, seconds: u32) -> Result<Figures> {
+fn measure(tool: &Tool, program: &Program, python: &Interpreter, seconds: u32) -> Result<Turn> {
     let folder = tempfile::tempdir()?;
     let (times, out) = (folder.path().join("times"), folder.path().join("out"));
     let mut command = Command::new(&python.path);
@@ -182,28 +209,32 @@ fn measure(tool: &Tool, program: &Program, python: &Interpreter, seconds: u32) -
     command.arg(&program.path).arg("--times").arg(&times);
     let mut running = program.spawn(python, &mut command)?;
     let begun = now()?;
+    let period = Duration::from_secs(u64::from(seconds));
+    thread::sleep(period);
+    let middle = now()?;
     let attached = match tool.way {
         Way::Attach(command) => {
             let pid = running.target.pid();
             let job = Job { pid, seconds, out: &out, python: &python.path };
             Some(Attached::start(command(&job)?)?)
         }
-        _ => None,
+        Way::Not | Way::Variable(..) | Way::Launcher(_) => None,
     };
-    thread::sleep(Duration::from_secs(u64::from(seconds)));
+    thread::sleep(period);
     let end = now()?;
-    let figures = figures(&times, (begun, end), &mut running.target);
-    // A tool that came to nothing costs nothing.
-    attached.map_or(Ok(()), Attached::end)?;
-    figures
-}
-
-fn figures(times: &Path, period: (i64, i64), target: &mut Target) -> Result<Figures> {
-    let requests = written_until(times, period.1, Duration::from_secs(60));
-    if let Some(status) = target.ended()? {
+    let requests = written_until(&times, end, Duration::from_secs(60));
+    if let Some(status) = running.target.ended()? {
         bail!("the program has ended: {status}");
     }
-    let mut lengths = steady(&within(&requests?, period));
+    let requests = requests?;
+    // A tool that came to nothing costs nothing.
+    attached.map_or(Ok(()), Attached::end)?;
+    let before = figures(&within(&requests, (begun, middle)))?;
+    Ok(Turn { before, under: figures(&within(&requests, (middle, end)))? })
+}
+
+fn figures(requests: &[Request]) -> Result<Figures> {
+    let mut lengths = steady(requests);
     let mean = lengths.iter().sum::<f64>() / lengths.len() as f64;
     let mut at = |share| statistics::quantile(&mut lengths, share).context("no requests");
     Ok(Figures { mean, median: at(0.5)?, tail: at(0.99)? })
@@ -265,5 +296,18 @@ mod tests {
         assert_eq!(bars.len(), 1);
         assert!(bars[0].stands_out);
         assert_eq!((bars[0].value, bars[0].interval), (0.99, Some((0.98, 1.0))));
+    }
+
+    #[test]
+    fn what_is_attached_is_compared_with_the_same_process_before() {
+        let figures = |mean| Figures { mean, median: mean, tail: mean };
+        let turn = |before, under| Turn { before: figures(before), under: figures(under) };
+        // This process is twice as slow as the other from its start, and both slow down by a tenth.
+        let (untraced, traced) = (turn(1.0, 1.1), turn(2.0, 2.2 * 1.5));
+        let attach = ALL.iter().find(|tool| matches!(tool.way, Way::Attach(_))).unwrap();
+        let ratio = traced.ratio(&untraced, &attach.way, |one| one.mean);
+        assert!((ratio - 1.5).abs() < 1e-9, "{ratio}");
+        let ratio = traced.ratio(&untraced, &Way::Variable("A", "1"), |one| one.mean);
+        assert!((ratio - 3.0).abs() < 1e-9, "{ratio}");
     }
 }
