@@ -62,7 +62,8 @@ pub fn small_stack_id(stack: u64, registers: Registers) -> u64 {
     }
 }
 
-/// Exported, so that the kernel verifies it once, whatever is passed, and not at every call in every state (Linux 5.6).
+/// Exported, so that the kernel verifies it once, whatever is passed, and not at every call in every state
+/// (Linux 5.6).
 #[unsafe(export_name = "native_stack_id")]
 #[inline(never)]
 extern "C" fn id(stack: u64, ip: u64, sp: u64, bp: u64) -> u64 {

@@ -97,8 +97,8 @@ pub(super) fn kernel_types() -> Result<&'static Btf, ProbeError> {
     Ok(KNOWN.get_or_init(|| read))
 }
 
-/// Makes the maps and has the programs verified, but for those that [`Multi`] loads at their first use. `one_by_one`: does without [`Multi`], even where the
-/// kernel knows it.
+/// Makes the maps and has the programs verified, but for those that [`Multi`] loads at their first use.
+/// `one_by_one`: does without [`Multi`], even where the kernel knows it.
 ///
 /// # Errors
 /// [`ProbeError::Load`], [`ProbeError::Program`].

@@ -14,7 +14,10 @@ use super::{
     prologue::{self, Point},
     returns,
 };
-use crate::target::{AllocatorFunctions, AllocatorKind, EntryPoint, Function, Role, Target};
+use crate::{
+    target::{AllocatorFunctions, AllocatorKind, EntryPoint, Function, Role, Target, kernel},
+    units::Pid,
+};
 
 /// One program at one instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +78,14 @@ pub enum Returns {
     Probes,
     /// By probes on the instructions that return, where return probes could do harm.
     Instructions,
+}
+
+impl Returns {
+    /// What does a process no harm on this kernel.
+    #[must_use]
+    pub fn harmless(pid: Pid) -> Self {
+        if kernel::uretprobe_hazard(pid) { Self::Instructions } else { Self::Probes }
+    }
 }
 
 /// Makes the plan.

@@ -6,7 +6,7 @@ use crate::{
         budget::Kind,
         plan::{self, Returns},
     },
-    target::{self, files::Files, kernel, malloc, process},
+    target::{self, files::Files, malloc, process},
 };
 
 /// What has changed since the beginning.
@@ -57,7 +57,7 @@ impl Session {
     /// kernels where it could make the filter kill the target.
     pub(super) fn check_filter(&mut self, kind: Kind) -> Result<(), SessionError> {
         let matters = kind == Kind::Malloc && self.returns == Returns::Probes;
-        if matters && kernel::uretprobe_hazard(self.target.pid) {
+        if matters && Returns::harmless(self.target.pid) == Returns::Instructions {
             self.returns = Returns::Instructions;
             self.plan_anew()?;
         }

@@ -50,10 +50,10 @@ impl Session {
         costs: Option<Calibration>,
     ) -> Result<Self, SessionError> {
         tracefs::ensure()?;
-        let returns = if options.no_return_probes || kernel::uretprobe_hazard(target.pid) {
+        let returns = if options.no_return_probes {
             Returns::Instructions
         } else {
-            Returns::Probes
+            Returns::harmless(target.pid)
         };
         let plan = plan::plan(&target, returns)?;
         let config = config(&target, &plan, options.native)?;

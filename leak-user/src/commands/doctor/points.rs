@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::check::Check;
 use crate::{
     probe::plan::{self, Probe, Returns},
-    target::{Target, kernel},
+    target::Target,
 };
 
 /// One of them.
@@ -22,9 +22,7 @@ pub struct Point {
 /// Those of a process, and what to think of them.
 pub(super) fn points(target: &Target) -> (Check, Vec<Point>) {
     const NAME: &str = "probe points";
-    let returns =
-        if kernel::uretprobe_hazard(target.pid) { Returns::Instructions } else { Returns::Probes };
-    let plan = match plan::plan(target, returns) {
+    let plan = match plan::plan(target, Returns::harmless(target.pid)) {
         Ok(plan) => plan,
         Err(error) => return (Check::missing(NAME, error.to_string()), Vec::new()),
     };

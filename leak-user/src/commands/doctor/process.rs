@@ -39,6 +39,9 @@ pub(super) fn checks(
             checks.push(heap(target.heap.as_ref()));
             checks.extend(target.python.as_ref().map(|p| coverage(p, target.heap.as_ref())).ok());
             let (check, found) = points::points(&target);
+            if check.state == State::Missing {
+                end = ExitStatus::Unsuitable;
+            }
             checks.push(check);
             points = found;
         }
