@@ -122,8 +122,6 @@ pub struct PymallocConfig {
 pub struct Gate {
     /// The burst that is open; 0: closed.
     pub burst: u64,
-    /// When it ends at the latest, `CLOCK_MONOTONIC`.
-    pub deadline_ns: u64,
     /// How much of the target's time it may spend.
     pub limit_ns: u64,
     /// How much it has spent.

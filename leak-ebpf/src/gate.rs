@@ -9,7 +9,7 @@ use leak_common::{config::Gate, counters::Counter};
 
 use crate::{
     atomic, emit, live, log,
-    maps::{self, GATE, config},
+    maps::{self, DEADLINE, GATE, config},
 };
 
 /// An open gate, as seen when a probe was hit.
@@ -26,9 +26,8 @@ pub struct Open {
 pub fn enter() -> Option<Open> {
     maps::count(Counter::Hits);
     let gate = GATE.get_ptr_mut(0)?;
-    // SAFETY: the verifier checked the pointer; the words are read one by one, and a burst that
-    // closes meanwhile is closed for the next hit.
-    let (burst, deadline) = unsafe { ((*gate).burst, (*gate).deadline_ns) };
+    // SAFETY: the verifier checked the pointer; a burst that closes meanwhile is closed for the next hit.
+    let burst = unsafe { (*gate).burst };
     if burst == 0 || !is_target() {
         maps::count(Counter::ClosedHits);
         return None;
@@ -44,7 +43,7 @@ pub fn enter() -> Option<Open> {
     // SAFETY: no precondition.
     let now_ns = unsafe { bpf_ktime_get_ns() };
     let open = Open { gate, burst, now_ns };
-    if now_ns >= deadline {
+    if now_ns >= deadline()? {
         open.close();
         return None;
     }
@@ -104,6 +103,13 @@ impl Open {
         emit::gate_closed(self.burst, spent_ns, self.now_ns);
         log::gate_closed(self.burst, spent_ns);
     }
+}
+
+/// When the gate closes.
+#[inline(always)]
+fn deadline() -> Option<u64> {
+    // SAFETY: the verifier checked the pointer; the user side may change the word meanwhile.
+    DEADLINE.get_ptr(0).map(|at| unsafe { *at })
 }
 
 /// The generation that stack ids are made with.

@@ -31,6 +31,11 @@ pub(crate) use config;
 #[map]
 pub static GATE: Array<Gate> = Array::with_max_entries(1, 0);
 
+/// When the gate closes at the latest, `CLOCK_MONOTONIC`. By itself, since the user side sets it while the programs
+/// change the gate's words.
+#[map]
+pub static DEADLINE: Array<u64> = Array::with_max_entries(1, 0);
+
 /// [`Counter`]s.
 #[map]
 static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS as u32, 0);

@@ -293,6 +293,10 @@ pub struct Site {
     pub retained_by: Vec<String>,
     /// Why, in sentences.
     pub reasons: Vec<String>,
+    /// Since when, in seconds from the start, it would have been accused at every look on the way; absent where it
+    /// would not have been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accused_since_s: Option<f64>,
 }
 
 /// Memory that the process took afresh in one place. What it gave back since is in it too: this is

@@ -90,9 +90,15 @@ struct TraceArgs {
     /// How long to observe, 1s to 24h
     #[arg(short, long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
     duration: Duration,
-    /// Share of the target's time that may be spent, 0.01% to 50%
+    /// Share of the target's processor time that may be spent, 0.01% to 50%
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = values::share)]
     overhead: f64,
+    /// What one burst of probes may spend, and so one request may wait for it, 0.1ms to 1s
+    #[arg(
+        long, value_name = "TIME", default_value = "10ms", value_parser = values::burst_most,
+        conflicts_with = "exact"
+    )]
+    burst_max: Duration,
     /// Trace every allocation, whatever it costs the target (its cost is printed first)
     #[arg(long, conflicts_with = "overhead")]
     exact: bool,
@@ -231,6 +237,7 @@ fn trace(args: TraceArgs) -> Result<TraceOptions, clap::Error> {
         pid,
         duration: args.duration,
         budget: args.overhead,
+        burst_most: args.burst_max,
         exact: args.exact,
         native: match (args.native, args.no_native) {
             (true, _) => Native::Whole,

@@ -6,6 +6,7 @@ use crate::units::{Bytes, Pid};
 
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
+const BURSTS: std::ops::RangeInclusive<f64> = 0.0001..=1.0;
 const BUDGETS: std::ops::RangeInclusive<f64> = 0.0001..=0.5;
 /// `pid_max` cannot be set higher (`PID_MAX_LIMIT` in the kernel's threads.h).
 const HIGHEST_PID: u32 = 1 << 22;
@@ -24,6 +25,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let within = (SHORTEST.as_secs_f64()..=LONGEST.as_secs_f64()).contains(&seconds);
     if !within {
         return Err("from 1s to 24h are possible".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+/// `10ms`, `0.5s`, likewise.
+pub(super) fn burst_most(text: &str) -> Result<Duration, String> {
+    let seconds = seconds(text).ok_or("write a time such as 10ms")?;
+    if !BURSTS.contains(&seconds) {
+        return Err("from 0.1ms to 1s are possible".to_owned());
     }
     Ok(Duration::from_secs_f64(seconds))
 }
@@ -121,6 +131,18 @@ mod tests {
         for outside in ["0s", "999ms", "25h", "99999999999999999999h"] {
             assert!(duration(outside).unwrap_err().starts_with("from 1s"), "{outside}");
         }
+    }
+
+    #[test]
+    fn bursts() {
+        let ok = |text| burst_most(text).ok();
+        assert_eq!(ok("10ms"), Some(Duration::from_millis(10)));
+        assert_eq!(ok("0.1ms"), Some(Duration::from_micros(100)));
+        assert_eq!(ok("1s"), Some(Duration::from_secs(1)));
+        for outside in ["10", "0ms", "1001ms"] {
+            assert!(burst_most(outside).unwrap_err().starts_with("from 0.1ms"), "{outside}");
+        }
+        assert!(burst_most("ms").unwrap_err().starts_with("write a time"));
     }
 
     #[test]

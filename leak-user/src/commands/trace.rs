@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,9 +23,6 @@ use crate::{
     units::Nanos,
 };
 
-/// The suspect in the live line is chosen anew so often.
-const SUSPECT_EVERY: Duration = Duration::from_secs(2);
-
 /// Observes a process, or a process tree, and reports.
 ///
 /// # Errors
@@ -39,9 +36,10 @@ pub fn run(options: &TraceOptions) -> Result<ExitStatus, CliError> {
     }
     let limit = limit::memory_limit(Path::new("/"), options.pid);
     let session_options = Options {
-        duration: Nanos(u64::try_from(options.duration.as_nanos()).unwrap_or(u64::MAX)),
+        duration: nanos(options.duration),
         // Tracing everything may cost all of it.
         overhead: if options.exact { 1.0 } else { options.budget },
+        burst_most: nanos(options.burst_most),
         exact: options.exact,
         one_by_one: options.one_by_one,
         native: match options.native {
@@ -63,6 +61,10 @@ pub fn run(options: &TraceOptions) -> Result<ExitStatus, CliError> {
     Ok(ExitStatus::of_report(&snapshot, options.fail_on_leak))
 }
 
+fn nanos(time: Duration) -> Nanos {
+    Nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
 /// The process alone. The probes go before the report is written: a reader of a pipe may take its time.
 fn observe(
     target: Target,
@@ -75,9 +77,11 @@ fn observe(
     if options.exact {
         warn_of_cost(&mut session, options.quiet)?;
     }
-    let mut line = Line { live: LiveLine::new(options.quiet), suspect: None, chosen: None };
-    let ending = session.observe(&stop, |session, status| line.tell(session, status, options))?;
-    line.live.clear();
+    let mut live = LiveLine::new(options.quiet);
+    let ending = session.observe(&stop, |session, status| {
+        live.update(&progress(status, session.suspect(), options));
+    })?;
+    live.clear();
     let wanted = Wanted { file: &|file| options.lines.allows(file), min_size: options.min_size };
     Ok(session.report(ending, &wanted)?)
 }
@@ -94,7 +98,6 @@ fn observe_tree(
         session: session_options,
         allows: Arc::new(move |file: &str| lines.allows(file)),
         min_size: options.min_size,
-        suspects: live.is_shown(),
     };
     let tree = Tree::open(target, tree_options)?;
     let stop = stop_on_signal();
@@ -105,23 +108,6 @@ fn observe_tree(
     })?;
     live.clear();
     Ok(snapshot)
-}
-
-/// The live line and its suspect.
-struct Line {
-    live: LiveLine,
-    suspect: Option<Suspect>,
-    chosen: Option<Instant>,
-}
-
-impl Line {
-    fn tell(&mut self, session: &Session, status: Status, options: &TraceOptions) {
-        if self.chosen.is_none_or(|chosen| chosen.elapsed() > SUSPECT_EVERY) {
-            self.suspect = session.suspect();
-            self.chosen = Some(Instant::now());
-        }
-        self.live.update(&progress(status, self.suspect.clone(), options));
-    }
 }
 
 fn progress(status: Status, suspect: Option<Suspect>, options: &TraceOptions) -> Progress {

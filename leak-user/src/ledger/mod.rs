@@ -236,11 +236,12 @@ impl Ledger {
     }
 
     /// What pymalloc's and the C library's heap deserve of the attention, by their growth of late: mappings made
-    /// at once at a start, much of which may never be touched, say nothing of it. Where little grows, pymalloc has twice as much, since it has many more sites to see.
+    /// at once at a start, much of which may never be touched, say nothing of it. Where little grows, pymalloc has twice
+    /// as much, since it has many more sites to see.
     #[must_use]
     pub fn parts(&self) -> [f64; 2] {
         /// Growth that tells.
-        const LITTLE: f64 = 524_288.0;
+        const LITTLE: f64 = 131_072.0;
         /// Neither is left without: pymalloc has enough bursts to be cleared.
         const PYMALLOC: (f64, f64) = (0.3, 0.85);
         let bytes = |(size_class, class): (u32, &Recorder)| {

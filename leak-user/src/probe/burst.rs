@@ -7,11 +7,11 @@ use leak_common::{config::Gate, counters::Counter};
 
 use super::{
     attach::{self, Attached, Detaching},
-    calibrate::Calibration,
     classes::{self, Breakpoints},
     error::ProbeError,
     keeper::Keeper,
     object::Object,
+    outcome::{Outcome, Terms, felt},
     plan::Probe,
     priority::Ahead,
     ring::Ring,
@@ -19,74 +19,22 @@ use super::{
     turn::Turn,
 };
 use crate::{
-    clock::now,
+    clock::{now, process_time},
     collect::decode::Event,
     units::{Addr, Nanos, Pid, Tid},
 };
 
-/// What a burst may do.
-#[derive(Debug, Clone, Copy)]
-pub struct Terms {
-    /// How much of the target's time it may spend while the gate is open.
-    pub limit: Nanos,
-    /// How long the gate is open at most.
-    pub longest: Nanos,
-    /// What a hit costs the target beside the program's own time.
-    pub costs: Calibration,
-    /// Hits passed over before recording begins.
-    pub skip: u64,
-    /// Have the kernel note what survivors hold when it closes the gate.
-    pub note_content: bool,
-}
+/// Whether a burst is felt, and has gone on for long enough then, is looked at so often.
+const LOOK_EVERY: Nanos = Nanos(2_000_000);
 
-/// How a burst went.
-#[derive(Debug, Clone, Copy)]
-pub struct Outcome {
-    /// Its number, from 1.
-    pub burst: u64,
-    /// When the gate was opened and closed.
-    pub opened: Nanos,
-    /// See `opened`.
-    pub closed: Nanos,
-    /// What the programs say they spent, trap and run, while the gate was open.
-    pub spent: Nanos,
-    /// What was counted since the burst before this one was closed: its late hits are in here, this
-    /// one's will be in the next.
-    pub counts: Counts,
-    /// What hits while the gate was closed cost, of those in `counts`.
-    pub closed_cost: Nanos,
-    /// Time from the first attach to the gate's opening, and from its closing to the drop.
-    pub attach_time: Nanos,
-    /// See `attach_time`.
-    pub detach_time: Nanos,
-}
-
-impl Outcome {
-    /// For how long the gate was open.
-    #[must_use]
-    pub fn open(&self) -> Nanos {
-        Nanos(self.closed.0.saturating_sub(self.opened.0))
-    }
-
-    /// For how long it recorded, judged by the hits: those passed over before don't count.
-    #[must_use]
-    pub fn recorded(&self) -> Nanos {
-        let hits = self.counts.get(Counter::Hits).max(1) as f64;
-        let open = self.open().0 as f64;
-        Nanos((open * (1.0 - self.closed_hits() as f64 / hits).max(0.0)) as u64)
-    }
-
-    /// Hits while the gate was closed: between the attach of the first probe and the removal of the
-    /// last.
-    #[must_use]
-    pub fn closed_hits(&self) -> u64 {
-        self.counts.get(Counter::ClosedHits)
-    }
-}
+/// The kernel closes the gate at the first hit after its end. A target that makes none for so long hands out nothing
+/// that could be mistaken for what the burst saw.
+const GRACE: Nanos = Nanos(2_000_000);
 
 /// The gate's user side.
 pub struct Bursts {
     gate: Array<MapData, Gate>,
+    deadline: Array<MapData, u64>,
     generation: u64,
     last: u64,
     current: Option<Current>,
@@ -121,6 +69,9 @@ enum Held {
 struct Current {
     attached: Held,
     gate: Gate,
+    pid: Pid,
+    /// The target's processor time when the gate was opened.
+    worked: Nanos,
     opened: Nanos,
     attach_time: Nanos,
 }
@@ -131,9 +82,9 @@ impl Bursts {
     /// # Errors
     /// [`ProbeError`] where the object has none.
     pub fn new(object: &mut Object, keeper: Rc<Keeper>) -> Result<Self, ProbeError> {
-        let gate = take(object, "GATE")?;
         Ok(Self {
-            gate,
+            gate: take(object, "GATE")?,
+            deadline: take(object, "DEADLINE")?,
             generation: 0,
             last: 0,
             current: None,
@@ -228,14 +179,36 @@ impl Bursts {
             tracing::debug!(%error, "the burst waits for its turn on a core");
         }
         self.open(at.object, at.pid, at.points, terms)?;
-        let deadline = now().0.saturating_add(terms.longest.0);
+        let deadline = Nanos(now().0.saturating_add(terms.longest.0));
         let first = at.events.len();
         let closed = Event::GateClosed { burst: self.last };
-        while now().0 < deadline && !at.events[first..].contains(&closed) {
-            at.ring.wait(Nanos(deadline.saturating_sub(now().0)));
+        let mut time = now();
+        while time < deadline && !self.was_felt_enough(&terms)? {
+            at.ring.wait(LOOK_EVERY.min(Nanos(deadline.0 - time.0)));
             at.ring.drain(at.events);
+            if at.events[first..].contains(&closed) {
+                return self.close(at.tables);
+            }
+            time = now();
         }
+        self.end_at(time)?;
+        at.ring.wait(GRACE);
+        at.ring.drain(at.events);
         self.close(at.tables)
+    }
+
+    /// Has the target done as much of its own work as it may while it feels the burst that is open?
+    fn was_felt_enough(&self, terms: &Terms) -> Result<bool, ProbeError> {
+        let Some(current) = &self.current else { return Ok(true) };
+        let gate = self.gate.get(&0, 0).map_err(map_failed)?;
+        let passed_over = terms.skip.saturating_sub(gate.skip) * gate.trap_ns;
+        let spent = Nanos(gate.spent_ns + passed_over);
+        let worked = worked_since(current.pid, current.worked);
+        Ok(felt(spent, worked) >= terms.felt)
+    }
+
+    fn end_at(&mut self, time: Nanos) -> Result<(), ProbeError> {
+        self.deadline.set(0, time.0, 0).map_err(map_failed)
     }
 
     /// Attaches and opens the gate.
@@ -262,10 +235,9 @@ impl Bursts {
             }
         };
         let attach_time = elapsed(start);
-        let opened = now();
+        let (opened, worked) = (now(), process_time(pid).unwrap_or_default());
         let gate = Gate {
             burst: self.last,
-            deadline_ns: opened.0.saturating_add(terms.longest.0),
             limit_ns: terms.limit.0,
             spent_ns: 0,
             generation: self.generation,
@@ -275,7 +247,8 @@ impl Bursts {
             note_content: u64::from(terms.note_content),
             skip: terms.skip,
         };
-        self.current = Some(Current { attached, gate, opened, attach_time });
+        self.current = Some(Current { attached, gate, pid, worked, opened, attach_time });
+        self.end_at(Nanos(opened.0.saturating_add(terms.longest.0)))?;
         self.set(gate)
     }
 
@@ -303,10 +276,9 @@ impl Bursts {
     /// # Errors
     /// [`ProbeError::Map`]; the probes are gone all the same.
     pub fn close(&mut self, tables: &Tables) -> Result<Outcome, ProbeError> {
-        let Some(Current { attached, gate, opened, attach_time }) = self.current.take() else {
-            return Err(ProbeError::NoBurst);
-        };
-        let closed = now();
+        let Some(current) = self.current.take() else { return Err(ProbeError::NoBurst) };
+        let Current { attached, gate, pid, worked, opened, attach_time } = current;
+        let (closed, worked) = (now(), worked_since(pid, worked));
         let start = Instant::now();
         let (trap, detaching) = match attached {
             Held::Functions(attached) => (gate.trap_ns, Some(attached.detach())),
@@ -324,9 +296,17 @@ impl Bursts {
         let total = tables.counts()?;
         let counts = total.since(&self.booked);
         self.booked = total;
-        let burst = gate.burst;
-        let closed_cost = Nanos(counts.get(Counter::ClosedHits) * trap);
-        Ok(Outcome { burst, opened, closed, spent, counts, closed_cost, attach_time, detach_time })
+        Ok(Outcome {
+            burst: gate.burst,
+            opened,
+            closed,
+            spent,
+            worked,
+            counts,
+            closed_cost: Nanos(counts.get(Counter::ClosedHits) * trap),
+            attach_time,
+            detach_time,
+        })
     }
 
     fn set(&mut self, gate: Gate) -> Result<(), ProbeError> {
@@ -356,6 +336,11 @@ impl Drop for Bursts {
     fn drop(&mut self) {
         self.settle();
     }
+}
+
+/// The processor time that a process has taken since it had taken so much; none where it has ended.
+fn worked_since(pid: Pid, before: Nanos) -> Nanos {
+    Nanos(process_time(pid).map_or(0, |worked| worked.0.saturating_sub(before.0)))
 }
 
 fn map_failed(source: aya::maps::MapError) -> ProbeError {

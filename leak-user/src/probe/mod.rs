@@ -3,6 +3,7 @@
 //! The only place that names aya. Needs Linux 5.17 with BTF, and CAP_BPF, CAP_PERFMON (attaching to
 //! another user's process: CAP_SYS_PTRACE too).
 
+pub mod account;
 pub mod attach;
 mod bpf;
 pub mod budget;
@@ -12,9 +13,11 @@ pub mod classes;
 pub mod error;
 pub mod faults;
 pub mod keeper;
+mod late;
 pub mod log;
 pub mod multi;
 pub mod object;
+pub mod outcome;
 pub mod plan;
 mod priority;
 pub mod prologue;

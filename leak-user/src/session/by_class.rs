@@ -13,8 +13,8 @@ use super::Session;
 use crate::{
     probe::{
         budget::Way,
-        burst::Outcome,
         classes::{self, AT_ONCE},
+        outcome::Outcome,
     },
     units::Addr,
 };

@@ -6,7 +6,8 @@ use super::{Session, SessionError};
 use crate::{
     clock::now,
     probe::{
-        burst::{Attachment, Outcome, Points},
+        burst::{Attachment, Points},
+        outcome::Outcome,
         plan::Probe,
     },
     units::Nanos,

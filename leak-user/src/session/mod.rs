@@ -27,13 +27,15 @@ use by_class::ByClass;
 
 use mappings::Pace;
 use midway::Midway;
+use suspect::Suspicion;
 
 use crate::{
-    clock::now,
+    clock::{now, process_time},
     collect::decode::Event,
     heap::{names::TypeNames, pymalloc::Census},
     ledger::{Ledger, Watched},
     probe::{
+        account::Moment,
         budget::{Budget, Kind},
         burst::{Attachment, Bursts, Points},
         calibrate::Calibration,
@@ -67,8 +69,10 @@ const READY_EVERY: Nanos = Nanos(10_000_000);
 pub struct Options {
     /// How long to observe.
     pub duration: Nanos,
-    /// The share of the target's time that may be spent.
+    /// The share of the target's processor time that may be spent.
     pub overhead: f64,
+    /// What one burst may spend of it, which one request may feel.
+    pub burst_most: Nanos,
     /// Trace every allocation.
     pub exact: bool,
     /// Which native stacks to take.
@@ -145,6 +149,8 @@ pub struct Session {
     log: Option<ProgramLog>,
     bursts: Bursts,
     budget: Budget,
+    /// How far the target had come when it was looked at last.
+    come: Moment,
     costs: Calibration,
     /// Children that there were at the start or were born since.
     children: u64,
@@ -172,6 +178,7 @@ pub struct Session {
     pace: Pace,
     /// None: what types look like is not known.
     names: Option<TypeNames>,
+    suspicion: Suspicion,
     /// Names of survivors' types, by address, as they were read first.
     named: HashMap<Addr, Option<Arc<str>>>,
 }
@@ -210,7 +217,7 @@ impl Session {
             }
             let mut wait = Nanos(until.0 - time.0).min(DRAIN_EVERY);
             if !self.options.exact {
-                wait = wait.min(self.burst_if_due(time, &mut events)?);
+                wait = wait.min(self.burst_if_due(&mut events)?);
             }
             self.bursts.rest();
             self.housekeeping(&mut tell, until)?;
@@ -219,7 +226,7 @@ impl Session {
             self.digest(&mut events);
             self.pass_on_log();
         };
-        self.end = now();
+        self.end = self.look_how_far().now;
         if self.options.exact {
             self.close_exact()?;
         }
@@ -235,11 +242,7 @@ impl Session {
     }
 
     /// Runs a burst if the budget allows one; else says how long to wait.
-    fn burst_if_due(
-        &mut self,
-        time: Nanos,
-        events: &mut Vec<Event>,
-    ) -> Result<Nanos, SessionError> {
+    fn burst_if_due(&mut self, events: &mut Vec<Event>) -> Result<Nanos, SessionError> {
         // First, since what the last burst left behind may use up what the next one needs.
         self.budget.book_lingering(self.bursts.take_lingering());
         let Some(kind) = self.budget.turn(&self.plan.kinds(), self.ledger.parts()) else {
@@ -250,7 +253,9 @@ impl Session {
             Kind::Malloc => None,
         }
         .unzip();
-        let terms = match self.budget.next(kind, by_class::way(choice.as_ref()), time) {
+        let way = by_class::way(choice.as_ref());
+        let come = self.look_how_far();
+        let terms = match self.budget.next(kind, way, come) {
             Ok(terms) => terms,
             Err(wait) => return Ok(wait),
         };
@@ -278,13 +283,14 @@ impl Session {
             }
             Err(error) => return Err(error.into()),
         };
-        self.budget.book(kind, time, &outcome, terms.limit);
+        self.budget.book(kind, way, come.now, &outcome, &terms);
         self.burst_count += 1;
         tracing::debug!(
             burst = outcome.burst,
             ?kind,
             open_ms = outcome.open().seconds() * 1e3,
             spent_ms = outcome.spent.seconds() * 1e3,
+            own_ms = outcome.own().seconds() * 1e3,
             hits = outcome.counts.get(Counter::Hits),
             closed_hits = outcome.closed_hits(),
             attach_ms = outcome.attach_time.seconds() * 1e3,
@@ -391,6 +397,7 @@ impl Session {
             if std::mem::take(&mut self.code_changed) {
                 self.tables.set_code(&self.modules.code())?;
             }
+            self.judge_so_far(time);
             let status = self.status(time, until);
             tell(self, status);
         }
@@ -403,10 +410,17 @@ impl Session {
         Status {
             left: Nanos(until.0.saturating_sub(time.0)),
             bursts: self.burst_count,
-            spent: self.budget.spent_share(time),
+            spent: self.budget.spent_share(self.come),
             rss: self.usage.rss,
             growth: growth.filter(|_| elapsed > 1.0),
         }
+    }
+
+    /// How far the target has come by now; its processor time stays what it was where it has ended.
+    fn look_how_far(&mut self) -> Moment {
+        let worked = process_time(self.target.pid).unwrap_or(self.come.worked);
+        self.come = Moment { now: now(), worked };
+        self.come
     }
 
     /// Is it still the same process?

@@ -6,13 +6,16 @@ use leak_common::config::{
     Config, EVERY_FRAME, PidNamespace, PymallocConfig, PythonConfig, Range, native,
 };
 
-use super::{Native, Options, Session, SessionError, mappings::Pace, midway::Midway};
+use super::{
+    Native, Options, Session, SessionError, mappings::Pace, midway::Midway, suspect::Suspicion,
+};
 use crate::{
-    clock::now,
+    clock::{now, process_time},
     heap::{identity::Identifier, names::TypeNames, pymalloc::Blocks},
     ledger::{Ledger, survivors::Survivors},
     probe::{
-        budget::Budget,
+        account::Moment,
+        budget::{Allowed, Budget},
         burst::Bursts,
         calibrate::Calibration,
         error::ProbeError,
@@ -50,6 +53,8 @@ impl Session {
         costs: Option<Calibration>,
     ) -> Result<Self, SessionError> {
         tracefs::ensure()?;
+        // From here on, so that the first burst finds out how busy the target is.
+        let come = Moment { now: now(), worked: process_time(target.pid).unwrap_or_default() };
         let returns = if options.no_return_probes {
             Returns::Instructions
         } else {
@@ -88,6 +93,11 @@ impl Session {
         );
         let codes = python.map(|python| CodeCache::new(python.layout, python.code_type));
         let start = now();
+        let allowed = Allowed {
+            share: options.overhead,
+            burst_most: options.burst_most,
+            duration: options.duration,
+        };
         Ok(Self {
             ledger: Ledger::new(start, survivors, free_listed),
             codes,
@@ -96,7 +106,8 @@ impl Session {
             unwinder: Unwinder::default(),
             owners: Owners::of(&target),
             code_changed: false,
-            budget: Budget::new(options.overhead, start, options.duration, costs),
+            budget: Budget::new(allowed, come, costs),
+            come,
             costs,
             children: process::children(target.pid).len() as u64,
             target,
@@ -122,6 +133,7 @@ impl Session {
             faults: Faults::new(start),
             pace: Pace::new(start),
             names,
+            suspicion: Suspicion::default(),
             named: HashMap::new(),
         })
     }

@@ -11,8 +11,14 @@ use crate::{
     watch::usage,
 };
 
-/// The heap is counted and survivors are looked at so often at most.
+/// The heap is counted and survivors are looked at so often at most …
 const CENSUS_EVERY: Nanos = Nanos(500_000_000);
+
+/// … or at first so often, and then once in so much more of the time that has passed: a few seconds must do for a
+/// trend.
+const CENSUS_AT_FIRST: Nanos = Nanos(200_000_000);
+/// See [`CENSUS_AT_FIRST`].
+const CENSUS_OF_PASSED: u64 = 20;
 
 /// … and so rarely that it takes at most one part in so many of a core …
 const CENSUS_SHARE: u64 = 100;
@@ -48,7 +54,8 @@ impl Session {
         self.name_types();
         let took = Nanos(thread_time().0 - begun.0);
         let share = if self.options.exact { EXACT_SHARE } else { CENSUS_SHARE };
-        let pause = census_pause(took, share, self.options.duration);
+        let passed = Nanos(time.0.saturating_sub(self.start.0));
+        let pause = census_pause(took, share, passed, self.options.duration);
         tracing::debug!(took_ms = took.seconds() * 1e3, pause_ms = pause.seconds() * 1e3, "census");
         self.census_due = Nanos(time.0.saturating_add(pause.0));
         Ok(())
@@ -123,9 +130,10 @@ impl Session {
 }
 
 /// How long to wait with the next count after one that took so much of a core.
-fn census_pause(took: Nanos, share: u64, duration: Nanos) -> Nanos {
+fn census_pause(took: Nanos, share: u64, passed: Nanos, duration: Nanos) -> Nanos {
     let longest = Nanos(duration.0 / CENSUS_LEAST);
-    Nanos(took.0.saturating_mul(share)).min(longest).max(CENSUS_EVERY)
+    let shortest = Nanos(passed.0 / CENSUS_OF_PASSED).clamp(CENSUS_AT_FIRST, CENSUS_EVERY);
+    Nanos(took.0.saturating_mul(share)).min(longest).max(shortest)
 }
 
 #[cfg(test)]
@@ -138,15 +146,18 @@ mod tests {
 
     #[test]
     fn counts_are_rare_where_they_are_dear_but_enough_to_tell_growth() {
-        let pause = |took, seconds: u64| census_pause(took, CENSUS_SHARE, ms(seconds * 1000));
+        let pause =
+            |took, seconds: u64| census_pause(took, CENSUS_SHARE, ms(15_000), ms(seconds * 1000));
         assert_eq!(pause(ms(1), 20), CENSUS_EVERY);
+        assert_eq!(census_pause(ms(1), CENSUS_SHARE, ms(1_000), ms(20_000)), CENSUS_AT_FIRST);
+        assert_eq!(census_pause(ms(1), CENSUS_SHARE, ms(6_000), ms(20_000)), ms(300));
         assert_eq!(pause(ms(7), 20), ms(700));
         // A heap of 10 GB: some two thirds of a second.
         let dear = pause(ms(650), 20);
         assert!(20_000_000_000 / dear.0 >= CENSUS_LEAST, "{dear:?}");
         assert_eq!(pause(ms(650), 3600), ms(65_000));
         assert_eq!(
-            census_pause(Nanos(u64::MAX), CENSUS_SHARE, Nanos(u64::MAX)).0,
+            census_pause(Nanos(u64::MAX), CENSUS_SHARE, ms(0), Nanos(u64::MAX)).0,
             u64::MAX / CENSUS_LEAST
         );
     }

@@ -18,7 +18,7 @@ use crate::{
         stacks::{Frame as StackFrame, line_of},
     },
     target::{AllocatorKind, process},
-    units::{Addr, Bytes},
+    units::{Addr, Bytes, Nanos},
     verdict::{
         Estimate, Finding, Judgement, Trend, Verdict,
         evidence::{Domain, Evidence, SiteId},
@@ -42,16 +42,16 @@ pub struct Wanted<'a> {
 }
 
 impl Session {
-    /// The evidence so far.
+    /// The evidence up to `time`.
     ///
     /// # Errors
     /// [`SessionError::Probe`] where the counters can't be read.
-    pub fn evidence(&self) -> Result<Evidence, SessionError> {
+    pub fn evidence(&self, time: Nanos) -> Result<Evidence, SessionError> {
         let counts = self.tables.counts()?;
         let lost = counts.get(Counter::RingFull) + counts.get(Counter::MapFull);
         // Breakpoints on a class's list see all of its allocations: nothing is left to measure.
         let coverage = if self.by_class.is_some() { None } else { coverage(&counts) };
-        Ok(self.ledger.evidence(self.end, coverage, lost))
+        Ok(self.ledger.evidence(time, coverage, lost))
     }
 
     /// The stack of a site, innermost frame first.
@@ -72,7 +72,7 @@ impl Session {
         if ending == Ending::TargetEnded && self.burst_count < ENOUGH_BURSTS {
             return Err(SessionError::EndedTooEarly(self.target.pid));
         }
-        let evidence = self.evidence()?;
+        let evidence = self.evidence(self.end)?;
         for site in &evidence.sites {
             tracing::trace!(?site, frames = ?self.frames(site.id), "evidence");
         }
@@ -102,7 +102,7 @@ impl Session {
             },
             overhead: Overhead {
                 budget: self.options.overhead,
-                spent: self.budget.spent_share(self.end),
+                spent: self.budget.spent_share(self.come),
                 hits: self.budget.hits(),
                 ns_per_hit: self.budget.ns_per_hit(),
             },
@@ -297,6 +297,7 @@ impl Session {
                     stack: writer.stack(&mut self.modules, &stack),
                     retained_by: Vec::new(),
                     reasons: finding.reasons.clone(),
+                    accused_since_s: self.suspicion.since(finding.site),
                 })
             })
             .collect()

@@ -1,16 +1,64 @@
-//! The line that looks worst so far.
+//! What would be said by now: the line that looks worst, and since when each line would be accused.
+
+use std::collections::HashMap;
 
 use super::Session;
-use crate::snapshot::suspect::Suspect;
-use crate::symbolize::stacks::line_of;
-use crate::verdict::{self, evidence::End};
+use crate::{
+    snapshot::suspect::Suspect,
+    symbolize::stacks::line_of,
+    units::Nanos,
+    verdict::{
+        self, Finding, MIN_DURATION_S,
+        evidence::{End, Evidence, SiteId},
+    },
+};
+
+/// It is judged anew each time that the observation has become longer by this part of what it was.
+const LONGER: f64 = 0.1;
+
+/// The judgements on the way.
+#[derive(Debug, Default)]
+pub(super) struct Suspicion {
+    /// When the next is due, in seconds since the start.
+    due_s: f64,
+    worst: Option<Suspect>,
+    since: HashMap<SiteId, f64>,
+}
+
+impl Suspicion {
+    /// Since when the site has been accused without a break, if it was on the way.
+    pub(super) fn since(&self, site: SiteId) -> Option<f64> {
+        self.since.get(&site).copied()
+    }
+
+    fn note(&mut self, now_s: f64, accused: impl Iterator<Item = SiteId>) {
+        let before = std::mem::take(&mut self.since);
+        self.since = accused.map(|id| (id, before.get(&id).copied().unwrap_or(now_s))).collect();
+    }
+}
 
 impl Session {
     /// The worst of the lines that would be accused by now.
     #[must_use]
     pub fn suspect(&self) -> Option<Suspect> {
-        let evidence = self.evidence().ok()?;
-        let worst = verdict::judge(&evidence).accused.into_iter().next()?;
+        self.suspicion.worst.clone()
+    }
+
+    /// Judges what there is so far, if it is time.
+    pub(super) fn judge_so_far(&mut self, time: Nanos) {
+        let now_s = self.ledger.seconds(time);
+        if now_s < self.suspicion.due_s.max(MIN_DURATION_S) {
+            return;
+        }
+        self.suspicion.due_s = now_s * (1.0 + LONGER);
+        // It is tried again.
+        let Ok(evidence) = self.evidence(time) else { return };
+        let accused = verdict::judge(&evidence).accused;
+        self.suspicion.note(now_s, accused.iter().map(|finding| finding.site));
+        self.suspicion.worst = accused.first().and_then(|worst| self.described(worst, &evidence));
+    }
+
+    fn described(&self, worst: &Finding, evidence: &Evidence) -> Option<Suspect> {
         let frames = self.frames(worst.site)?;
         let leaf = line_of(&frames)?;
         let site = evidence.sites.iter().find(|site| site.id == worst.site)?;
@@ -22,5 +70,22 @@ impl Session {
             alive: alive as u64,
             followed: site.followed.len() as u64,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_accusation_that_was_dropped_begins_anew() {
+        let mut suspicion = Suspicion::default();
+        let (one, other) = (SiteId(1), SiteId(2));
+        suspicion.note(4.0, [one, other].into_iter());
+        suspicion.note(5.0, [one].into_iter());
+        suspicion.note(6.0, [one, other].into_iter());
+        assert_eq!((suspicion.since(one), suspicion.since(other)), (Some(4.0), Some(6.0)));
+        suspicion.note(7.0, [].into_iter());
+        assert_eq!(suspicion.since(one), None);
     }
 }

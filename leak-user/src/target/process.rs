@@ -279,7 +279,9 @@ mod tests {
     #[test]
     fn children_and_their_children_are_found() {
         let mut shell = std::process::Command::new("sh");
-        let shell = shell.args(["-c", "sleep 60 & echo; wait"]);
+        // Its line comes when the child has become the other program.
+        let script = "sleep 60 & until grep -qx sleep /proc/$!/comm; do :; done; echo; wait";
+        let shell = shell.args(["-c", script]);
         let mut shell = shell.stdout(std::process::Stdio::piped()).spawn().expect("a shell");
         let mut line = [0];
         shell.stdout.take().expect("its output").read_exact(&mut line).expect("its line");

@@ -71,8 +71,6 @@ pub struct TreeOptions {
     pub allows: Arc<Allows>,
     /// Sites with fewer live bytes are left out.
     pub min_size: Bytes,
-    /// Suspects are wanted while it goes on.
-    pub suspects: bool,
 }
 
 /// Why a tree can't be observed.
@@ -323,7 +321,6 @@ impl Tree {
             over: Arc::clone(&self.over),
             allows: Arc::clone(&self.options.allows),
             min_size: self.options.min_size,
-            suspects: self.options.suspects,
         };
         let member = self.members.get(next);
         let (parent, since) =

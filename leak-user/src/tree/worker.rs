@@ -4,7 +4,6 @@ use std::{
     io,
     sync::{Arc, atomic::AtomicBool, mpsc::Sender},
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
 };
 
 use super::{
@@ -18,9 +17,6 @@ use crate::{
     target::{self, Target, TargetError, process},
     units::{Bytes, Pid},
 };
-
-/// The suspect is chosen anew so often.
-const SUSPECT_EVERY: Duration = Duration::from_secs(2);
 
 /// What to do.
 pub(super) struct Job {
@@ -38,8 +34,6 @@ pub(super) struct Job {
     pub allows: Arc<Allows>,
     /// Sites with fewer live bytes are left out.
     pub min_size: Bytes,
-    /// Suspects are wanted while it is observed.
-    pub suspects: bool,
 }
 
 /// What is told while it goes on.
@@ -94,13 +88,8 @@ fn observe(job: Job, tell: &Sender<(Pid, Said)>) -> Done {
     // Nobody listens any more: leaktrace is ending.
     let say = |said| drop(tell.send((pid, said)));
     say(Said::Opened(session.costs()));
-    let mut chosen: Option<(Instant, Option<Suspect>)> = None;
     let ending = session.observe(&job.over, |session, status| {
-        if job.suspects && chosen.as_ref().is_none_or(|(at, _)| at.elapsed() > SUSPECT_EVERY) {
-            chosen = Some((Instant::now(), session.suspect()));
-        }
-        let suspect = chosen.as_ref().and_then(|(_, suspect)| suspect.clone());
-        say(Said::Status(status, suspect));
+        say(Said::Status(status, session.suspect()));
     });
     let wanted = Wanted { file: &*job.allows, min_size: job.min_size };
     match ending.and_then(|ending| session.report(ending, &wanted)) {

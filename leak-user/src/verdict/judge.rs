@@ -7,7 +7,7 @@ use super::words::{bytes, number, percent, plural, rate, seconds};
 use super::{Estimate, Finding, Judgement, Trend, Verdict, recycled, stats, trend};
 
 /// A shorter observation accuses nobody: blocks have no time to grow old.
-const MIN_DURATION_S: f64 = 5.0;
+pub const MIN_DURATION_S: f64 = 4.0;
 
 /// To be cleared takes so many seconds, and bursts: what was not looked for was not found.
 pub const CLEAR_DURATION_S: f64 = 8.0;

@@ -289,10 +289,10 @@ fn too_few_bursts_clear_nobody() {
 #[test]
 fn a_short_look_accuses_nobody() {
     let mut world = around(vec![part(&[64], always(5.0))]);
-    world.duration_s = 4.0;
+    world.duration_s = 3.0;
     let judgement = judge(&world.observe(1));
     assert_eq!((judgement.verdict, judgement.accused.len()), (Verdict::Inconclusive, 0));
-    assert!(says(&judgement, "4 s of observation are too short"));
+    assert!(says(&judgement, "3 s of observation are too short"));
 }
 
 #[test]

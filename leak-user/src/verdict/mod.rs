@@ -17,7 +17,7 @@ mod simulate;
 
 use crate::units::Bytes;
 use evidence::{Domain, SiteId};
-pub use judge::{CLEAR_DURATION_S, judge};
+pub use judge::{CLEAR_DURATION_S, MIN_DURATION_S, judge};
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq)]

@@ -179,23 +179,20 @@ fn independent_blocks(old: &[Followed<'_>], age_s: f64, end_s: f64) -> f64 {
 }
 
 /// How likely it is that a site that still allocates what stays shows its youngest old survivor
-/// as early as `tail` does: `((last birth − first burst) / (last burst that could grow old −
-/// first burst)) ^ n`, n independent blocks, births at least. Small: it has stopped. `bursts` are all bursts of the domain.
+/// as early as `tail` does: `(bursts up to the last birth / bursts that could grow old) ^ n`, n independent
+/// blocks, births at least. Small: it has stopped. `bursts` are all bursts of the domain; they may come more often at
+/// one time than at another.
 #[must_use]
 pub fn still_born(tail: &Tail, bursts: &[f64], end_s: f64) -> f64 {
     let could_grow_old = bursts.partition_point(|t| t + tail.age_s <= end_s);
-    let (Some(first), Some(last)) = (bursts.first(), bursts[..could_grow_old].last()) else {
+    if could_grow_old == 0 {
         return 1.0;
-    };
+    }
     if tail.births == 0 {
         return 0.0;
     }
-    let span = last - first;
-    if span <= 0.0 {
-        return 1.0;
-    }
-    // The youngest may be born within the last burst, after its first birth.
-    let reached = ((tail.last_birth_s - first) / span).clamp(0.0, 1.0);
+    let until_last = bursts.partition_point(|t| *t <= tail.last_birth_s).min(could_grow_old);
+    let reached = until_last as f64 / could_grow_old as f64;
     reached.powf(tail.independent.max(tail.births as f64))
 }
 
@@ -298,5 +295,14 @@ mod tests {
         assert!(until(10) < 0.01);
         assert!(until(3) < 0.01);
         assert_eq!(still_born(&Tail::default(), &all, 20.0), 0.0);
+    }
+
+    #[test]
+    fn few_bursts_of_late_are_no_end() {
+        let early = (0..10).map(|i| 0.4 * f64::from(i));
+        let bursts: Vec<f64> = early.chain([8.0, 16.0]).collect();
+        let fates = bursts[..10].iter().map(|born| block(*born, 20.0, End::Alive)).collect();
+        let p = still_born(&tail(&site(fates), 2.0, 20.0), &bursts, 20.0);
+        assert!((p - (10.0_f64 / 12.0).powi(10)).abs() < 1e-9, "{p}");
     }
 }

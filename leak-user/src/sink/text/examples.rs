@@ -71,7 +71,7 @@ fn ended_early() -> Snapshot {
     snapshot.observed.bursts = 2;
     snapshot.observed.allocations = 1_842;
     snapshot.reasons = vec![
-        "3.2 s of observation are too short to tell what stays; at least 5 s are needed".to_owned(),
+        "3.2 s of observation are too short to tell what stays; at least 4 s are needed".to_owned(),
     ];
     snapshot.overhead.spent = 0.004;
     snapshot.coverage.pymalloc = Some(0.997);

@@ -152,6 +152,7 @@ fn any_site() -> impl Strategy<Value = Site> {
                 thread: texts.first().cloned(),
                 retained_by: texts.clone(),
                 reasons: texts,
+                accused_since_s: None,
             },
         )
 }

@@ -1,0 +1,100 @@
+//! Bursts that begin late.
+//!
+//! A service that mostly waits is found waiting when a burst begins: the burst would see the beginning of a
+//! request, always, and its end never, where it takes more than the burst may spend. So three bursts of four pass
+//! over some hits first, at points that spread evenly on a logarithmic scale (van der Corput's sequence), since
+//! nobody knows how much a request allocates. What is passed over is measured by what a burst records: the less
+//! that is, the sooner it gets to a request's end, or the next one's begin.
+
+/// Bursts that begin late pass over this part of what a burst records at least …
+const LEAST: f64 = 0.1;
+
+/// … and so many times as much at most …
+const MOST: f64 = 2.5;
+
+/// … or so much, where a burst lasts as long as it may: one that passes over as many hits would see nothing.
+const MOST_IN_TIME: f64 = 0.5;
+
+/// What is passed over is as much of what the bursts recorded before as of what the latest did.
+const MEMORY: f64 = 0.5;
+
+/// The latenesses of bursts of one kind.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Late {
+    turn: u32,
+    /// What a burst records, and whether its time was over then; None: not known yet.
+    records: Option<(f64, bool)>,
+}
+
+impl Late {
+    /// How many hits the next burst passes over, that watches this `share` of all there are.
+    pub(super) fn skip(&self, share: f64) -> u64 {
+        let Some((records, in_time)) = self.records else { return 0 };
+        let most = if in_time { MOST_IN_TIME } else { MOST };
+        let part = part(self.turn, most).unwrap_or(0.0);
+        (records * share * part) as u64
+    }
+
+    /// Books a burst that recorded so many hits; `in_time`: until its time was over.
+    pub(super) fn book(&mut self, hits: u64, share: f64, in_time: bool) {
+        self.turn = self.turn.wrapping_add(1);
+        let all = hits as f64 / share.max(f64::EPSILON);
+        let known = self.records.map_or(all, |(known, _)| known);
+        self.records = Some((known * MEMORY + all * (1.0 - MEMORY), in_time));
+    }
+}
+
+/// What the burst of this turn passes over, of what one records; None for one that begins at once.
+fn part(turn: u32, most: f64) -> Option<f64> {
+    if turn.is_multiple_of(4) {
+        return None;
+    }
+    let late = turn - turn / 4 - 1;
+    let spread = f64::from(late.reverse_bits()) / 2_f64.powi(32);
+    Some(LEAST * (most / LEAST).powf(spread))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn late_bursts_spread_over_requests_of_every_size() {
+        let late: Vec<f64> = (0..32).filter_map(|turn| part(turn, MOST)).collect();
+        assert_eq!(late.len(), 24);
+        assert!(late.iter().all(|part| (LEAST..MOST).contains(part)), "{late:?}");
+        // Each octave has its share, of any eight in a row too.
+        for eight in late.windows(8) {
+            for octave in 0..4 {
+                let low = LEAST * f64::from(1 << octave);
+                let within = eight.iter().filter(|part| (low..2.0 * low).contains(*part)).count();
+                assert!((1..=3).contains(&within), "octave {octave} of {eight:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_little_happens_a_burst_does_not_pass_over_all_of_it() {
+        let mut late = Late::default();
+        assert_eq!(late.skip(1.0), 0);
+        for turn in 0..20 {
+            late.book(100, 1.0, true);
+            assert!(late.skip(1.0) <= 50, "turn {turn}");
+        }
+        let mut late = Late::default();
+        let skips = (0..20).map(|_| {
+            late.book(100, 1.0, false);
+            late.skip(1.0)
+        });
+        assert!(skips.max().unwrap() > 100);
+    }
+
+    #[test]
+    fn what_is_watched_in_part_is_passed_over_in_part() {
+        let mut late = Late::default();
+        late.book(100, 0.25, false);
+        let all = late.skip(1.0);
+        assert!(all >= 40);
+        assert_eq!(late.skip(0.5), all / 2);
+    }
+}
