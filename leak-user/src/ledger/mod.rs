@@ -5,6 +5,7 @@
 
 pub mod fresh;
 pub mod mappings;
+mod parts;
 pub mod series;
 pub mod sites;
 pub mod survivors;
@@ -235,27 +236,19 @@ impl Ledger {
             .collect()
     }
 
-    /// What pymalloc's and the C library's heap deserve of the attention, by their growth of late: mappings made
-    /// at once at a start, much of which may never be touched, say nothing of it. Where little grows, pymalloc has twice
-    /// as much, since it has many more sites to see.
+    /// What pymalloc's and the C library's heap deserve of the attention ([`parts::of`]), by their growth of late:
+    /// mappings made at once at a start, much of which may never be touched, say nothing of it.
     #[must_use]
     pub fn parts(&self) -> [f64; 2] {
-        /// Growth that tells.
-        const LITTLE: f64 = 131_072.0;
-        /// Neither is left without: pymalloc has enough bursts to be cleared.
-        const PYMALLOC: (f64, f64) = (0.3, 0.85);
         let bytes = |(size_class, class): (u32, &Recorder)| {
             class.grown_lately() * 16.0 * f64::from(size_class)
         };
-        let small: f64 = (0..).zip(&self.classes).map(bytes).sum();
-        // Mappings are followed without bursts.
-        let [anonymous, arenas, mapped] =
-            [&self.anonymous, &self.arenas, &self.mapped].map(Recorder::grown_lately);
-        let rest = anonymous - arenas - mapped;
-        let (small, large) = (small.max(0.0), rest.max(0.0));
-        let share = if small + large < LITTLE { 2.0 / 3.0 } else { small / (small + large) };
-        let share = share.clamp(PYMALLOC.0, PYMALLOC.1);
-        [share, 1.0 - share]
+        parts::of(parts::Growth {
+            small: (0..).zip(&self.classes).map(bytes).sum(),
+            anonymous: self.anonymous.grown_lately(),
+            arenas: self.arenas.grown_lately(),
+            mapped: self.mapped.grown_lately(),
+        })
     }
 
     /// The latest value of RSS and its first.
