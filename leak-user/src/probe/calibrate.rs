@@ -60,7 +60,9 @@ impl Calibration {
         let mut dummy = Dummy::start().map_err(|e| format!("the throw-away process: {e}"))?;
         let free = dummy.free_function().ok_or("the throw-away process has no `free`")?;
         let entry = plan::probe("free_enter", &free);
-        let exits = plan::exits(&free, &entry, returns).map_err(|e| e.to_string())?;
+        // Where the return address is still on top of the stack, which `free_enter` doesn't need.
+        let returning = plan::probe("malloc_enter", &free);
+        let exits = plan::exits(&free, &returning, returns).map_err(|e| e.to_string())?;
         let with_exits: Vec<_> =
             std::iter::once(entry.clone()).chain(exits.unwrap_or_default()).collect();
         let mut fastest = |probes: &[Probe]| -> Result<f64, String> {

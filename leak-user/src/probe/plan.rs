@@ -11,7 +11,7 @@ use std::{
 use super::{
     budget::Kind,
     error::ProbeError,
-    prologue::{self, Point},
+    prologue::{self, Needs, Point},
     returns,
 };
 use crate::{
@@ -250,9 +250,26 @@ fn pymalloc(functions: &AllocatorFunctions) -> Vec<Probe> {
     ]
 }
 
+/// What a program reads (`leak-ebpf/src/probes/`). The return address is where the result is seen, and tells
+/// calls within calls apart.
+fn needs(program: &str) -> Needs {
+    let arguments: &[usize] = match program {
+        "malloc_enter" | "free_enter" => &[0],
+        "calloc_enter" | "realloc_enter" => &[0, 1],
+        "posix_memalign_enter" => &[0, 2],
+        "memalign_enter" | "pymalloc_malloc" | "pymalloc_free" | "table_malloc_enter"
+        | "table_free_enter" => &[1],
+        "pymalloc_calloc" | "pymalloc_realloc" | "table_calloc_enter" | "table_realloc_enter" => {
+            &[1, 2]
+        }
+        _ => &[0, 1, 2],
+    };
+    Needs { arguments, return_address: !program.starts_with("pymalloc_") && !is_free(program) }
+}
+
 /// A program at the cheapest instruction of a function.
 pub(super) fn probe(program: &'static str, function: &Function) -> Probe {
-    let Point { offset, emulated } = prologue::choose(&function.code);
+    let Point { offset, emulated } = prologue::choose(&function.code, needs(program));
     Probe {
         program,
         path: function.open_path.clone(),
@@ -275,4 +292,27 @@ fn body(function: &Function) -> Result<Vec<u8>, ProbeError> {
         Ok(bytes)
     };
     read().map_err(unreadable(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Addr;
+
+    #[test]
+    fn a_return_is_awaited_where_its_address_is_on_top() {
+        // sub $0x18,%rsp; mov …(%rip),%rax; mov (%rax),%rax; test %rax,%rax; jne …: free of glibc 2.31
+        let code = [
+            0x48, 0x83, 0xec, 0x18, 0x48, 0x8b, 0x05, 0xdd, 0x7a, 0x14, 0, 0x48, 0x8b, 0, 0x48,
+            0x85, 0xc0, 0x0f, 0x85, 0x81, 0, 0, 0,
+        ];
+        let code = code.to_vec();
+        let function =
+            Function { addr: Addr(0), open_path: PathBuf::new(), file_offset: 0x100, code };
+        assert_eq!(probe("free_enter", &function).file_offset, 0x111);
+        let entry = probe("malloc_enter", &function);
+        assert_eq!(entry.file_offset, 0x100);
+        let exits = exits(&function, &entry, Returns::Probes).unwrap().unwrap();
+        assert_eq!(exits[0].file_offset, 0x100);
+    }
 }
