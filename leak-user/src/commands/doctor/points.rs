@@ -15,7 +15,7 @@ pub struct Point {
     pub program: &'static str,
     /// The instruction's name.
     pub instruction: String,
-    /// The kernel emulates it; it must step over others, which costs several times as much.
+    /// The kernel emulates it; it must step over others, which costs some ten times as much.
     pub emulated: bool,
 }
 
@@ -53,7 +53,8 @@ fn judged(name: &'static str, points: &[Point]) -> Check {
         stepped.len(),
         stepped.join(", ")
     );
-    Check::note(name, found).advice("a hit there costs several times as much; the budget holds")
+    Check::note(name, found)
+        .advice("a hit there costs some ten times as much, which is booked as one on the others")
 }
 
 #[cfg(test)]
