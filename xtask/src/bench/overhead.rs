@@ -186,7 +186,7 @@ mod tests {
         let request = |begun: i64| {
             let slow = if begun < 250 { 1 } else { 2 };
             let length = if is_traced(begun) { 6 } else { 4 };
-            Request { begun, length: length * slow, reference: 5 * slow }
+            Request { begun, length: length * slow, reference: 5 * slow, compiled: 1 }
         };
         let requests: Vec<_> = (0..50).map(|n| request(n * 10)).collect();
         let row = summarise(&requests, &untraced, &traced).unwrap();

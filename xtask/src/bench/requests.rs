@@ -30,6 +30,8 @@ pub struct Request {
     pub length: i64,
     /// What a fixed piece of Python took right after it.
     pub reference: i64,
+    /// What a fixed piece of compiled code took after that.
+    pub compiled: i64,
 }
 
 impl Request {
@@ -39,7 +41,7 @@ impl Request {
     }
 }
 
-/// The requests, once those up to `until` are in the file.
+/// The requests in the order of their begins, once those up to `until` are in the file.
 ///
 /// # Errors
 /// Where they don't come, or the file can't be read.
@@ -62,20 +64,24 @@ fn parse(bytes: &[u8]) -> Vec<Request> {
     let request = |bytes: &[u8]| Request {
         begun: number(&bytes[..8]),
         length: number(&bytes[8..16]),
-        reference: number(&bytes[16..]),
+        reference: number(&bytes[16..24]),
+        compiled: number(&bytes[24..]),
     };
-    bytes.chunks_exact(24).map(request).collect()
+    let mut requests: Vec<Request> = bytes.chunks_exact(32).map(request).collect();
+    // Those that overlap are written as they end.
+    requests.sort_by_key(|request| request.begun);
+    requests
 }
 
-/// Their lengths in units of what the reference took in the same second, in the middle: it tells how fast the machine
-/// was, whatever stopped the process for a while.
+/// Their lengths in units of what the compiled piece took in the same second, in the middle: it tells how fast the
+/// machine was, whatever stopped the process for a while or slowed the interpreter.
 pub fn steady(requests: &[Request]) -> Vec<f64> {
     let second = |request: &Request| request.begun / 1_000_000_000;
-    let mut references: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
+    let mut pieces: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
     for request in requests {
-        references.entry(second(request)).or_default().push(request.reference as f64);
+        pieces.entry(second(request)).or_default().push(request.compiled as f64);
     }
-    let speeds: BTreeMap<i64, f64> = references
+    let speeds: BTreeMap<i64, f64> = pieces
         .into_iter()
         .map(|(second, mut all)| (second, statistics::median(&mut all).unwrap_or(1.0).max(1.0)))
         .collect();
@@ -95,10 +101,14 @@ mod tests {
 
     #[test]
     fn times_are_read_as_the_programs_write_them() {
-        let bytes: Vec<u8> = [5_i64, 7, 3, 9, 11, 4].iter().flat_map(|n| n.to_ne_bytes()).collect();
-        let first = Request { begun: 5, length: 7, reference: 3 };
-        assert_eq!(parse(&bytes), [first, Request { begun: 9, length: 11, reference: 4 }]);
+        let bytes: Vec<u8> =
+            [5_i64, 7, 3, 2, 9, 11, 4, 1].iter().flat_map(|n| n.to_ne_bytes()).collect();
+        let first = Request { begun: 5, length: 7, reference: 3, compiled: 2 };
+        let second = Request { begun: 9, length: 11, reference: 4, compiled: 1 };
+        assert_eq!(parse(&bytes), [first, second]);
         assert_eq!(parse(&bytes[..40]), [first]);
+        let overlapping = [&bytes[32..], &bytes[..32]].concat();
+        assert_eq!(parse(&overlapping), [first, second]);
     }
 
     #[test]
@@ -106,7 +116,8 @@ mod tests {
         let request = |n: i64, slow: i64, length| Request {
             begun: n * 100_000_000,
             length: length * slow,
-            reference: 10 * slow,
+            reference: 1,
+            compiled: 10 * slow,
         };
         let slow = |n| if n < 10 { 1 } else { 3 };
         let stopped = |n| if n == 12 { 5000 } else { 50 };

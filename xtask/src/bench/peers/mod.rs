@@ -44,7 +44,9 @@ costs is compared with the program untraced in the same round. Those that are at
 their start on, with what the attach takes, against the same process before, and that against the same two periods of
 a process that nothing is attached to; those that start the program, or are a part of it, once it is warm.
 The speed of a machine differs from one second to the next, so a request counts in units of a fixed piece of
-Python that allocates nothing, timed after each request: its median in the same second.
+work, timed after each request: its median in the same second. That piece is compiled code that allocates nothing. One
+of Python would not do: a tool that is told of each call (memray) keeps the interpreter from its quick paths, and an
+empty loop takes twice as long.
 
 Speed is the untraced program's mean request time divided by the traced one's: the median over the rounds, with an
 interval that holds it with 95 % probability. A tool that looks at malloc alone doesn't see Python's
