@@ -67,6 +67,12 @@ fn programs(named: &[String]) -> Vec<String> {
     if named.is_empty() { program::NAMES.map(str::to_owned).to_vec() } else { named.to_vec() }
 }
 
+/// The named programs, or all that leak and all that are only there to be slowed down.
+fn workloads(named: &[String]) -> Vec<String> {
+    let all = program::NAMES.into_iter().chain(program::WORKLOADS);
+    if named.is_empty() { all.map(str::to_owned).collect() } else { named.to_vec() }
+}
+
 /// The named interpreters, or all that are here and have the packages of the test programs.
 fn interpreters(named: &[String]) -> Result<Vec<Interpreter>> {
     if named.is_empty() { Ok(interpreter::all()) } else { these(named) }

@@ -78,7 +78,7 @@ pub fn run(options: &Options) -> Result<()> {
     let _awake = Awake::start()?;
     let mut page = Page::open("overhead.md", INTRO, &COLUMNS, 3)?;
     page.print_head();
-    for name in super::programs(&options.programs) {
+    for name in super::workloads(&options.programs) {
         for python in super::interpreters(&options.interpreters)? {
             let row = measure(&Program::open(&name)?, &python, options)?;
             let bystander = if options.bystander { ", bystander" } else { "" };

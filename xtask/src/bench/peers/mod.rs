@@ -122,7 +122,7 @@ pub fn run(options: &Options) -> Result<()> {
         options.tools.is_empty() || matches!(tool.way, Way::Not) || named
     };
     let tools: Vec<&Tool> = ALL.iter().filter(is_asked).collect();
-    for name in super::programs(&options.programs) {
+    for name in super::workloads(&options.programs) {
         let program = Program::open(&name)?;
         let mut turns: Vec<Turns> = tools.iter().map(|_| Turns::default()).collect();
         for round in 0..options.rounds {
