@@ -8,6 +8,7 @@ mod overhead;
 mod own_cost;
 mod page;
 mod peers;
+mod plot;
 mod requests;
 mod stacks;
 mod statistics;

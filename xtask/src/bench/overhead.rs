@@ -3,6 +3,7 @@
 
 use super::awake::Awake;
 use super::page::Page;
+use super::plot::{self, Bar};
 use super::requests::{Period, Request, now, within, written_until};
 use super::{machine, statistics};
 use anyhow::{Context as _, Result, bail};
@@ -31,9 +32,12 @@ pub struct Options {
     /// Measure another process of the same program, which nobody traces, while the one is traced
     #[arg(long)]
     bystander: bool,
-    /// Leaktrace's budget
-    #[arg(long, default_value = "1%")]
-    budget: String,
+    /// Leaktrace's budget (repeatable)
+    #[arg(long = "budget", value_name = "SHARE", default_value = "1%")]
+    budgets: Vec<String>,
+    /// Start nothing in the traced periods: what the measurement makes of no cost at all
+    #[arg(long, conflicts_with_all = ["budgets", "bystander"])]
+    placebo: bool,
 }
 
 const INTRO: &str = "\
@@ -43,20 +47,33 @@ Written by `cargo xtask bench overhead`. A service runs once; leaktrace is attac
 seconds, ended, and attached again. A ratio compares the requests of one traced period, from the start of
 leaktrace's process to its end, with those of the untraced periods just before and after. The table shows
 the median of the ratios of the median request time, an interval that holds it with 95 % probability, and
-the medians of the ratios of the mean and of the 99th percentile.
+the medians of the ratios of the 99th percentile and, where each period has 2,000 requests, of the 99.9th. The speed is
+the untraced mean request time divided by the traced one, again with its interval.
 
 The speed of a virtual machine jumps by half from one second to the next. So a fixed piece of Python that
 allocates nothing is timed right after each request, and a request counts in units of it; the column \"as
-measured\" shows the ratio of the median request times without that.
+measured\" shows the ratio of the median request times without that. Of a service that nobody traces, the means and the
+99th percentiles scatter less by it than by the piece's median in the same second.
+
+What leaktrace says that it has spent is a share of the clock's time, the median over the periods. What was measured,
+the slow-down of the mean request, is one of the requests' time; so it is shown as a share of the clock's, too: that of
+the requests, \"busy\", times the slow-down. Where requests wait for each other, as threads do for the GIL, busy counts
+their waits.
+
+A placebo is leaktrace not started at all: it shows what the measurement itself adds. A bystander is a process of the
+same program beside the traced one: its own requests are what counts.
 
 Each service runs at its own pace; a thread of the idle
 class keeps every core awake, since one that falls asleep between requests makes the first microseconds of
 the next one slow, and leaktrace's own work would wake it.
 
-A bystander is a process of the same program beside the traced one: its own requests are what counts.
+![What is left of a service's speed](overhead.svg)
 ";
 
-const COLUMNS: [&str; 11] = [
+/// The picture's.
+const TITLE: &str = "What is left of a service's speed (1 = untraced)";
+
+const COLUMNS: [&str; 17] = [
     "program",
     "Python",
     "budget",
@@ -65,12 +82,24 @@ const COLUMNS: [&str; 11] = [
     "median ratio",
     "95 % interval",
     "as measured",
-    "mean ratio",
     "p99 ratio",
+    "p99.9 ratio",
+    "speed",
+    "95 % interval",
+    "slow-down",
+    "busy",
+    "of the clock",
+    "spent",
     "machine",
 ];
 
-/// Measures each program on each interpreter.
+/// A period has a 99.9th percentile from so many requests on.
+const ENOUGH: usize = 2000;
+
+/// What stands for the budget where leaktrace isn't started.
+const PLACEBO: &str = "placebo";
+
+/// Measures each program on each interpreter under each budget.
 ///
 /// # Errors
 /// What couldn't be started, traced or written.
@@ -78,34 +107,68 @@ pub fn run(options: &Options) -> Result<()> {
     let _awake = Awake::start()?;
     let mut page = Page::open("overhead.md", INTRO, &COLUMNS, 3)?;
     page.print_head();
+    let budgets: Vec<Option<&str>> = if options.placebo {
+        vec![None]
+    } else {
+        options.budgets.iter().map(|budget| Some(budget.as_str())).collect()
+    };
     for name in super::workloads(&options.programs) {
+        let program = Program::open(&name)?;
         for python in super::interpreters(&options.interpreters)? {
-            let row = measure(&Program::open(&name)?, &python, options)?;
-            let bystander = if options.bystander { ", bystander" } else { "" };
-            let identity =
-                [format!("{name}{bystander}"), python.name.to_owned(), options.budget.clone()];
-            page.put(identity.into_iter().chain(row).chain([machine::describe()]).collect())?;
+            for budget in &budgets {
+                let row = summarise(&measure(&program, &python, *budget, options)?)?;
+                let bystander = if options.bystander { ", bystander" } else { "" };
+                let budget = budget.unwrap_or(PLACEBO);
+                let identity =
+                    [format!("{name}{bystander}"), python.name.to_owned(), budget.to_owned()];
+                page.put(identity.into_iter().chain(row).chain([machine::describe()]).collect())?;
+            }
         }
     }
-    Ok(())
+    plot::write("overhead.svg", TITLE, &bars(page.rows()))
 }
 
-fn measure(program: &Program, python: &Interpreter, options: &Options) -> Result<Vec<String>> {
+/// The rows as bars.
+fn bars(rows: &[Vec<String>]) -> Vec<Bar> {
+    let bar = |row: &Vec<String>| {
+        let [program, python, budget, .., speed, interval, _, _, _, _, _] = row.as_slice() else {
+            return None;
+        };
+        let bar = Bar::read(format!("{program}, {python}"), budget.clone(), speed, interval)?;
+        Some(Bar { stands_out: budget != PLACEBO, ..bar })
+    };
+    rows.iter().filter_map(bar).collect()
+}
+
+/// A service's requests, and when it was traced.
+struct Measured {
+    requests: Vec<Request>,
+    /// One more than the traced ones, which lie between them.
+    untraced: Vec<Period>,
+    traced: Vec<Period>,
+    /// What leaktrace says of each traced period: the share that it cost.
+    spent: Vec<f64>,
+}
+
+fn measure(
+    program: &Program,
+    python: &Interpreter,
+    budget: Option<&str>,
+    options: &Options,
+) -> Result<Measured> {
     let times = std::env::temp_dir().join(format!("leaktrace-times-{}", std::process::id()));
     let path = times.to_str().context("the temporary directory isn't UTF-8")?;
     let running = program.start(python, &["--times", path])?;
     let traced_instead = options.bystander.then(|| program.start(python, &[])).transpose()?;
-    let pid = traced_instead.as_ref().unwrap_or(&running).target.pid().to_string();
-    let duration = format!("{}s", options.seconds);
+    let pid = traced_instead.as_ref().unwrap_or(&running).target.pid();
 
     let mut untraced = vec![rest(options)?];
-    let mut traced = Vec::new();
+    let (mut traced, mut spent) = (Vec::new(), Vec::new());
     for _ in 0..options.pairs {
         let begun = now()?;
-        let arguments = ["--pid", &pid, "--duration", &duration, "--overhead", &options.budget];
-        let outcome = leaktrace::run(&[&arguments[..], &["--format", "json"]].concat())?;
-        if outcome.code != Some(0) {
-            bail!("leaktrace failed: {outcome:?}");
+        match budget {
+            Some(budget) => spent.push(trace(pid, budget, options.seconds)?),
+            None => thread::sleep(Duration::from_secs(u64::from(options.seconds))),
         }
         traced.push((begun, now()?));
         untraced.push(rest(options)?);
@@ -115,7 +178,22 @@ fn measure(program: &Program, python: &Interpreter, options: &Options) -> Result
     let requests = written_until(&times, last, Duration::from_secs(60))?;
     drop(running);
     fs::remove_file(&times)?;
-    summarise(&requests, &untraced, &traced)
+    Ok(Measured { requests, untraced, traced, spent })
+}
+
+/// Runs leaktrace, and returns the share of its time, start and end included, that it says it has cost the target.
+fn trace(pid: u32, budget: &str, seconds: u32) -> Result<f64> {
+    let (pid, duration) = (pid.to_string(), format!("{seconds}s"));
+    let arguments = ["--pid", &pid, "--duration", &duration, "--overhead", budget];
+    let outcome = leaktrace::run(&[&arguments[..], &["--format", "json"]].concat())?;
+    if outcome.code != Some(0) {
+        bail!("leaktrace failed: {outcome:?}");
+    }
+    let report = outcome.report()?;
+    let figure = |place: &str| report.pointer(place)?.as_f64();
+    let both = figure("/overhead/spent").zip(figure("/observed/duration_s"));
+    let (share, observed) = both.context("the report doesn't say what was spent")?;
+    Ok(share * observed / outcome.took.as_secs_f64())
 }
 
 /// An untraced period, some of it left out at its begin for what the last detach still does.
@@ -126,49 +204,72 @@ fn rest(options: &Options) -> Result<Period> {
     Ok((begun, now()?))
 }
 
-/// One figure of a traced period, divided by the mean of those of the untraced periods around it.
-fn ratios(
-    requests: &[Request],
-    untraced: &[Period],
-    traced: &[Period],
-    figure: impl Fn(&[Request]) -> Option<f64>,
-) -> Result<Vec<f64>> {
-    let of =
-        |period: &Period| figure(&within(requests, *period)).context("no requests in a period");
-    let pair = |(period, around): (&Period, &[Period])| {
-        Ok(of(period)? / (of(&around[0])? + of(&around[1])?) * 2.0)
-    };
-    traced.iter().zip(untraced.windows(2)).map(pair).collect()
+impl Measured {
+    /// One figure of each traced period, divided by the mean of those of the untraced periods around it. `None` where a
+    /// period has no such figure.
+    fn ratios(&self, figure: impl Fn(&[Request]) -> Option<f64>) -> Option<Vec<f64>> {
+        let of = |period: &Period| figure(&within(&self.requests, *period));
+        let pair = |(period, around): (&Period, &[Period])| {
+            Some(of(period)? / (of(&around[0])? + of(&around[1])?) * 2.0)
+        };
+        self.traced.iter().zip(self.untraced.windows(2)).map(pair).collect()
+    }
+
+    /// The requests of all untraced periods.
+    fn plain(&self) -> Vec<Request> {
+        self.untraced.iter().flat_map(|period| within(&self.requests, *period)).collect()
+    }
 }
 
-fn summarise(requests: &[Request], untraced: &[Period], traced: &[Period]) -> Result<Vec<String>> {
+fn summarise(measured: &Measured) -> Result<Vec<String>> {
     let lengths = |requests: &[Request]| -> Vec<f64> {
         requests.iter().map(|request| request.length as f64).collect()
     };
     let corrected =
         |requests: &[Request]| -> Vec<f64> { requests.iter().map(Request::corrected).collect() };
-    let ratios =
-        |figure: &dyn Fn(&[Request]) -> Option<f64>| ratios(requests, untraced, traced, figure);
-    let plain: Vec<Request> =
-        untraced.iter().flat_map(|period| within(requests, *period)).collect();
-    let request = statistics::median(&mut lengths(&plain)).context("no requests")?;
+    let ratios = |figure: &dyn Fn(&[Request]) -> Option<f64>| {
+        measured.ratios(figure).context("no requests in a period")
+    };
+    let middle = |ratios: &mut [f64]| statistics::median(ratios).context("no pairs");
+    let interval = |ratios: &mut [f64]| -> Result<String> {
+        let (low, high) = statistics::median_interval(ratios).context("no pairs")?;
+        Ok(format!("{low:.3} to {high:.3}"))
+    };
+
+    let mut plain = lengths(&measured.plain());
+    let clock: i64 = measured.untraced.iter().map(|(from, to)| to - from).sum();
+    let busy = plain.iter().sum::<f64>() / clock as f64;
+    let request = statistics::median(&mut plain).context("no requests")?;
     let mut medians = ratios(&|requests| statistics::median(&mut corrected(requests)))?;
-    let (low, high) = statistics::median_interval(&mut medians).context("no pairs")?;
-    let middle = |mut ratios: Vec<f64>| statistics::median(&mut ratios).context("no pairs");
-    let mean = ratios(&|requests| {
+    let mut uncorrected = ratios(&|requests| statistics::median(&mut lengths(requests)))?;
+    let mut tail = ratios(&|requests| statistics::quantile(&mut corrected(requests), 0.99))?;
+    let far_tail = measured.ratios(|requests| {
+        let mut all = corrected(requests);
+        if all.len() < ENOUGH { None } else { statistics::quantile(&mut all, 0.999) }
+    });
+    let far_tail = far_tail.map(|mut ratios| middle(&mut ratios)).transpose()?;
+    let mut means = ratios(&|requests| {
         let all = corrected(requests);
         Some(all.iter().sum::<f64>() / all.len() as f64).filter(|mean| mean.is_finite())
     })?;
-    let tail = ratios(&|requests| statistics::quantile(&mut corrected(requests), 0.99))?;
-    let uncorrected = ratios(&|requests| statistics::median(&mut lengths(requests)))?;
+    let slower = middle(&mut means)? - 1.0;
+    let mut speeds: Vec<f64> = means.iter().map(|ratio| ratio.recip()).collect();
+    let spent = statistics::median(&mut measured.spent.clone());
+    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
     Ok(vec![
-        traced.len().to_string(),
+        measured.traced.len().to_string(),
         format!("{:.0} µs", request / 1000.0),
-        format!("{:.3}", middle(medians)?),
-        format!("{low:.3} to {high:.3}"),
-        format!("{:.3}", middle(uncorrected)?),
-        format!("{:.3}", middle(mean)?),
-        format!("{:.3}", middle(tail)?),
+        format!("{:.3}", middle(&mut medians)?),
+        interval(&mut medians)?,
+        format!("{:.3}", middle(&mut uncorrected)?),
+        format!("{:.3}", middle(&mut tail)?),
+        far_tail.map(|ratio| format!("{ratio:.3}")).unwrap_or_default(),
+        format!("{:.3}", middle(&mut speeds)?),
+        interval(&mut speeds)?,
+        percent(slower),
+        format!("{:.0} %", 100.0 * busy),
+        percent(slower * busy),
+        spent.map(percent).unwrap_or_default(),
     ])
 }
 
@@ -176,22 +277,54 @@ fn summarise(requests: &[Request], untraced: &[Period], traced: &[Period]) -> Re
 mod tests {
     use super::*;
 
-    #[test]
-    fn ratios_come_from_the_right_periods() {
-        // Requests every 10 ns; 4 ns long, but 6 ns while traced (100..200 and 300..400); from 250 on the
-        // machine runs at half its speed.
-        let traced = [(100, 200), (300, 400)];
-        let untraced = [(0, 100), (200, 300), (400, 500)];
-        let is_traced = |at: i64| traced.iter().any(|(from, to)| (*from..*to).contains(&at));
+    /// Five periods with so many requests, one every 20 ns: 4 ns long, but 6 ns in the second and the fourth period,
+    /// which are traced. From the middle on, the machine runs at half its speed.
+    fn measured(in_each: i64) -> Measured {
+        let length = in_each * 20;
+        let period = |n: i64| (n * length, (n + 1) * length);
         let request = |begun: i64| {
-            let slow = if begun < 250 { 1 } else { 2 };
-            let length = if is_traced(begun) { 6 } else { 4 };
+            let slow = if begun < length * 5 / 2 { 1 } else { 2 };
+            let length = if begun / length % 2 == 1 { 6 } else { 4 };
             Request { begun, length: length * slow, reference: 5 * slow, compiled: 1 }
         };
-        let requests: Vec<_> = (0..50).map(|n| request(n * 10)).collect();
-        let row = summarise(&requests, &untraced, &traced).unwrap();
+        Measured {
+            requests: (0..in_each * 5).map(|n| request(n * 20)).collect(),
+            untraced: [0, 2, 4].map(period).to_vec(),
+            traced: [1, 3].map(period).to_vec(),
+            spent: vec![0.01, 0.02],
+        }
+    }
+
+    #[test]
+    fn ratios_come_from_the_right_periods() {
+        let row = summarise(&measured(10)).unwrap();
         assert_eq!(row[0], "2");
         assert_eq!(row[2..4], ["1.500", "1.500 to 1.500"]);
-        assert_eq!(row[5..], ["1.500", "1.500"]);
+        assert_eq!(row[5..7], ["1.500", ""]);
+        assert_eq!(row[7..9], ["0.667", "0.667 to 0.667"]);
+    }
+
+    #[test]
+    fn only_many_requests_have_a_far_tail() {
+        assert_eq!(summarise(&measured(1999)).unwrap()[6], "");
+        assert_eq!(summarise(&measured(2000)).unwrap()[6], "1.500");
+    }
+
+    #[test]
+    fn what_was_measured_and_what_was_reported_are_shares_of_the_same() {
+        // 10 requests of 4, 5 of 4 and of 8, 10 of 8, in 600 ns.
+        let row = summarise(&measured(10)).unwrap();
+        assert_eq!(row[9..], ["50.00 %", "30 %", "15.00 %", "1.50 %"]);
+    }
+
+    #[test]
+    fn a_bar_shows_the_speed() {
+        let identity = ["small", "py3.11", "1%"].map(str::to_owned);
+        let row = summarise(&measured(10)).unwrap();
+        let rows = [identity.into_iter().chain(row).chain(["m".to_owned()]).collect::<Vec<_>>()];
+        assert_eq!(rows[0].len(), COLUMNS.len());
+        let bar = &bars(&rows)[0];
+        assert_eq!((bar.group.as_str(), bar.value), ("small, py3.11", 0.667));
+        assert_eq!(bar.interval, Some((0.667, 0.667)));
     }
 }

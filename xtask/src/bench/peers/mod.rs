@@ -1,18 +1,16 @@
 //! leaktrace beside other tools, on the same programs, in turns.
 
-mod plot;
 mod tool;
 
 use super::awake::Awake;
 use super::page::Page;
+use super::plot::{self, Bar};
 use super::requests::{Request, now, steady, within, written_until};
 use super::{machine, statistics};
 use anyhow::{Context as _, Result, bail};
 use leak_tests::interpreter::Interpreter;
 use leak_tests::program::Program;
-use plot::Bar;
 use std::collections::BTreeMap;
-use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -147,22 +145,15 @@ pub fn run(options: &Options) -> Result<()> {
             page.put(identity.into_iter().chain(row).chain([machine::describe()]).collect())?;
         }
     }
-    let picture = plot::svg(TITLE, &bars(page.rows()));
-    Ok(fs::write(crate::step::root().join("docs/peers.svg"), picture)?)
+    plot::write("peers.svg", TITLE, &bars(page.rows()))
 }
 
 /// The rows as bars, without those of tools that failed.
 fn bars(rows: &[Vec<String>]) -> Vec<Bar> {
     let bar = |row: &Vec<String>| {
         let [program, tool, _, _, speed, interval, ..] = row.as_slice() else { return None };
-        let ends = interval.split_once(" to ");
-        Some(Bar {
-            group: program.clone(),
-            name: tool.clone(),
-            value: speed.parse().ok()?,
-            interval: ends.and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?))),
-            stands_out: tool == "leaktrace",
-        })
+        let bar = Bar::read(program.clone(), tool.clone(), speed, interval)?;
+        Some(Bar { stands_out: tool == "leaktrace", ..bar })
     };
     rows.iter().filter_map(bar).collect()
 }
@@ -297,7 +288,7 @@ mod tests {
         let bars = bars(&rows);
         assert_eq!(bars.len(), 1);
         assert!(bars[0].stands_out);
-        assert_eq!((bars[0].value, bars[0].interval), (0.99, Some((0.98, 1.0))));
+        assert_eq!(bars[0].value, 0.99);
     }
 
     #[test]

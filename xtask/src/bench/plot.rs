@@ -1,6 +1,8 @@
-//! The table as a picture: one bar for each program and tool, as long as what is left of the speed.
+//! A table as a picture: one bar for each row, as long as what is left of the speed.
 
+use anyhow::{Context as _, Result};
 use std::fmt::Write as _;
+use std::fs;
 
 /// One bar.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +19,16 @@ pub struct Bar {
     pub stands_out: bool,
 }
 
+impl Bar {
+    /// A row's bar: its speed and its interval as the cells have them, `0.990` and `0.981 to 0.998`. `None` without a
+    /// speed.
+    pub fn read(group: String, name: String, speed: &str, interval: &str) -> Option<Self> {
+        let ends = interval.split_once(" to ");
+        let interval = ends.and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?)));
+        Some(Self { group, name, value: speed.parse().ok()?, interval, stands_out: false })
+    }
+}
+
 const WIDTH: f64 = 760.0;
 const LEFT: f64 = 210.0;
 /// Where 1 is.
@@ -25,8 +37,16 @@ const ROW: f64 = 20.0;
 /// What goes on is not drawn.
 const LONGEST: f64 = 1.05;
 
-/// Draws them in order.
-pub fn svg(title: &str, bars: &[Bar]) -> String {
+/// Draws them in order, to a file of docs/.
+///
+/// # Errors
+/// If it can't be written.
+pub fn write(file: &str, title: &str, bars: &[Bar]) -> Result<()> {
+    let path = crate::step::root().join("docs").join(file);
+    fs::write(&path, svg(title, bars)).with_context(|| format!("can't write {}", path.display()))
+}
+
+fn svg(title: &str, bars: &[Bar]) -> String {
     let mut body = String::new();
     let mut y = 40.0;
     let mut group = "";
@@ -84,6 +104,15 @@ fn text(svg: &mut String, x: f64, y: f64, anchor: &str, weight: &str, text: &str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bar_is_read_from_its_cells() {
+        let read = |speed, interval| Bar::read("g".to_owned(), "n".to_owned(), speed, interval);
+        let bar = read("0.99", "0.98 to 1.00").unwrap();
+        assert_eq!((bar.value, bar.interval), (0.99, Some((0.98, 1.0))));
+        assert_eq!(read("0.99", "").unwrap().interval, None);
+        assert_eq!(read("", ""), None);
+    }
 
     #[test]
     fn bars_are_as_long_as_their_values() {
