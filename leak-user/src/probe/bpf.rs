@@ -1,6 +1,6 @@
 //! The system calls `bpf` and `perf_event_open`, where aya has no way to say what is meant: programs that
-//! attach to many points by one link ([`super::multi`]), and links made by another process than the one that
-//! loaded the program ([`super::keeper`]).
+//! attach to many points by one link ([`super::multi`]), links made by another process than the one that
+//! loaded the program ([`super::keeper`]), and maps read many entries at a time ([`super::batch`]).
 
 use std::{
     ffi::CStr,
@@ -9,6 +9,7 @@ use std::{
     path::Path,
 };
 
+use aya::Pod;
 use aya_obj::{
     Function, Program,
     generated::{
@@ -27,17 +28,22 @@ const PERF_FLAG_FD_CLOEXEC: u64 = 8;
 /// Any other process id is one of a process that may exist.
 pub const NO_PID: u32 = u32::MAX;
 
-/// Runs a command that returns a descriptor.
-fn call(command: bpf_cmd, attr: &bpf_attr) -> io::Result<OwnedFd> {
-    // SAFETY: the kernel reads as much of the attributes as it is told; every pointer in them lives
-    // until the call returns, as the callers below see to.
-    let fd =
-        unsafe { libc::syscall(libc::SYS_bpf, command as u32, attr, std::mem::size_of_val(attr)) };
-    match i32::try_from(fd) {
-        // SAFETY: the kernel has just made it for this process.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+/// Runs a command.
+fn run(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {
+    let size = std::mem::size_of_val(attr);
+    // SAFETY: the kernel reads as much of the attributes as it is told, and may write what it says into them;
+    // every pointer in them lives until the call returns, as the callers below see to.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command as u32, &raw mut *attr, size) };
+    match i32::try_from(result) {
+        Ok(result) if result >= 0 => Ok(result),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Runs a command that returns a descriptor.
+fn call(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+    // SAFETY: the kernel has just made it for this process.
+    run(command, attr).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn blank() -> bpf_attr {
@@ -53,7 +59,7 @@ pub fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
     let mut attr = blank();
     attr.__bindgen_anon_7.btf = btf.as_ptr().addr() as u64;
     attr.__bindgen_anon_7.btf_size = btf.len() as u32;
-    call(bpf_cmd::BPF_BTF_LOAD, &attr)
+    call(bpf_cmd::BPF_BTF_LOAD, &mut attr)
 }
 
 /// Loads a relocated uprobe program for [`link_uprobes`]. Linux 6.6; `CAP_BPF` and `CAP_PERFMON`.
@@ -85,7 +91,50 @@ pub fn load_uprobe(
     for (to, from) in load.prog_name.iter_mut().take(15).zip(function.name.bytes()) {
         *to = from as libc::c_char;
     }
-    call(bpf_cmd::BPF_PROG_LOAD, &attr)
+    call(bpf_cmd::BPF_PROG_LOAD, &mut attr)
+}
+
+/// Reads entries of a hash map, as many as both vectors have room for, in place of what they hold; with `take`,
+/// takes them out. `place` is where the call before ended, None at the beginning. Is there more? Linux 5.6.
+///
+/// # Errors
+/// The kernel's; `ENOSPC` where there is less room than one of the map's buckets needs.
+///
+/// # Safety
+/// The map's keys are as large as `K`, its values as `V`.
+pub unsafe fn read_entries<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    take: bool,
+    place: &mut Option<u32>,
+    keys: &mut Vec<K>,
+    values: &mut Vec<V>,
+) -> io::Result<bool> {
+    keys.clear();
+    values.clear();
+    let mut next = 0_u32;
+    let mut attr = blank();
+    attr.batch.in_batch = place.as_ref().map_or(0, |place| (&raw const *place).addr() as u64);
+    attr.batch.out_batch = (&raw mut next).addr() as u64;
+    attr.batch.keys = keys.as_mut_ptr().addr() as u64;
+    attr.batch.values = values.as_mut_ptr().addr() as u64;
+    attr.batch.count = keys.capacity().min(values.capacity()) as u32;
+    attr.batch.map_fd = map.as_raw_fd() as u32;
+    let command =
+        if take { bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_BATCH } else { bpf_cmd::BPF_MAP_LOOKUP_BATCH };
+    let more = match run(command, &mut attr) {
+        Ok(_) => true,
+        // The end: what came before it is there all the same.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => false,
+        Err(error) => return Err(error),
+    };
+    // SAFETY: the kernel has written so many entries, of these sizes, and no more than there was room for.
+    unsafe {
+        let read = attr.batch.count as usize;
+        keys.set_len(read);
+        values.set_len(read);
+    }
+    *place = Some(next);
+    Ok(more)
 }
 
 /// Attaches a program to an instruction of a file, or to its function's return, for one process. It goes with
@@ -123,7 +172,7 @@ pub fn link_uprobe(
     attr.link_create.__bindgen_anon_2.target_fd = event.as_raw_fd() as u32;
     attr.link_create.attach_type = BPF_PERF_EVENT as u32;
     // The link holds the event from here on.
-    call(bpf_cmd::BPF_LINK_CREATE, &attr)
+    call(bpf_cmd::BPF_LINK_CREATE, &mut attr)
 }
 
 /// A number in the kernel's description of its uprobe events.
@@ -156,6 +205,6 @@ pub fn link_uprobes(
         multi.cnt = offsets.len() as u32;
         multi.flags = if at_return { BPF_F_UPROBE_MULTI_RETURN } else { 0 };
         multi.pid = pid;
-        call(bpf_cmd::BPF_LINK_CREATE, &attr)
+        call(bpf_cmd::BPF_LINK_CREATE, &mut attr)
     })?
 }

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod attach;
+mod batch;
 mod bpf;
 pub mod budget;
 pub mod burst;

@@ -194,7 +194,8 @@ fn is_supported(program: BorrowedFd<'_>) -> bool {
     error(0) == Some(Errno::EBADF) && error(bpf::NO_PID) == Some(Errno::EINVAL)
 }
 
-fn data(map: &Map) -> Option<&MapData> {
+/// What a map of the object is made of.
+pub(super) fn data(map: &Map) -> Option<&MapData> {
     match map {
         Map::Array(data)
         | Map::PerCpuArray(data)

@@ -10,7 +10,7 @@ use leak_common::{
     keys::{LiveBlock, SiteCounts, SiteKey},
 };
 
-use super::{error::ProbeError, object::Object};
+use super::{batch::Batches, error::ProbeError, object::Object};
 use crate::units::Addr;
 
 /// Takes a map out of the object.
@@ -28,10 +28,14 @@ pub const MOST_WATCHED: usize = 1 << 12;
 /// The maps.
 pub struct Tables {
     counts: PerCpuArray<MapData, u64>,
-    sites: HashMap<MapData, SiteKey, SiteCounts>,
-    live: HashMap<MapData, u64, LiveBlock>,
-    faults: HashMap<MapData, u64, u64>,
-    watched: HashMap<MapData, u64, u64>,
+    sites: Batches<SiteKey, SiteCounts>,
+    live: Batches<u64, LiveBlock>,
+    /// The same, one by one.
+    blocks: HashMap<MapData, u64, LiveBlock>,
+    faults: Batches<u64, u64>,
+    watched: Batches<u64, u64>,
+    /// The same, one by one.
+    watched_blocks: HashMap<MapData, u64, u64>,
     map_interval: Array<MapData, u64>,
     code: Array<MapData, code::Table>,
 }
@@ -62,10 +66,12 @@ impl Tables {
     pub fn new(object: &mut Object) -> Result<Self, ProbeError> {
         Ok(Self {
             counts: take(object, "COUNTS")?,
-            sites: take(object, "SITES")?,
-            live: take(object, "LIVE")?,
-            faults: take(object, "FAULTS")?,
-            watched: take(object, "WATCHED")?,
+            sites: Batches::of(object, "SITES")?,
+            live: Batches::of(object, "LIVE")?,
+            blocks: take(object, "LIVE")?,
+            faults: Batches::of(object, "FAULTS")?,
+            watched: Batches::of(object, "WATCHED")?,
+            watched_blocks: take(object, "WATCHED")?,
             map_interval: take(object, "MAP_INTERVAL")?,
             code: take(object, "CODE")?,
         })
@@ -85,38 +91,53 @@ impl Tables {
     }
 
     /// Takes out every site with its counts; to be called while the gate is closed.
-    pub fn take_sites(&mut self) -> Vec<(SiteKey, SiteCounts)> {
-        let sites: Vec<_> = self.sites.iter().filter_map(Result::ok).collect();
-        for (key, _) in &sites {
-            // Not there: nothing to remove.
-            let _ = self.sites.remove(key);
-        }
-        sites
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn take_sites(&mut self) -> Result<Vec<(SiteKey, SiteCounts)>, ProbeError> {
+        let mut sites = Vec::new();
+        self.sites.take(|site| sites.push(site))?;
+        Ok(sites)
     }
 
     /// Takes out every recorded block that was not seen freed; to be called while the gate is closed.
-    pub fn take_live(&mut self) -> Vec<(Addr, LiveBlock)> {
-        let blocks: Vec<_> = self.live.iter().filter_map(Result::ok).collect();
-        for (addr, _) in &blocks {
-            let _ = self.live.remove(addr);
-        }
-        blocks.into_iter().map(|(addr, block)| (Addr(addr), block)).collect()
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn take_live(&mut self) -> Result<Vec<(Addr, LiveBlock)>, ProbeError> {
+        let mut blocks = Vec::new();
+        self.live.take(|(at, block)| blocks.push((Addr(at), block)))?;
+        Ok(blocks)
     }
 
     /// Every site with its counts, left where they are (tracing everything).
-    pub fn sites(&self) -> impl Iterator<Item = (SiteKey, SiteCounts)> + '_ {
-        self.sites.iter().filter_map(Result::ok)
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn sites(&self) -> Result<Vec<(SiteKey, SiteCounts)>, ProbeError> {
+        let mut sites = Vec::new();
+        self.sites.read(|site| sites.push(site))?;
+        Ok(sites)
     }
 
-    /// Every recorded block that was not seen freed, left where they are (tracing everything).
-    pub fn live(&self) -> impl Iterator<Item = (Addr, LiveBlock)> + '_ {
-        self.live.iter().filter_map(Result::ok).map(|(addr, block)| (Addr(addr), block))
+    /// Every block recorded in a burst that was not seen freed, left where it is (tracing everything).
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn live(&self, burst: u64) -> Result<Vec<(Addr, LiveBlock)>, ProbeError> {
+        let mut blocks = Vec::new();
+        self.live.read(|(at, block)| {
+            if block.burst == burst {
+                blocks.push((Addr(at), block));
+            }
+        })?;
+        Ok(blocks)
     }
 
     /// The block at an address, if it is still booked.
     #[must_use]
     pub fn block(&self, addr: Addr) -> Option<LiveBlock> {
-        self.live.get(&addr.0, 0).ok()
+        self.blocks.get(&addr.0, 0).ok()
     }
 
     /// From now on mappings are sampled, so many bytes apart in the mean; 0: all are recorded.
@@ -141,29 +162,49 @@ impl Tables {
 
     /// From now on the probes tell when one of these blocks is gone, as far as there is room for them; those
     /// of before are forgotten. To be called while the gate is closed.
-    pub fn watch(&mut self, mut blocks: HashSet<Addr>) {
-        let known: Vec<u64> = self.watched.keys().filter_map(Result::ok).collect();
-        for address in known {
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn watch(&mut self, mut blocks: HashSet<Addr>) -> Result<(), ProbeError> {
+        let mut forgotten = Vec::new();
+        self.watched.read(|(address, _)| {
             if !blocks.remove(&Addr(address)) {
-                // Not there: nothing to remove.
-                let _ = self.watched.remove(&address);
+                forgotten.push(address);
             }
+        })?;
+        for address in forgotten {
+            // Not there: nothing to remove.
+            let _ = self.watched_blocks.remove(&address);
         }
         for block in blocks {
             // No room: it is watched for nothing.
-            let _ = self.watched.insert(block.0, 0, 0);
+            let _ = self.watched_blocks.insert(block.0, 0, 0);
         }
+        Ok(())
     }
 
     /// The watched blocks that are gone.
-    pub fn gone(&self) -> HashSet<Addr> {
-        let watched = self.watched.iter().filter_map(Result::ok);
-        watched.filter(|(_, gone)| *gone != 0).map(|(at, _)| Addr(at)).collect()
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn gone(&self) -> Result<HashSet<Addr>, ProbeError> {
+        let mut blocks = HashSet::new();
+        self.watched.read(|(address, gone)| {
+            if gone != 0 {
+                blocks.insert(Addr(address));
+            }
+        })?;
+        Ok(blocks)
     }
 
     /// Page faults by stack id.
-    pub fn faults(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.faults.iter().filter_map(Result::ok)
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn faults(&self) -> Result<Vec<(u64, u64)>, ProbeError> {
+        let mut faults = Vec::new();
+        self.faults.read(|fault| faults.push(fault))?;
+        Ok(faults)
     }
 }
 

@@ -58,8 +58,8 @@ impl Session {
         };
         let outcome = self.bursts.run(&mut at, terms)?;
         self.digest(&mut events);
-        self.tables.take_sites();
-        self.tables.take_live();
+        self.tables.take_sites()?;
+        self.tables.take_live()?;
         self.budget.book_other(&outcome);
         Ok(Some(ExpectedCost::of(&outcome)))
     }
@@ -81,10 +81,9 @@ impl Session {
     pub(super) fn cut_exact(&mut self) -> Result<(), SessionError> {
         self.bursts.renumber()?;
         self.burst_count += 1;
-        let counts: Vec<_> = self.tables.sites().collect();
+        let counts = self.tables.sites()?;
         let before = self.bursts.current() - 1;
-        let blocks: Vec<_> =
-            self.tables.live().filter(|(_, block)| block.burst == before).collect();
+        let blocks = self.tables.live(before)?;
         self.ledger.exact(&self.stacks, &counts, &blocks, before);
         Ok(())
     }

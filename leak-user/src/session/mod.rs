@@ -296,11 +296,11 @@ impl Session {
             attach_ms = outcome.attach_time.seconds() * 1e3,
             "burst"
         );
-        let counts = self.tables.take_sites();
+        let counts = self.tables.take_sites()?;
         if kind == Kind::Pymalloc {
             self.note_way(&outcome, choice.as_ref(), &counts);
         }
-        let blocks = self.tables.take_live();
+        let blocks = self.tables.take_live()?;
         self.ring.drain(events);
         self.digest(events);
         let watched = match kind {
@@ -308,12 +308,12 @@ impl Session {
             Kind::Malloc => Watched::Malloc,
         };
         if kind == Kind::Malloc {
-            self.ledger.survivors.gone(&self.tables.gone(), outcome.recorded().seconds());
+            self.ledger.survivors.gone(&self.tables.gone()?, outcome.recorded().seconds());
         }
         let memory = &self.target.memory;
         self.ledger.burst(memory, &self.stacks, watched, &counts, &blocks);
         if kind == Kind::Malloc {
-            self.tables.watch(self.ledger.survivors.to_watch(MOST_WATCHED));
+            self.tables.watch(self.ledger.survivors.to_watch(MOST_WATCHED))?;
         }
         self.check_codes();
         Ok(Nanos(0))

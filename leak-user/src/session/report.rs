@@ -118,7 +118,7 @@ impl Session {
             leaks,
             sites,
             memory: self.memory(judgement.growth),
-            fresh_memory: self.fresh_memory(evidence.duration_s, wanted, &mut writer),
+            fresh_memory: self.fresh_memory(evidence.duration_s, wanted, &mut writer)?,
             processes: None,
             tree: None,
         })
