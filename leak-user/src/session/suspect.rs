@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::Session;
 use crate::{
+    clock::thread_time,
     snapshot::suspect::Suspect,
     symbolize::stacks::line_of,
     units::Nanos,
@@ -13,8 +14,11 @@ use crate::{
     },
 };
 
-/// It is judged anew each time that the observation has become longer by this part of what it was.
+/// It is judged anew each time that the observation has become longer by this part of what it was …
 const LONGER: f64 = 0.1;
+
+/// … but so rarely that it takes at most one part in so many of a core.
+const CORE_SHARE: u64 = 200;
 
 /// The judgements on the way.
 #[derive(Debug, Default)]
@@ -50,10 +54,12 @@ impl Session {
         if now_s < self.suspicion.due_s.max(MIN_DURATION_S) {
             return;
         }
-        self.suspicion.due_s = now_s * (1.0 + LONGER);
-        // It is tried again.
+        let begun = thread_time();
+        // Where it fails it is tried again.
         let Ok(evidence) = self.evidence(time) else { return };
         let accused = verdict::judge(&evidence).accused;
+        let took = Nanos((thread_time().0 - begun.0).saturating_mul(CORE_SHARE));
+        self.suspicion.due_s = now_s + (now_s * LONGER).max(took.seconds());
         self.suspicion.note(now_s, accused.iter().map(|finding| finding.site));
         self.suspicion.worst = accused.first().and_then(|worst| self.described(worst, &evidence));
     }
