@@ -7,13 +7,15 @@ pub mod trace;
 
 use std::rc::Rc;
 
-use leak_common::config::Config;
+use leak_common::{config::Config, threads::ThreadsConfig};
 
 use crate::cli::{CliError, Command, ExitStatus};
 use crate::probe::{
-    calibrate::Calibration, error::ProbeError, keeper::Keeper, object, plan::Returns, tracefs,
+    calibrate::Calibration, error::ProbeError, keeper::Keeper, object, plan::Returns, threads,
+    tracefs, tree, verifier::Verified,
 };
-use crate::target;
+use crate::session;
+use crate::target::{self, Target, kernel};
 
 /// Does what was asked.
 ///
@@ -30,8 +32,19 @@ pub fn run(command: Command) -> Result<ExitStatus, CliError> {
 fn instruments() -> doctor::Instruments {
     doctor::Instruments {
         discover: Some(|pid| target::discover(pid).map_err(CliError::from)),
+        verify: Some(verify),
         calibrate: Some(calibrate),
     }
+}
+
+/// Has the kernel verify all programs that may be loaded for a process.
+fn verify(target: &Target) -> Result<Vec<Verified>, CliError> {
+    let task = kernel::task_layout()?.fields;
+    let process = target.kernel_id.tgid.into();
+    let mut verified = session::verify::verify(target)?;
+    verified.extend(tree::verified(&task)?);
+    verified.extend(threads::verified(&ThreadsConfig { process, pid: task.pid, tgid: task.tgid })?);
+    Ok(verified)
 }
 
 /// Has the kernel take the programs, and times probes on a throw-away process.

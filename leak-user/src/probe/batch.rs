@@ -12,7 +12,7 @@ use aya::{
     sys::SyscallError,
 };
 
-use super::{bpf, error::ProbeError, multi, object::Object};
+use super::{bpf, error::ProbeError, object::Object, relocated};
 
 /// Entries read by one call; more than any bucket of a map holds, which is read whole or not at all.
 const ROOM: usize = 1024;
@@ -34,7 +34,7 @@ impl<K: Pod, V: Pod> Batches<K, V> {
         let map = object.ebpf.map(name).ok_or_else(missing)?;
         HashMap::<_, K, V>::try_from(map)
             .map_err(|source| ProbeError::Map { map: name, source })?;
-        let map = multi::data(map).ok_or_else(missing)?.fd().as_fd().try_clone_to_owned();
+        let map = relocated::data(map).ok_or_else(missing)?.fd().as_fd().try_clone_to_owned();
         let map = map.map_err(|source| ProbeError::Refused { program: name.to_owned(), source })?;
         Ok(Self { map, name, entry: PhantomData })
     }

@@ -1,6 +1,7 @@
 //! The system calls `bpf` and `perf_event_open`, where aya has no way to say what is meant: programs that
 //! attach to many points by one link ([`super::multi`]), links made by another process than the one that
-//! loaded the program ([`super::keeper`]), and maps read many entries at a time ([`super::batch`]).
+//! loaded the program ([`super::keeper`]), maps read many entries at a time ([`super::batch`]), and what the verifier
+//! says ([`super::verifier`]).
 
 use std::{
     ffi::CStr,
@@ -14,9 +15,14 @@ use aya_obj::{
     Function, Program,
     generated::{
         BPF_F_UPROBE_MULTI_RETURN,
-        bpf_attach_type::{BPF_PERF_EVENT, BPF_TRACE_UPROBE_MULTI},
-        bpf_attr, bpf_cmd,
-        bpf_prog_type::BPF_PROG_TYPE_KPROBE,
+        bpf_attach_type::{
+            BPF_PERF_EVENT, BPF_TRACE_ITER, BPF_TRACE_RAW_TP, BPF_TRACE_UPROBE_MULTI,
+        },
+        bpf_attr, bpf_cmd, bpf_prog_info,
+        bpf_prog_type::{
+            BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_PERF_EVENT, BPF_PROG_TYPE_TRACEPOINT,
+            BPF_PROG_TYPE_TRACING,
+        },
         perf_event_attr,
     },
 };
@@ -62,22 +68,54 @@ pub fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
     call(bpf_cmd::BPF_BTF_LOAD, &mut attr)
 }
 
-/// Loads a relocated uprobe program for [`link_uprobes`]. Linux 6.6; `CAP_BPF` and `CAP_PERFMON`.
+/// What a program will be attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An instruction, or a return.
+    Uprobe,
+    /// Many of them by one link ([`link_uprobes`]). Linux 6.6.
+    Uprobes,
+    /// A tracepoint with the arguments that perf would write.
+    Tracepoint,
+    /// A tracepoint with its own arguments, by the id of its type.
+    TypedTracepoint(u32),
+    /// An event that perf counts.
+    PerfEvent,
+    /// An iterator, by the id of its function. Linux 5.8.
+    Iterator(u32),
+}
+
+/// The level of the verifier's log that has its figures alone (`BPF_LOG_STATS`).
+const LOG_STATS: u32 = 4;
+
+/// Has the kernel verify and load a relocated program. The verifier's figures go to `log`, ended by a zero, where one
+/// is given. `CAP_BPF` and `CAP_PERFMON`.
 ///
 /// # Errors
 /// The kernel's.
-pub fn load_uprobe(
+pub fn load(
     program: &Program,
     function: &Function,
     btf: BorrowedFd<'_>,
+    kind: Kind,
+    log: Option<&mut [u8]>,
 ) -> io::Result<OwnedFd> {
     let (functions, lines) =
         (function.func_info.func_info_bytes(), function.line_info.line_info_bytes());
     let mut attr = blank();
     // SAFETY: of the union's members, this is the command's; all are integers.
     let load = unsafe { &mut attr.__bindgen_anon_3 };
-    load.prog_type = BPF_PROG_TYPE_KPROBE as u32;
-    load.expected_attach_type = BPF_TRACE_UPROBE_MULTI as u32;
+    let (program_type, attach_type, type_id) = match kind {
+        Kind::Uprobe => (BPF_PROG_TYPE_KPROBE, None, 0),
+        Kind::Uprobes => (BPF_PROG_TYPE_KPROBE, Some(BPF_TRACE_UPROBE_MULTI), 0),
+        Kind::Tracepoint => (BPF_PROG_TYPE_TRACEPOINT, None, 0),
+        Kind::TypedTracepoint(id) => (BPF_PROG_TYPE_TRACING, Some(BPF_TRACE_RAW_TP), id),
+        Kind::PerfEvent => (BPF_PROG_TYPE_PERF_EVENT, None, 0),
+        Kind::Iterator(id) => (BPF_PROG_TYPE_TRACING, Some(BPF_TRACE_ITER), id),
+    };
+    load.prog_type = program_type as u32;
+    load.expected_attach_type = attach_type.map_or(0, |attach_type| attach_type as u32);
+    load.attach_btf_id = type_id;
     load.insns = function.instructions.as_ptr().addr() as u64;
     load.insn_cnt = function.instructions.len() as u32;
     load.license = program.license.as_ptr().addr() as u64;
@@ -90,6 +128,11 @@ pub fn load_uprobe(
     load.line_info_rec_size = function.line_info_rec_size as u32;
     for (to, from) in load.prog_name.iter_mut().take(15).zip(function.name.bytes()) {
         *to = from as libc::c_char;
+    }
+    if let Some(log) = log {
+        load.log_level = LOG_STATS;
+        load.log_buf = log.as_mut_ptr().addr() as u64;
+        load.log_size = log.len() as u32;
     }
     call(bpf_cmd::BPF_PROG_LOAD, &mut attr)
 }
@@ -135,6 +178,21 @@ pub unsafe fn read_entries<K: Pod, V: Pod>(
     }
     *place = Some(next);
     Ok(more)
+}
+
+/// What the kernel says of a loaded program.
+///
+/// # Errors
+/// The kernel's.
+pub fn info(program: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
+    // SAFETY: integers only; the kernel asks for zeros in what isn't used.
+    let mut info: bpf_prog_info = unsafe { std::mem::zeroed() };
+    let mut attr = blank();
+    attr.info.bpf_fd = program.as_raw_fd() as u32;
+    attr.info.info_len = size_of::<bpf_prog_info>() as u32;
+    attr.info.info = (&raw mut info).addr() as u64;
+    run(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info)
 }
 
 /// Attaches a program to an instruction of a file, or to its function's return, for one process. It goes with

@@ -7,26 +7,23 @@
 //! loaded here, from the same object and onto the same maps.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    io,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     panic::resume_unwind,
     path::Path,
     thread,
 };
 
-use aya::{
-    Ebpf,
-    maps::{Map, MapData},
-};
-use aya_obj::{Object, ProgramSection};
+use aya::Ebpf;
+use aya_obj::ProgramSection;
 use nix::errno::Errno;
 
 use super::{
-    bpf,
+    bpf::{self, Kind},
     error::ProbeError,
     keeper::{AttachError, Keeper, Link, Way},
     plan::Probe,
+    relocated::{Relocated, refused},
 };
 use crate::units::Pid;
 
@@ -39,10 +36,7 @@ struct Loaded {
 /// The uprobe programs. Each is verified when it is first attached: that takes the kernel some ten milliseconds
 /// for each, and few targets need them all.
 pub struct Multi {
-    object: Object,
-    types: OwnedFd,
-    /// What the programs' instructions refer to by number, held for as long as one may be loaded.
-    _maps: Vec<OwnedFd>,
+    programs: Relocated,
     loaded: HashMap<String, Loaded>,
 }
 
@@ -53,49 +47,20 @@ impl Multi {
     /// # Errors
     /// [`ProbeError`] where the kernel refuses what it should know.
     pub fn new(object: &[u8], ebpf: &Ebpf) -> Result<Option<Self>, ProbeError> {
-        let mut parsed = Object::parse(object).map_err(invalid)?;
-        let Some(features) = aya::features().btf() else { return Ok(None) };
-        let Some(types) = parsed.fixup_and_sanitize_btf(features).map_err(invalid)? else {
-            return Ok(None);
-        };
-        let types = bpf::load_btf(&types.to_bytes()).map_err(refused("type information"))?;
-        let sections: HashSet<usize> =
-            parsed.functions.keys().map(|(section, _)| *section).collect();
-        let maps = std::mem::take(&mut parsed.maps);
-        let known = maps.iter().filter_map(|(name, map)| {
-            let held = data(ebpf.map(name)?)?.fd().as_fd().try_clone_to_owned();
-            Some(held.map(|held| (name.as_str(), held, map)))
-        });
-        let known: Vec<_> = known.collect::<Result<_, _>>().map_err(refused("maps"))?;
-        let by_number = known.iter().map(|(name, held, map)| (*name, held.as_raw_fd(), *map));
-        parsed.relocate_maps(by_number, &sections).map_err(invalid)?;
-        parsed.relocate_calls(&sections).map_err(invalid)?;
-        let held = known.into_iter().map(|(_, held, _)| held).collect();
-        let mut multi = Self { object: parsed, types, _maps: held, loaded: HashMap::new() };
-
-        let all = multi.names();
-        let Some(shortest) = all.iter().min_by_key(|name| multi.instructions(name)) else {
-            return Ok(None);
-        };
+        let Some(programs) = Relocated::new(object, ebpf)? else { return Ok(None) };
+        let mut multi = Self { programs, loaded: HashMap::new() };
+        let shortest = multi.all().min_by_key(|(_, instructions)| *instructions);
+        let Some(shortest) = shortest.map(|(name, _)| name.to_owned()) else { return Ok(None) };
         multi.ensure([shortest.as_str()])?;
         let is_supported = multi.loaded.values().any(|program| is_supported(program.fd.as_fd()));
         Ok(is_supported.then_some(multi))
     }
 
-    /// The names of all programs.
-    fn names(&self) -> Vec<String> {
-        let programs = self.object.programs.iter();
-        let uprobes = programs.filter(|(_, program)| at_return(program).is_some());
-        uprobes.map(|(name, _)| name.clone()).collect()
-    }
-
-    fn instructions(&self, name: &str) -> usize {
-        let function = self
-            .object
-            .programs
-            .get(name)
-            .and_then(|program| self.object.functions.get(&program.function_key()));
-        function.map_or(usize::MAX, |function| function.instructions.len())
+    /// All programs, each with the number of its instructions.
+    fn all(&self) -> impl Iterator<Item = (&str, usize)> {
+        let uprobes = self.programs.programs();
+        let uprobes = uprobes.filter(|(_, program, _)| at_return(program).is_some());
+        uprobes.map(|(name, _, function)| (name, function.instructions.len()))
     }
 
     /// Has the kernel verify every program, needed or not.
@@ -103,7 +68,7 @@ impl Multi {
     /// # Errors
     /// [`ProbeError`] of one that it refuses.
     pub fn ensure_all(&mut self) -> Result<(), ProbeError> {
-        let names = self.names();
+        let names: Vec<String> = self.all().map(|(name, _)| name.to_owned()).collect();
         self.ensure(names.iter().map(String::as_str))
     }
 
@@ -116,12 +81,11 @@ impl Multi {
         names: impl IntoIterator<Item = &'a str>,
     ) -> Result<(), ProbeError> {
         let names: BTreeSet<&str> = names.into_iter().collect();
-        let (object, types) = (&self.object, self.types.as_fd());
+        let programs = &self.programs;
         let missing = names.into_iter().filter(|name| !self.loaded.contains_key(*name));
         let made: Vec<_> = thread::scope(|scope| {
-            let loads: Vec<_> = missing
-                .map(|name| (name, scope.spawn(move || load(object, types, name))))
-                .collect();
+            let loads: Vec<_> =
+                missing.map(|name| (name, scope.spawn(move || load(programs, name)))).collect();
             let ended = loads.into_iter().map(|(name, load)| (name.to_owned(), load.join()));
             ended
                 .map(|(name, load)| (name, load.unwrap_or_else(|panic| resume_unwind(panic))))
@@ -175,13 +139,11 @@ fn at_return(program: &aya_obj::Program) -> Option<bool> {
     }
 }
 
-fn load(object: &Object, types: BorrowedFd<'_>, name: &str) -> Result<Loaded, ProbeError> {
-    let missing = || ProbeError::Missing(name.to_owned());
-    let program = object.programs.get(name).ok_or_else(missing)?;
-    let at_return = at_return(program).ok_or_else(missing)?;
-    let function = object.functions.get(&program.function_key()).ok_or_else(missing)?;
-    let fd = bpf::load_uprobe(program, function, types).map_err(refused(name))?;
-    Ok(Loaded { fd, at_return })
+fn load(programs: &Relocated, name: &str) -> Result<Loaded, ProbeError> {
+    let mut known = programs.programs().filter(|(known, ..)| *known == name);
+    let at_return = known.find_map(|(_, program, _)| at_return(program));
+    let at_return = at_return.ok_or_else(|| ProbeError::Missing(name.to_owned()))?;
+    Ok(Loaded { fd: programs.load(name, Kind::Uprobes, None)?, at_return })
 }
 
 /// Does the kernel know such links, and processes in them? Those that do refuse a directory as not
@@ -192,24 +154,4 @@ fn is_supported(program: BorrowedFd<'_>) -> bool {
         link.err().and_then(|error| error.raw_os_error()).map(Errno::from_raw)
     };
     error(0) == Some(Errno::EBADF) && error(bpf::NO_PID) == Some(Errno::EINVAL)
-}
-
-/// What a map of the object is made of.
-pub(super) fn data(map: &Map) -> Option<&MapData> {
-    match map {
-        Map::Array(data)
-        | Map::PerCpuArray(data)
-        | Map::HashMap(data)
-        | Map::LruHashMap(data)
-        | Map::RingBuf(data) => Some(data),
-        _ => None,
-    }
-}
-
-fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> ProbeError {
-    ProbeError::Object(Box::new(error))
-}
-
-fn refused(program: &str) -> impl Fn(io::Error) -> ProbeError {
-    move |source| ProbeError::Refused { program: program.to_owned(), source }
 }

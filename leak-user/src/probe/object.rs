@@ -10,6 +10,7 @@ use super::{
     log,
     multi::Multi,
     plan::Probe,
+    verifier::{self, Verified},
 };
 
 /// The programs and maps, loaded.
@@ -33,6 +34,15 @@ impl Object {
     /// [`ProbeError`] of one that it refuses.
     pub fn verify_all(&mut self) -> Result<(), ProbeError> {
         self.multi.as_mut().map_or(Ok(()), Multi::ensure_all)
+    }
+
+    /// Has the kernel verify all programs again, one after the other, and says what it took.
+    ///
+    /// # Errors
+    /// [`ProbeError`] of one that it refuses.
+    pub fn verified(&self) -> Result<Vec<Verified>, ProbeError> {
+        // Those that are attached by name have the name of their place.
+        verifier::verify(OBJECT, &self.ebpf, |name| name)
     }
 
     /// Has the kernel verify what these probes need, as far as it has not yet.

@@ -15,12 +15,16 @@ use leak_common::{
 use super::{
     error::{ProbeError, refused},
     object,
+    verifier::{self, Verified},
 };
 use crate::units::Tid;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/leak-threads"));
 
 const PROGRAM: &str = "thread_registers";
+
+/// What it visits.
+const ITERATED: &str = "task";
 
 /// Reads registers when asked.
 pub struct ThreadsProbe {
@@ -33,11 +37,8 @@ impl ThreadsProbe {
     /// # Errors
     /// [`ProbeError`].
     pub fn open(config: &ThreadsConfig) -> Result<Self, ProbeError> {
-        let mut ebpf = EbpfLoader::new()
-            .override_global("THREADS", config, true)
-            .load(OBJECT)
-            .map_err(|e| ProbeError::Load(Box::new(e)))?;
-        program(&mut ebpf)?.load("task", object::kernel_types()?).map_err(refused(PROGRAM))?;
+        let mut ebpf = make_maps(config)?;
+        program(&mut ebpf)?.load(ITERATED, object::kernel_types()?).map_err(refused(PROGRAM))?;
         Ok(Self { ebpf })
     }
 
@@ -57,6 +58,21 @@ impl ThreadsProbe {
             .map_err(|source| ProbeError::Refused { program: PROGRAM.to_owned(), source })?;
         Ok(records.chunks_exact(size_of::<ThreadRecord>()).filter_map(decode).collect())
     }
+}
+
+/// Has the kernel verify the program, and says what it took.
+///
+/// # Errors
+/// [`ProbeError`] where it refuses.
+pub fn verified(config: &ThreadsConfig) -> Result<Vec<Verified>, ProbeError> {
+    verifier::verify(OBJECT, &make_maps(config)?, |_| ITERATED)
+}
+
+fn make_maps(config: &ThreadsConfig) -> Result<Ebpf, ProbeError> {
+    EbpfLoader::new()
+        .override_global("THREADS", config, true)
+        .load(OBJECT)
+        .map_err(|e| ProbeError::Load(Box::new(e)))
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Iter, ProbeError> {

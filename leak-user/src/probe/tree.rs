@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::{
     error::{ProbeError, refused},
     object,
+    verifier::{self, Verified},
 };
 use crate::{
     collect::tree::{TreeEvent, decode},
@@ -58,10 +59,7 @@ impl TreeProbe {
     /// # Errors
     /// [`ProbeError`].
     pub fn open(task: &TaskConfig) -> Result<Self, ProbeError> {
-        let mut ebpf = EbpfLoader::new()
-            .override_global("TASK", task, true)
-            .load(OBJECT)
-            .map_err(|e| ProbeError::Load(Box::new(e)))?;
+        let mut ebpf = make_maps(task)?;
         let btf = object::kernel_types()?;
         for (name, tracepoint) in PROGRAMS {
             let program: &mut BtfTracePoint = ebpf
@@ -135,6 +133,23 @@ impl TreeProbe {
             lost: count(TreeCounter::RingFull) + self.bad_records,
         })
     }
+}
+
+/// Has the kernel verify the programs, and says what it took.
+///
+/// # Errors
+/// [`ProbeError`] of one that it refuses.
+pub fn verified(task: &TaskConfig) -> Result<Vec<Verified>, ProbeError> {
+    verifier::verify(OBJECT, &make_maps(task)?, |name| {
+        PROGRAMS.iter().find(|(known, _)| *known == name).map_or(name, |(_, tracepoint)| tracepoint)
+    })
+}
+
+fn make_maps(task: &TaskConfig) -> Result<Ebpf, ProbeError> {
+    EbpfLoader::new()
+        .override_global("TASK", task, true)
+        .load(OBJECT)
+        .map_err(|e| ProbeError::Load(Box::new(e)))
 }
 
 fn take<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(

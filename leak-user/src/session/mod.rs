@@ -12,6 +12,7 @@ pub mod open;
 mod readings;
 pub mod report;
 pub mod suspect;
+pub mod verify;
 
 use std::{
     collections::HashMap,

@@ -159,7 +159,11 @@ pub(super) fn threads(pid: Pid) -> Vec<Tid> {
     threads
 }
 
-fn config(target: &Target, plan: &Plan, natives: Native) -> Result<Config, SessionError> {
+pub(super) fn config(
+    target: &Target,
+    plan: &Plan,
+    natives: Native,
+) -> Result<Config, SessionError> {
     let task = kernel::task_layout()?;
     Ok(Config {
         tgid: u64::from(target.kernel_id.tgid),

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::Calibration;
 use super::points::Point;
+use super::programs::Program;
 use crate::cli::ExitStatus;
 use crate::units::Pid;
 
@@ -68,6 +69,8 @@ pub struct Process {
     pub checks: Vec<Check>,
     /// At which instructions it would be probed.
     pub points: Vec<Point>,
+    /// What the kernel's verifier said of the programs that may be loaded for it.
+    pub programs: Vec<Program>,
     /// How the program ends for its sake.
     #[serde(skip)]
     pub(super) status: ExitStatus,
@@ -120,7 +123,13 @@ mod tests {
     use super::*;
 
     fn process(status: ExitStatus) -> Option<Process> {
-        Some(Process { pid: Pid(7), checks: Vec::new(), points: Vec::new(), status })
+        Some(Process {
+            pid: Pid(7),
+            checks: Vec::new(),
+            points: Vec::new(),
+            programs: Vec::new(),
+            status,
+        })
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod gpu;
 mod machine;
 mod points;
 mod process;
+mod programs;
 mod text;
 
 pub use check::{Check, Report, State};
@@ -13,6 +14,7 @@ use std::path::Path;
 
 use crate::cli::output::Output;
 use crate::cli::{CliError, DoctorOptions, ExitStatus, Format};
+use crate::probe::verifier::Verified;
 use crate::sink::{Terminal, json};
 use crate::target::Target;
 use crate::units::Pid;
@@ -30,11 +32,16 @@ pub struct Calibration {
     pub ns_per_breakpoint: f64,
 }
 
+/// Has the kernel verify the programs as they would be loaded for a process.
+pub type Verify = fn(&Target) -> Result<Vec<Verified>, CliError>;
+
 /// The parts of the program that look closer than `/proc` allows; None where this build has none.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Instruments {
     /// Finds the interpreter in a process.
     pub discover: Option<fn(Pid) -> Result<Target, CliError>>,
+    /// Has the kernel verify the programs as they would be loaded for a process.
+    pub verify: Option<Verify>,
     /// Places probes on a throw-away process, and times them.
     pub calibrate: Option<fn() -> Result<Calibration, CliError>>,
 }
@@ -62,15 +69,22 @@ fn examine(root: &Path, pid: Option<Pid>, instruments: Instruments) -> Report {
     machine.push(gpu::check());
     let (probes, calibration) = probes(&machine, instruments);
     machine.extend(probes);
-    let process = pid.map(|pid| process::checks(root, pid, instruments.discover));
+    let lacking = lacks_something(&machine);
+    let instruments =
+        Instruments { verify: instruments.verify.filter(|_| !lacking), ..instruments };
+    let process = pid.map(|pid| process::checks(root, pid, instruments));
     Report::new(machine, process, calibration)
+}
+
+fn lacks_something(checks: &[Check]) -> bool {
+    checks.iter().any(|check| check.state == State::Missing)
 }
 
 /// The one proof that probes work is to place some.
 fn probes(machine: &[Check], instruments: Instruments) -> (Option<Check>, Option<Calibration>) {
     const NAME: &str = "probes";
     let Some(calibrate) = instruments.calibrate else { return (None, None) };
-    if machine.iter().any(|check| check.state == State::Missing) {
+    if lacks_something(machine) {
         let check = Check::note(NAME, "not tried, since something is missing");
         return (Some(check), None);
     }
@@ -110,7 +124,6 @@ mod tests {
     #[test]
     fn probes_are_tried_where_nothing_is_missing() {
         let works = Instruments {
-            discover: None,
             calibrate: Some(|| {
                 Ok(Calibration {
                     at_once: true,
@@ -119,6 +132,7 @@ mod tests {
                     ns_per_breakpoint: 8_550.0,
                 })
             }),
+            ..Instruments::default()
         };
         let (check, calibration) = probes(&sound(), works);
         assert_eq!(
@@ -135,7 +149,6 @@ mod tests {
     #[test]
     fn probes_that_fail_are_missing() {
         let fails = Instruments {
-            discover: None,
             calibrate: Some(|| {
                 Err(CliError::new(
                     ExitStatus::Unavailable,
@@ -143,6 +156,7 @@ mod tests {
                 )
                 .hint("ask the administrator"))
             }),
+            ..Instruments::default()
         };
         let check = probes(&sound(), fails).0.unwrap();
         assert_eq!((check.state, check.found.as_str()), (State::Missing, "perf_event_open failed"));

@@ -5,28 +5,26 @@ use std::path::Path;
 use super::check::{Check, Process, State};
 use super::machine::{field, read, release, returns_by_syscall};
 use super::points;
-use crate::cli::{CliError, ExitStatus};
+use super::{Instruments, programs};
+use crate::cli::ExitStatus;
 use crate::commands::limit::memory_limit;
-use crate::target::{AllocatorKind, Heap, Python, Target};
+use crate::target::{AllocatorKind, Heap, Python};
 use crate::units::{Bytes, Pid};
 
 /// All checks of a process.
-pub(super) fn checks(
-    root: &Path,
-    pid: Pid,
-    discover: Option<fn(Pid) -> Result<Target, CliError>>,
-) -> Process {
+pub(super) fn checks(root: &Path, pid: Pid, instruments: Instruments) -> Process {
     let Some(status) = read(root, &format!("proc/{pid}/status")) else {
         let check = Check::missing("process", format!("there is no process {pid}"))
             .advice("`pgrep -a python` lists those that run Python");
         let status = ExitStatus::Unsuitable;
-        return Process { pid, checks: vec![check], points: Vec::new(), status };
+        let (points, programs) = (Vec::new(), Vec::new());
+        return Process { pid, checks: vec![check], points, programs, status };
     };
     let mut checks =
         vec![process(&status), limit(memory_limit(root, pid)), filter(&status, &release(root))];
     let mut end = ExitStatus::Done;
-    let mut points = Vec::new();
-    match discover.map(|discover| discover(pid)) {
+    let (mut points, mut verified) = (Vec::new(), Vec::new());
+    match instruments.discover.map(|discover| discover(pid)) {
         Some(Ok(target)) => {
             match &target.python {
                 Ok(found) => checks.extend(python(found)),
@@ -39,11 +37,19 @@ pub(super) fn checks(
             checks.push(heap(target.heap.as_ref()));
             checks.extend(target.python.as_ref().map(|p| coverage(p, target.heap.as_ref())).ok());
             let (check, found) = points::points(&target);
-            if check.state == State::Missing {
+            let placed = check.state != State::Missing;
+            if !placed {
                 end = ExitStatus::Unsuitable;
             }
             checks.push(check);
             points = found;
+            let verify = instruments.verify.filter(|_| placed);
+            let (check, found) = programs::programs(&target, verify);
+            if check.state == State::Missing {
+                end = ExitStatus::Unavailable;
+            }
+            checks.push(check);
+            verified = found;
         }
         Some(Err(error)) => {
             let check = Check::missing("Python", error.message());
@@ -55,7 +61,7 @@ pub(super) fn checks(
         }
         None => checks.push(Check::note("Python", "not looked for by this build")),
     }
-    Process { pid, checks, points, status: end }
+    Process { pid, checks, points, programs: verified, status: end }
 }
 
 fn process(status: &str) -> Check {
@@ -145,6 +151,7 @@ fn coverage(python: &Python, heap: Option<&Heap>) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::CliError;
     use std::fs;
 
     fn with_process(status: &str) -> tempfile::TempDir {
@@ -157,7 +164,7 @@ mod tests {
     #[test]
     fn no_such_process() {
         let root = tempfile::tempdir().unwrap();
-        let process = checks(root.path(), Pid(7), None);
+        let process = checks(root.path(), Pid(7), Instruments::default());
         assert_eq!(process.status.code(), 4);
         assert_eq!(process.checks[0].found, "there is no process 7");
     }
@@ -165,15 +172,12 @@ mod tests {
     #[test]
     fn one_that_is_not_python() {
         let root = with_process("Name:\tbash\nNSpid:\t7\t1\nThreads:\t1\nSeccomp:\t2\n");
-        let process = checks(
-            root.path(),
-            Pid(7),
-            Some(|pid| {
-                let reason = anyhow::anyhow!("process {pid} is not CPython");
-                Err(CliError::new(ExitStatus::Unsuitable, reason)
-                    .hint("give the interpreter's pid"))
-            }),
-        );
+        let discover = |pid| {
+            let reason = anyhow::anyhow!("process {pid} is not CPython");
+            Err(CliError::new(ExitStatus::Unsuitable, reason).hint("give the interpreter's pid"))
+        };
+        let instruments = Instruments { discover: Some(discover), ..Instruments::default() };
+        let process = checks(root.path(), Pid(7), instruments);
         assert_eq!(process.status.code(), 4);
         assert_eq!(process.checks[0].found, "bash, 1 thread, in a container as 1");
         let last = process.checks.last().unwrap();
