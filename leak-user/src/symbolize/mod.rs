@@ -10,3 +10,6 @@ pub mod source;
 pub mod stacks;
 pub mod unicode;
 pub mod unwind;
+
+#[cfg(test)]
+mod testing;

@@ -4,6 +4,7 @@ mod awake;
 mod hits;
 mod interpreters;
 mod machine;
+mod micro;
 mod overhead;
 mod own_cost;
 mod page;
@@ -31,6 +32,8 @@ pub enum Bench {
     OwnCost(own_cost::Options),
     /// The probed instructions of each interpreter, and what a hit costs; writes docs/hits.md
     Hits(hits::Options),
+    /// Time of leaktrace's own stages, each by itself, by the number of sites; writes docs/micro.md
+    Micro,
     /// What native stacks cost a probe hit; writes docs/stacks.md
     Stacks(stacks::Options),
     /// What works with each interpreter, and py-spy's stacks beside ours; writes docs/interpreters.md
@@ -48,7 +51,8 @@ pub fn run(bench: Bench) -> Result<()> {
         bail!("tracing needs root; run `sudo -E cargo xtask bench …`");
     }
     crate::setup::run()?;
-    if std::env::var_os("LEAKTRACE").is_none() {
+    let needs_leaktrace = !matches!(bench, Bench::Micro);
+    if needs_leaktrace && std::env::var_os("LEAKTRACE").is_none() {
         // SAFETY: no other thread runs yet.
         unsafe { std::env::set_var("LEAKTRACE", crate::step::build_leaktrace()?) };
     }
@@ -57,6 +61,7 @@ pub fn run(bench: Bench) -> Result<()> {
         Bench::Peers(options) => peers::run(&options),
         Bench::OwnCost(options) => own_cost::run(&options),
         Bench::Hits(options) => hits::run(&options),
+        Bench::Micro => micro::run(),
         Bench::Stacks(options) => stacks::run(&options),
         Bench::Interpreters(options) => interpreters::run(&options),
         Bench::Verdicts(options) => verdicts::run(&options),

@@ -30,6 +30,12 @@ impl Page {
         Ok(Self { path, intro, columns, keys, rows })
     }
 
+    /// The same without rows: those that are there go when the first is put.
+    pub fn anew(name: &str, intro: &'static str, columns: &'static [&'static str]) -> Self {
+        let path = crate::step::root().join("docs").join(name);
+        Self { path, intro, columns, keys: columns.len(), rows: Vec::new() }
+    }
+
     /// Adds a row, prints it, and writes the page.
     ///
     /// # Errors
