@@ -14,6 +14,7 @@ mod requests;
 mod stacks;
 mod statistics;
 mod verdicts;
+mod verifier;
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
@@ -32,6 +33,8 @@ pub enum Bench {
     OwnCost(own_cost::Options),
     /// The probed instructions of each interpreter, and what a hit costs; writes docs/hits.md
     Hits(hits::Options),
+    /// What each eBPF program takes the kernel's verifier; writes docs/verifier.md
+    Verifier(verifier::Options),
     /// Time of leaktrace's own stages, each by itself, by the number of sites; writes docs/micro.md
     Micro,
     /// What native stacks cost a probe hit; writes docs/stacks.md
@@ -61,6 +64,7 @@ pub fn run(bench: Bench) -> Result<()> {
         Bench::Peers(options) => peers::run(&options),
         Bench::OwnCost(options) => own_cost::run(&options),
         Bench::Hits(options) => hits::run(&options),
+        Bench::Verifier(options) => verifier::run(&options),
         Bench::Micro => micro::run(),
         Bench::Stacks(options) => stacks::run(&options),
         Bench::Interpreters(options) => interpreters::run(&options),
