@@ -306,17 +306,22 @@ impl Survivors {
         living.filter_map(|followed| followed.look.type_addr()).collect()
     }
 
-    /// What a site's living blocks are, by type address, with their weights; None: not an object.
+    /// What the living blocks of these sites are.
     #[must_use]
-    pub fn kinds(&self, site: SiteId) -> HashMap<Option<Addr>, f64> {
-        let mut kinds = HashMap::new();
-        let living = self.followed.iter().filter(|f| f.site == site && f.fate.end == End::Alive);
-        for followed in living {
-            *kinds.entry(followed.look.type_addr()).or_default() += followed.fate.weight;
+    pub fn kinds(&self, sites: impl IntoIterator<Item = SiteId>) -> HashMap<SiteId, Kinds> {
+        let mut kinds: HashMap<SiteId, Kinds> =
+            sites.into_iter().map(|site| (site, Kinds::new())).collect();
+        for followed in self.followed.iter().filter(|f| f.fate.end == End::Alive) {
+            if let Some(kinds) = kinds.get_mut(&followed.site) {
+                *kinds.entry(followed.look.type_addr()).or_default() += followed.fate.weight;
+            }
         }
         kinds
     }
 }
+
+/// Blocks by the address of their type, with their weights; None: not an object.
+pub type Kinds = HashMap<Option<Addr>, f64>;
 
 type BySite<'a> = HashMap<SiteId, Vec<(Addr, &'a LiveBlock)>>;
 

@@ -6,6 +6,7 @@ use leak_common::counters::Counter;
 
 use super::{Ending, Session, SessionError};
 use crate::{
+    ledger::survivors::Kinds,
     probe::{plan, tables::Counts},
     snapshot::{
         Coverage, Frame, Losses, Memory, Observed, Overhead, SCHEMA, Site as SiteReport, Snapshot,
@@ -276,11 +277,14 @@ impl Session {
         let natives: Vec<Addr> =
             found.flat_map(|site| site.stack.iter().filter_map(StackFrame::native)).collect();
         writer.natives.resolve(&mut self.modules, &natives);
+        let sites = findings.iter().map(|finding| finding.site);
+        let mut kinds = self.ledger.survivors.kinds(sites);
         (1..)
             .zip(findings)
             .filter_map(|(rank, finding)| {
                 let site = self.ledger.sites.get(finding.site)?;
                 let (stack, thread) = (Arc::clone(&site.stack), site.thread.clone());
+                let kinds = kinds.remove(&finding.site).unwrap_or_default();
                 Some(SiteReport {
                     rank,
                     pid: self.target.pid.0,
@@ -292,7 +296,7 @@ impl Session {
                     live_bytes: finding.live_bytes.0,
                     live_count: finding.live_count,
                     survival: finding.survival,
-                    types: self.types(finding.site),
+                    types: self.types(kinds),
                     thread: thread.map(|name| name.to_string()),
                     stack: writer.stack(&mut self.modules, &stack),
                     retained_by: Vec::new(),
@@ -304,9 +308,8 @@ impl Session {
     }
 
     /// What a site's survivors are.
-    fn types(&mut self, site: SiteId) -> Vec<TypeShare> {
+    fn types(&mut self, kinds: Kinds) -> Vec<TypeShare> {
         const MOST: usize = 5;
-        let kinds = self.ledger.survivors.kinds(site);
         let total: f64 = kinds.values().sum();
         let mut types: Vec<TypeShare> = kinds
             .into_iter()
