@@ -236,7 +236,7 @@ impl Ledger {
             .collect()
     }
 
-    /// What pymalloc's and the C library's heap deserve of the attention ([`parts::of`]), by their growth of late:
+    /// What pymalloc's and the C library's heap deserve of the attention (`parts::of`), by their growth of late:
     /// mappings made at once at a start, much of which may never be touched, say nothing of it.
     #[must_use]
     pub fn parts(&self) -> [f64; 2] {

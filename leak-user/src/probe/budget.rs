@@ -5,12 +5,13 @@
 //! only). A burst is started only when the account covers what the dearest of the latest bursts of its
 //! kind did cost, and ends itself in the kernel when its own share is spent.
 //!
-//! The target's own work is the processor time that all of its threads have taken, less what probes took of it:
-//! a service that mostly waits has as little to give as it has work to do, one with many threads at work has more.
+//! The target's own work is the processor time that all of its threads have taken, less what probes took of it: one
+//! with many threads at work has more to give. One that works for less than [`LEAST_PACE`] is taken for one that works
+//! as much: what it allows by its work alone would take minutes to tell anything.
 //!
 //! A second account bounds how many requests can feel the probes. While a burst goes on, each hit makes the
 //! request that it falls into slower; where that comes to more than a tenth, the own work done meanwhile is
-//! counted ([`Outcome::felt`]), and is to stay under [`FELT`] times the allowed share of all work: of the requests,
+//! counted ([`Outcome::felt`]), and is to stay under three quarters of the allowed share of all work: of the requests,
 //! as many.
 
 use leak_common::counters::Counter;
@@ -27,8 +28,11 @@ use crate::units::Nanos;
 /// request in a hundred is slower by more than a tenth, and the 99th percentile stays where it was.
 const FELT: f64 = 0.75;
 
-/// Each kind of burst may come once in so much of the target's time, and spend what that allows.
-const PACE: Nanos = Nanos(1_000_000_000);
+/// Cores' work that a target is taken to do at least.
+pub const LEAST_PACE: f64 = 1.0;
+
+/// A burst may spend what so much of the target's time allows: many small ones see the begins of long requests alone.
+const PACE: Nanos = Nanos(2_000_000_000);
 
 /// … but so much at least: what is seen must be worth the attach.
 const LEAST_SPEND: Nanos = Nanos(300_000);
@@ -183,17 +187,18 @@ impl Budget {
         }
     }
 
-    /// Time, and the target's own work, since the start.
+    /// Time, and the work that is counted to the target, since the start.
     fn done(&self, at: Moment) -> (Nanos, Nanos) {
         let worked = at.worked.0.saturating_sub(self.start.worked.0);
         let elapsed = at.now.0.saturating_sub(self.start.now.0);
-        (Nanos(elapsed), Nanos(worked.saturating_sub(self.spent.used().0)))
+        let own = worked.saturating_sub(self.spent.used().0);
+        (Nanos(elapsed), Nanos(own.max((LEAST_PACE * elapsed as f64) as u64)))
     }
 
-    /// How many cores' work the target does itself.
+    /// How many cores' work is counted to it.
     fn pace(&self, at: Moment) -> f64 {
         let (elapsed, own) = self.done(at);
-        own.0 as f64 / elapsed.0.max(1) as f64
+        (own.0 as f64 / elapsed.0.max(1) as f64).max(LEAST_PACE)
     }
 
     /// One burst to estimate from, whatever the account says: long enough to see work and pauses.
@@ -248,12 +253,12 @@ impl Budget {
         self.spent.used()
     }
 
-    /// The share of the target's processor time spent so far.
+    /// The share of the target's processor time spent so far, taken as the budget takes it.
     #[must_use]
     pub fn spent_share(&self, at: Moment) -> f64 {
-        let worked = at.worked.0.saturating_sub(self.start.worked.0);
         let spent = self.spent.used().0;
-        if spent == 0 { 0.0 } else { spent as f64 / worked.max(spent) as f64 }
+        let worked = self.done(at).1.0.saturating_add(spent);
+        if spent == 0 { 0.0 } else { spent as f64 / worked as f64 }
     }
 
     /// Probe hits.
