@@ -191,6 +191,9 @@ pub struct Observed {
     pub duration_s: f64,
     /// How many bursts there were.
     pub bursts: u32,
+    /// Seconds from its start to the first one's begin; null without any.
+    #[serde(default)]
+    pub first_burst_s: Option<f64>,
     /// Allocations recorded in them.
     pub allocations: u64,
     /// Native stacks that were copied and unwound.
@@ -204,10 +207,14 @@ pub struct Observed {
 /// What it cost the target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Overhead {
-    /// Allowed share of the target's time.
+    /// Allowed share of the target's processor time, or of a core's where it takes less.
     pub budget: f64,
-    /// Spent share, by the count of hits and their measured cost.
+    /// Spent share of the same, by the count of hits and their measured cost.
     pub spent: f64,
+    /// Spent share of the processor time that the target itself took: more than `spent` where it kept less than a
+    /// core busy.
+    #[serde(default)]
+    pub of_own_work: f64,
     /// Probe hits.
     pub hits: u64,
     /// Mean cost of one.

@@ -1,9 +1,10 @@
 //! What probes leave behind in a process: breakpoints in its code.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 const PAGE: usize = 4096;
 
@@ -13,7 +14,7 @@ const PAGE: usize = 4096;
 /// If the kernel's log can't be read.
 pub fn lost_uprobes() -> Result<usize> {
     let log = Command::new("dmesg").output().context("can't run dmesg")?;
-    anyhow::ensure!(log.status.success(), "dmesg: {}", String::from_utf8_lossy(&log.stderr));
+    ensure!(log.status.success(), "dmesg: {}", String::from_utf8_lossy(&log.stderr));
     let text = String::from_utf8_lossy(&log.stdout);
     Ok(text.lines().filter(|line| line.contains("leaking uprobe")).count())
 }
@@ -61,4 +62,16 @@ pub fn altered_code(pid: u32) -> Result<Vec<String>> {
         }
     }
     Ok(altered)
+}
+
+/// Waits until probes are in a process's code: a burst has begun.
+///
+/// # Errors
+/// As [`altered_code`], and if none comes within a minute.
+pub fn await_probe(pid: u32) -> Result<()> {
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while altered_code(pid)?.is_empty() {
+        ensure!(Instant::now() < give_up, "{pid} was not probed within a minute");
+    }
+    Ok(())
 }

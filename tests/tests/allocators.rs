@@ -5,14 +5,14 @@ mod common;
 use leak_tests::allocator::{self, Allocator};
 use leak_tests::interpreter::{self, Interpreter};
 use leak_tests::leaktrace::{self, Leaktrace, Outcome};
-use leak_tests::maps::altered_code;
+use leak_tests::maps::{altered_code, await_probe};
 use leak_tests::program::{Program, directory};
 use leak_tests::skip;
 use leak_tests::target::Target;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const SECONDS: u32 = 15;
 
@@ -210,10 +210,7 @@ fn probing(target: &Target, args: &[&str]) -> Leaktrace {
     let mut command = Command::new(leaktrace::binary().unwrap());
     command.args(["--pid", &pid, "--format", "json"]).args(args);
     let leaktrace = Leaktrace::start(&mut command).unwrap();
-    let give_up = Instant::now() + Duration::from_secs(60);
-    while altered_code(target.pid()).unwrap().is_empty() {
-        assert!(Instant::now() < give_up, "leaktrace set no probe within a minute");
-    }
+    await_probe(target.pid()).unwrap();
     leaktrace
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use leak_tests::interpreter::Interpreter;
 use leak_tests::leaktrace::{self, Leaktrace};
-use leak_tests::maps::altered_code;
+use leak_tests::maps::{altered_code, await_probe};
 use leak_tests::program::{self, Program};
 use leak_tests::skip;
 use leak_tests::target::Target;
@@ -201,11 +201,8 @@ fn a_killed_leaktrace_leaves_nothing_in_any_of_them() {
         let args = ["--pid", &pid, "--children", "--duration", "60s"];
         let leaktrace = Leaktrace::start(command.args(args)).unwrap();
         // Once each of them has been probed, several sessions are at work.
-        let give_up = Instant::now() + Duration::from_secs(30);
         for pid in &pids {
-            while altered_code(*pid).unwrap().is_empty() {
-                assert!(Instant::now() < give_up, "{pid} was not probed within thirty seconds");
-            }
+            await_probe(*pid).unwrap();
         }
         std::thread::sleep(Duration::from_millis(milliseconds));
         leaktrace.signal(Signal::SIGKILL).unwrap();
@@ -230,10 +227,7 @@ fn many_short_lives_are_all_counted() {
     let args = ["--pid", &pid, "--children", "--duration", "120s", "--format", "json"];
     let leaktrace = Leaktrace::start(command.args(args)).unwrap();
     // The root is observed: from here on nobody can be born unseen.
-    let give_up = Instant::now() + Duration::from_secs(30);
-    while altered_code(target.pid()).unwrap().is_empty() {
-        assert!(Instant::now() < give_up, "it was not probed within thirty seconds");
-    }
+    await_probe(target.pid()).unwrap();
     target.tell("go\n").unwrap();
     let half = spread.parse::<u64>().unwrap() / 2;
     std::thread::sleep(Duration::from_secs(half));

@@ -4,6 +4,7 @@ mod common;
 
 use leak_tests::interpreter;
 use leak_tests::leaktrace::{self, Leaktrace, Outcome};
+use leak_tests::maps::await_probe;
 use leak_tests::program::Program;
 use leak_tests::{skip, target::Target};
 use nix::sys::signal::Signal;
@@ -112,7 +113,7 @@ fn a_target_that_ends_at_once() {
     let leaktrace =
         Leaktrace::start(command.args(["--pid", &pid, "--duration", "60s", "--format", "json"]));
     // Long enough to be attached, too short for a verdict.
-    std::thread::sleep(Duration::from_millis(1500));
+    await_probe(running.target.pid()).unwrap();
     running.target.kill().unwrap();
     let outcome = leaktrace.unwrap().wait().unwrap();
     assert_eq!(outcome.code, Some(5), "{outcome:?}");

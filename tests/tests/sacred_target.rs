@@ -4,7 +4,7 @@ mod common;
 
 use leak_tests::interpreter::Interpreter;
 use leak_tests::leaktrace::{self, Leaktrace};
-use leak_tests::maps::{altered_code, lost_uprobes};
+use leak_tests::maps::{altered_code, await_probe, lost_uprobes};
 use leak_tests::skip;
 use leak_tests::target::Target;
 use leak_tests::twin;
@@ -73,7 +73,7 @@ fn a_killed_leaktrace_that_attaches_so_leaves_nothing(python: &Interpreter, way:
     // write the target's code when the thread that closes the probe is being killed.
     for milliseconds in [0, 3, 6, 10, 15, 25, 50, 100, 200, 300] {
         kill_leaktrace(&target, way, || {
-            await_probe(&target);
+            await_probe(target.pid()).unwrap();
             std::thread::sleep(Duration::from_millis(milliseconds));
         });
     }
@@ -92,14 +92,6 @@ fn kill_leaktrace(target: &Target, way: &[&str], moment: impl Fn()) {
     let outcome = leaktrace.wait().unwrap();
     assert_eq!(outcome.code, None, "it ended by itself: {outcome:?}");
     must_be_unprobed(target);
-}
-
-/// Waits until a burst has begun.
-fn await_probe(target: &Target) {
-    let give_up = Instant::now() + Duration::from_secs(20);
-    while altered_code(target.pid()).unwrap().is_empty() {
-        assert!(Instant::now() < give_up, "leaktrace set no probe within twenty seconds");
-    }
 }
 
 fn many_observations_leave_nothing(python: &Interpreter) {
@@ -134,7 +126,7 @@ fn a_probe_would_be_seen() {
     let mut command = Command::new(leaktrace::binary().unwrap());
     command.args(["--pid", &pid, "--duration", "20s", "--overhead", "50%"]);
     let leaktrace = Leaktrace::start(&mut command).unwrap();
-    await_probe(&target);
+    await_probe(target.pid()).unwrap();
     leaktrace.signal(Signal::SIGINT).unwrap();
     leaktrace.wait().unwrap();
     must_be_unprobed(&target);

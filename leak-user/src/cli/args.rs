@@ -90,7 +90,7 @@ struct TraceArgs {
     /// How long to observe, 1s to 24h
     #[arg(short, long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
     duration: Duration,
-    /// Share of the target's processor time that may be spent, 0.01% to 50%
+    /// Share of the target's processor time that may be spent, or of a core's where it takes less, 0.01% to 50%
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = values::share)]
     overhead: f64,
     /// What one burst of probes may spend, and so one request may wait for it, 0.1ms to 1s

@@ -6,18 +6,17 @@
 //! kind did cost, and ends itself in the kernel when its own share is spent.
 //!
 //! The target's own work is the processor time that all of its threads have taken, less what probes took of it: one
-//! with many threads at work has more to give. One that works for less than [`LEAST_PACE`] is taken for one that works
-//! as much: what it allows by its work alone would take minutes to tell anything.
+//! with many threads at work has more to give. One that does less than the work of [`LEAST_PACE`] cores is taken for one
+//! that does as much: what it allows by its work alone would take minutes to tell anything.
 //!
 //! A second account bounds how many requests can feel the probes. While a burst goes on, each hit makes the
 //! request that it falls into slower; where that comes to more than a tenth, the own work done meanwhile is
-//! counted ([`Outcome::felt`]), and is to stay under three quarters of the allowed share of all work: of the requests,
-//! as many.
+//! counted ([`Outcome::felt`]), and is to stay under half of the allowed share of all work: of the requests, as many. Here, too, there is a pace that it is taken to keep at least ([`LEAST_FELT_PACE`]).
 
 use leak_common::counters::Counter;
 
 use super::{
-    account::{Account, Moment},
+    account::{Account, Done, Moment},
     calibrate::Calibration,
     late::Late,
     outcome::{Outcome, Terms},
@@ -26,10 +25,13 @@ use crate::units::Nanos;
 
 /// The work that may be done within bursts that are felt, as a part of the allowed share: at 1 %, fewer than one
 /// request in a hundred is slower by more than a tenth, and the 99th percentile stays where it was.
-const FELT: f64 = 0.75;
+const FELT: f64 = 0.5;
 
-/// Cores' work that a target is taken to do at least.
-pub const LEAST_PACE: f64 = 1.0;
+/// Cores' work that a target is taken to do at least, for what probes spend of it …
+const LEAST_PACE: f64 = 1.0;
+
+/// … and for what may be felt. Below half of that, more than one request in a hundred may be slower at 1 %.
+const LEAST_FELT_PACE: f64 = 0.5;
 
 /// A burst may spend what so much of the target's time allows: many small ones see the begins of long requests alone.
 const PACE: Nanos = Nanos(2_000_000_000);
@@ -53,12 +55,8 @@ const TRIAL_GATE: Nanos = Nanos(1_000_000_000);
 /// Bursts begin at least so far apart: each makes the kernel patch the target's code twice.
 const SPACING: Nanos = Nanos(400_000_000);
 
-/// What the target does in so much time is what the bound is kept over …
-const EVEN: Nanos = Nanos(10_000_000_000);
-
-/// … and of it as much as this part of the time is spent ahead at first, so that there is soon something to tell: then
-/// less and less, until the account is even after that time, or at the observation's end if that is sooner.
-const AHEAD: f64 = 0.5;
+/// Where the accounts cover no burst yet, they are asked again after so long.
+const ASK_AGAIN: Nanos = Nanos(20_000_000);
 
 /// The accounts.
 #[derive(Debug)]
@@ -111,7 +109,7 @@ impl Way {
 /// What the user allows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Allowed {
-    /// The share of the target's own work.
+    /// The share of the target's own work, or of a core's where it does less.
     pub share: f64,
     /// What one burst, and so one request, may be made to wait.
     pub burst_most: Nanos,
@@ -127,8 +125,8 @@ impl Budget {
             start,
             duration: allowed.duration,
             burst_most: allowed.burst_most,
-            spent: Account::new(allowed.share),
-            felt: Account::new(allowed.share * FELT),
+            spent: Account::new(allowed.share, LEAST_PACE, start.now),
+            felt: Account::new(allowed.share * FELT, LEAST_FELT_PACE, start.now),
             turns: [Nanos(0); 2],
             late: [Late::default(); 2],
             hits: 0,
@@ -144,11 +142,11 @@ impl Budget {
         kinds.iter().copied().min_by(|a, b| had(a).total_cmp(&had(b)))
     }
 
-    /// The terms of the next burst, or how long to wait for one.
+    /// The terms of the next burst, or how long to wait before this is asked again.
     ///
     /// # Errors
-    /// The time to wait, as the target has worked so far.
-    pub fn next(&self, kind: Kind, way: Way, at: Moment) -> Result<Terms, Nanos> {
+    /// The time to wait.
+    pub fn next(&mut self, kind: Kind, way: Way, at: Moment) -> Result<Terms, Nanos> {
         let spacing =
             self.last_start.map_or(0, |last| (last.0 + SPACING.0).saturating_sub(at.now.0));
         let terms = self.terms(kind, way, at);
@@ -158,28 +156,26 @@ impl Budget {
         };
         // What it passes over is known to cost; the rest is as of late.
         let least = Nanos(terms.limit.0 + terms.skip * hit.0);
-        let (elapsed, own) = self.done(at);
-        let pace = self.pace(at);
-        let left = EVEN.min(self.duration).0.saturating_sub(elapsed.0);
-        let work = Nanos(own.0 + (AHEAD * left as f64 * pace) as u64);
-        let lacks = self.spent.lacks(kind, least, work).max(self.felt.lacks(kind, Nanos(0), work));
-        let wait = if lacks.0 == 0 { 0.0 } else { lacks.0 as f64 / pace };
-        match (wait as u64).max(spacing) {
-            0 => Ok(terms),
-            wait => Err(Nanos(wait)),
+        let done = self.done(at);
+        [&mut self.spent, &mut self.felt].into_iter().for_each(|account| account.advance(done));
+        let covered = self.spent.covers(kind, least, done, self.duration)
+            && self.felt.covers(kind, Nanos(0), done, self.duration);
+        match Nanos(spacing).max(if covered { Nanos(0) } else { ASK_AGAIN }) {
+            Nanos(0) => Ok(terms),
+            wait => Err(wait),
         }
     }
 
     /// The terms of a burst that comes at its usual pace.
     fn terms(&self, kind: Kind, way: Way, at: Moment) -> Terms {
-        let work = Nanos((PACE.0 as f64 * self.pace(at)) as u64);
+        let done = self.done(at);
         let most = match way {
             Way::Functions => self.burst_most,
             Way::Words { .. } => self.burst_most.min(WORDS_SPEND),
         };
         Terms {
-            limit: self.spent.allows(work).clamp(LEAST_SPEND.min(most), most),
-            felt: self.felt.allows(work),
+            limit: self.spent.allows(PACE, done).clamp(LEAST_SPEND.min(most), most),
+            felt: self.felt.allows(PACE, done),
             longest: LONGEST_GATE,
             costs: self.costs,
             skip: self.late[kind as usize].skip(way.share()),
@@ -187,18 +183,10 @@ impl Budget {
         }
     }
 
-    /// Time, and the work that is counted to the target, since the start.
-    fn done(&self, at: Moment) -> (Nanos, Nanos) {
+    /// What the target has done of its own work since the start.
+    fn done(&self, at: Moment) -> Done {
         let worked = at.worked.0.saturating_sub(self.start.worked.0);
-        let elapsed = at.now.0.saturating_sub(self.start.now.0);
-        let own = worked.saturating_sub(self.spent.used().0);
-        (Nanos(elapsed), Nanos(own.max((LEAST_PACE * elapsed as f64) as u64)))
-    }
-
-    /// How many cores' work is counted to it.
-    fn pace(&self, at: Moment) -> f64 {
-        let (elapsed, own) = self.done(at);
-        (own.0 as f64 / elapsed.0.max(1) as f64).max(LEAST_PACE)
+        Done { now: at.now, own: Nanos(worked.saturating_sub(self.spent.used().0)) }
     }
 
     /// One burst to estimate from, whatever the account says: long enough to see work and pauses.
@@ -247,18 +235,21 @@ impl Budget {
         self.late[kind as usize].book(outcome.open_hits(), way.share(), in_time);
     }
 
-    /// What was spent of the target's time so far.
-    #[must_use]
-    pub fn spent(&self) -> Nanos {
-        self.spent.used()
-    }
-
-    /// The share of the target's processor time spent so far, taken as the budget takes it.
+    /// The share spent so far of what the budget is a share of: the target's processor time, or that of a core where
+    /// it took less.
     #[must_use]
     pub fn spent_share(&self, at: Moment) -> f64 {
         let spent = self.spent.used().0;
-        let worked = self.done(at).1.0.saturating_add(spent);
+        let worked = self.spent.counted(self.done(at)).0.saturating_add(spent);
         if spent == 0 { 0.0 } else { spent as f64 / worked as f64 }
+    }
+
+    /// The share spent so far of the processor time that the target itself took.
+    #[must_use]
+    pub fn work_share(&self, at: Moment) -> f64 {
+        let spent = self.spent.used().0;
+        let worked = at.worked.0.saturating_sub(self.start.worked.0);
+        if spent == 0 { 0.0 } else { spent as f64 / worked.max(spent) as f64 }
     }
 
     /// Probe hits.

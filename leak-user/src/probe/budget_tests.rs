@@ -58,7 +58,7 @@ fn observed(share: f64, cores: f64, slowed: f64) -> (u32, Nanos, Nanos) {
     while now < 20 * SECOND {
         match budget.next(Kind::Malloc, Way::Functions, at(now, worked)) {
             Ok(terms) => {
-                let part = ((slowed - 1.1) / 0.4).clamp(0.0, 1.0);
+                let part = ((slowed - 1.1) / 0.15).clamp(0.0, 1.0);
                 let felt = terms.felt.0 as f64 / part;
                 let spending = terms.limit.0 as f64 / (slowed - 1.0);
                 let longest = terms.longest.0 as f64 * cores / slowed;
@@ -76,7 +76,7 @@ fn observed(share: f64, cores: f64, slowed: f64) -> (u32, Nanos, Nanos) {
             }
         }
     }
-    (bursts, budget.spent(), budget.felt.used())
+    (bursts, budget.spent.used(), budget.felt.used())
 }
 
 #[test]
@@ -88,6 +88,7 @@ fn what_is_spent_stays_within_the_share_of_the_targets_work() {
                 let work = 20e9 * cores.max(LEAST_PACE);
                 let case = format!("{share} {cores} {slowed}: {bursts} {spent:?} {felt:?}");
                 assert!(spent.0 as f64 <= 1.01 * share * work, "{case}");
+                let work = 20e9 * cores.max(LEAST_FELT_PACE);
                 assert!(felt.0 as f64 <= 1.01 * FELT * share * work, "{case}");
             }
         }
@@ -101,7 +102,7 @@ fn what_is_allowed_is_used() {
     assert!((15..=25).contains(&bursts) && spent.0 > 150_000_000, "{bursts}, {spent:?}");
     // Sparse ones that are felt: the work done meanwhile is.
     let (bursts, _, felt) = observed(0.01, 1.0, 1.5);
-    assert!((8..=25).contains(&bursts) && felt.0 > 120_000_000, "{bursts}, {felt:?}");
+    assert!((8..=25).contains(&bursts) && felt.0 > 80_000_000, "{bursts}, {felt:?}");
     // Sparser ones are not felt: a gate is open for as long as it may.
     let (bursts, spent, felt) = observed(0.01, 1.0, 1.05);
     assert!(bursts > 15 && spent.0 > 20_000_000 && felt.0 == 0, "{bursts}, {spent:?}");
@@ -110,7 +111,7 @@ fn what_is_allowed_is_used() {
 #[test]
 fn a_target_that_hardly_works_is_taken_for_one_that_always_does() {
     let terms = |worked| {
-        let budget = budget(0.002, Nanos(20 * SECOND));
+        let mut budget = budget(0.002, Nanos(20 * SECOND));
         budget.next(Kind::Malloc, Way::Functions, at(10 * SECOND, worked)).unwrap()
     };
     assert_eq!(terms(0).limit, Nanos(4_000_000));
@@ -121,7 +122,7 @@ fn a_target_that_hardly_works_is_taken_for_one_that_always_does() {
 #[test]
 fn one_request_waits_no_longer_than_it_may() {
     let allowed = Allowed { share: 0.5, burst_most: Nanos(2_000_000), duration: Nanos(u64::MAX) };
-    let budget = Budget::new(allowed, at(0, 0), Calibration::USUAL);
+    let mut budget = Budget::new(allowed, at(0, 0), Calibration::USUAL);
     let terms = budget.next(Kind::Malloc, Way::Functions, at(SECOND, 8 * SECOND)).unwrap();
     assert_eq!(terms.limit, Nanos(2_000_000));
 }
@@ -130,8 +131,10 @@ fn one_request_waits_no_longer_than_it_may() {
 fn breakpoints_that_linger_are_expected_to_do_so_again() {
     let mut budget = budget(0.01, Nanos(u64::MAX));
     budget.book_lingering(Nanos(40_000_000));
-    assert_eq!(budget.spent(), Nanos(40_000_000));
-    // 40 ms spent, 50 ms to come: nine seconds' work, of which one is done and some four are ahead.
-    let wait = budget.next(Kind::Malloc, Way::Functions, at(SECOND, SECOND)).unwrap_err();
-    assert!((3 * SECOND..5 * SECOND).contains(&wait.0), "{wait:?}");
+    assert_eq!(budget.spent.used(), Nanos(40_000_000));
+    // 40 ms spent, 50 ms to come: nine seconds' work, of which some four or five are ahead.
+    let mut allows = |seconds: u64| {
+        budget.next(Kind::Malloc, Way::Functions, at(seconds * SECOND, seconds * SECOND)).is_ok()
+    };
+    assert!(!allows(7) && allows(8));
 }

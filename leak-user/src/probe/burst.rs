@@ -37,6 +37,8 @@ pub struct Bursts {
     deadline: Array<MapData, u64>,
     generation: u64,
     last: u64,
+    /// When the first one's gate was opened.
+    first_opened: Option<Nanos>,
     current: Option<Current>,
     /// Detaches under way, with the share of the target's time that the burst's probes took.
     detaching: Vec<(Detaching, f64)>,
@@ -69,6 +71,8 @@ enum Held {
 struct Current {
     attached: Held,
     gate: Gate,
+    /// What a hit costs beside the program's own time.
+    trap: Nanos,
     pid: Pid,
     /// The target's processor time when the gate was opened.
     worked: Nanos,
@@ -87,6 +91,7 @@ impl Bursts {
             deadline: take(object, "DEADLINE")?,
             generation: 0,
             last: 0,
+            first_opened: None,
             current: None,
             detaching: Vec::new(),
             lingering: Nanos(0),
@@ -102,6 +107,12 @@ impl Bursts {
     #[must_use]
     pub fn refused_breakpoints(&self) -> u64 {
         self.refused
+    }
+
+    /// When the gate was opened for the first time.
+    #[must_use]
+    pub fn first_opened(&self) -> Option<Nanos> {
+        self.first_opened
     }
 
     /// What has been counted so far (while calibrating) is nobody's.
@@ -182,16 +193,18 @@ impl Bursts {
         let deadline = Nanos(now().0.saturating_add(terms.longest.0));
         let first = at.events.len();
         let closed = Event::GateClosed { burst: self.last };
-        let mut time = now();
-        while time < deadline && !self.was_felt_enough(&terms)? {
+        loop {
+            let time = now();
+            if time >= deadline || self.was_felt_enough(&terms)? {
+                self.end_at(time)?;
+                break;
+            }
             at.ring.wait(LOOK_EVERY.min(Nanos(deadline.0 - time.0)));
             at.ring.drain(at.events);
             if at.events[first..].contains(&closed) {
                 return self.close(at.tables);
             }
-            time = now();
         }
-        self.end_at(time)?;
         at.ring.wait(GRACE);
         at.ring.drain(at.events);
         self.close(at.tables)
@@ -201,7 +214,7 @@ impl Bursts {
     fn was_felt_enough(&self, terms: &Terms) -> Result<bool, ProbeError> {
         let Some(current) = &self.current else { return Ok(true) };
         let gate = self.gate.get(&0, 0).map_err(map_failed)?;
-        let passed_over = terms.skip.saturating_sub(gate.skip) * gate.trap_ns;
+        let passed_over = terms.skip.saturating_sub(gate.skip) * current.trap.0;
         let spent = Nanos(gate.spent_ns + passed_over);
         let worked = worked_since(current.pid, current.worked);
         Ok(felt(spent, worked) >= terms.felt)
@@ -224,18 +237,20 @@ impl Bursts {
     ) -> Result<(), ProbeError> {
         self.last += 1;
         let start = Instant::now();
-        let attached = match points {
+        let (attached, trap) = match points {
             Points::Functions(probes) => {
-                Held::Functions(attach::attach(object, &self.keeper, pid, probes)?)
+                let attached = attach::attach(object, &self.keeper, pid, probes)?;
+                (Held::Functions(attached), terms.costs.trap)
             }
             Points::Words(words, threads) => {
                 let set = classes::set(object, words, threads)?;
                 self.refused += set.refused;
-                Held::Words(set)
+                (Held::Words(set), terms.costs.breakpoint_trap)
             }
         };
         let attach_time = elapsed(start);
         let (opened, worked) = (now(), process_time(pid).unwrap_or_default());
+        self.first_opened.get_or_insert(opened);
         let gate = Gate {
             burst: self.last,
             limit_ns: terms.limit.0,
@@ -247,7 +262,7 @@ impl Bursts {
             note_content: u64::from(terms.note_content),
             skip: terms.skip,
         };
-        self.current = Some(Current { attached, gate, pid, worked, opened, attach_time });
+        self.current = Some(Current { attached, gate, trap, pid, worked, opened, attach_time });
         self.end_at(Nanos(opened.0.saturating_add(terms.longest.0)))?;
         self.set(gate)
     }
@@ -277,14 +292,14 @@ impl Bursts {
     /// [`ProbeError::Map`]; the probes are gone all the same.
     pub fn close(&mut self, tables: &Tables) -> Result<Outcome, ProbeError> {
         let Some(current) = self.current.take() else { return Err(ProbeError::NoBurst) };
-        let Current { attached, gate, pid, worked, opened, attach_time } = current;
+        let Current { attached, gate, trap, pid, worked, opened, attach_time } = current;
         let (closed, worked) = (now(), worked_since(pid, worked));
         let start = Instant::now();
-        let (trap, detaching) = match attached {
-            Held::Functions(attached) => (gate.trap_ns, Some(attached.detach())),
+        let detaching = match attached {
+            Held::Functions(attached) => Some(attached.detach()),
             Held::Words(breakpoints) => {
                 drop(breakpoints);
-                (gate.breakpoint_trap_ns, None)
+                None
             }
         };
         let spent = Nanos(self.gate.get(&0, 0).map_err(map_failed)?.spent_ns);
@@ -303,7 +318,7 @@ impl Bursts {
             spent,
             worked,
             counts,
-            closed_cost: Nanos(counts.get(Counter::ClosedHits) * trap),
+            closed_cost: Nanos(counts.get(Counter::ClosedHits) * trap.0),
             attach_time,
             detach_time,
         })

@@ -70,7 +70,7 @@ const READY_EVERY: Nanos = Nanos(10_000_000);
 pub struct Options {
     /// How long to observe.
     pub duration: Nanos,
-    /// The share of the target's processor time that may be spent.
+    /// The share of the target's processor time, or of a core's where it takes less, that may be spent.
     pub overhead: f64,
     /// What one burst may spend of it, which one request may feel.
     pub burst_most: Nanos,

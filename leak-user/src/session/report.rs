@@ -21,14 +21,14 @@ use crate::{
     target::{AllocatorKind, process},
     units::{Addr, Bytes, Nanos},
     verdict::{
-        Estimate, Finding, Judgement, Trend, Verdict,
+        Estimate, Finding, Judgement, MIN_DURATION_S, Trend, Verdict,
         evidence::{Domain, Evidence, SiteId},
         judge, stats,
     },
     watch::usage,
 };
 
-/// With fewer bursts and less time than this nothing can be said of a process that ended.
+/// With fewer bursts than this, or in less time than a verdict takes, nothing can be said of a process that ended.
 const ENOUGH_BURSTS: u32 = 3;
 
 /// Sites other than the accused that are listed.
@@ -70,10 +70,11 @@ impl Session {
         ending: Ending,
         wanted: &Wanted<'_>,
     ) -> Result<Snapshot, SessionError> {
-        if ending == Ending::TargetEnded && self.burst_count < ENOUGH_BURSTS {
+        let evidence = self.evidence(self.end)?;
+        let enough = self.burst_count >= ENOUGH_BURSTS && evidence.duration_s >= MIN_DURATION_S;
+        if ending == Ending::TargetEnded && !enough {
             return Err(SessionError::EndedTooEarly(self.target.pid));
         }
-        let evidence = self.evidence(self.end)?;
         for site in &evidence.sites {
             tracing::trace!(?site, frames = ?self.frames(site.id), "evidence");
         }
@@ -97,6 +98,7 @@ impl Session {
                 start_ns: self.start.0,
                 duration_s: evidence.duration_s,
                 bursts: self.burst_count,
+                first_burst_s: self.bursts.first_opened().map(|opened| self.ledger.seconds(opened)),
                 allocations: self.ledger.allocations,
                 native_stacks: counts.get(Counter::NativeCopies),
                 unwinding_ms: self.unwinder.spent().as_secs_f64() * 1e3,
@@ -104,6 +106,7 @@ impl Session {
             overhead: Overhead {
                 budget: self.options.overhead,
                 spent: self.budget.spent_share(self.come),
+                of_own_work: self.budget.work_share(self.come),
                 hits: self.budget.hits(),
                 ns_per_hit: self.budget.ns_per_hit(),
             },

@@ -13,6 +13,7 @@ mod plot;
 mod requests;
 mod stacks;
 mod statistics;
+mod verdict_time;
 mod verdicts;
 mod verifier;
 
@@ -43,6 +44,8 @@ pub enum Bench {
     Interpreters(interpreters::Options),
     /// Verdicts on leaking and clean services; writes docs/accuracy.md
     Verdicts(verdicts::Options),
+    /// Time to the first burst and to the right accusation; writes docs/verdict-time.md
+    VerdictTime(verdict_time::Options),
 }
 
 /// Runs a benchmark on `$LEAKTRACE`, or else on what is built here first.
@@ -69,6 +72,7 @@ pub fn run(bench: Bench) -> Result<()> {
         Bench::Stacks(options) => stacks::run(&options),
         Bench::Interpreters(options) => interpreters::run(&options),
         Bench::Verdicts(options) => verdicts::run(&options),
+        Bench::VerdictTime(options) => verdict_time::run(&options),
     }
 }
 

@@ -2,10 +2,13 @@
 
 use super::{label, number, title};
 use crate::sink::page::{Line, Page, Paint};
-use crate::snapshot::{Losses, Snapshot};
+use crate::snapshot::{Losses, Overhead, Snapshot};
 
 /// Below this share of events seen, the reader is warned.
 const COVERED: f64 = 0.98;
+
+/// The share of its own work is told where it is so many times that of a core's time.
+const MORE: f64 = 1.1;
 
 /// Writes the observation, its cost, coverage, losses and blind spots.
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
@@ -22,8 +25,8 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let overhead = &snapshot.overhead;
     let over = overhead.spent > overhead.budget;
     let text = format!(
-        "{} of the target's time, {} {}; {} at {:.0} ns",
-        number::percent(overhead.spent),
+        "{}, {} {}; {} at {:.0} ns",
+        spent(overhead),
         if over { "over the budget of" } else { "within the budget of" },
         number::percent(overhead.budget),
         number::counted(overhead.hits, "probe hit"),
@@ -50,6 +53,17 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
         start = Line::default().column(super::VALUES);
     }
     page.line(&Line::from("   ").paint(Paint::Dim, &format!("leaktrace {}", snapshot.leaktrace)));
+}
+
+/// A target that keeps less than a core busy is given a share of a core's time, which is more of its own.
+fn spent(overhead: &Overhead) -> String {
+    let (of_a_core, of_own) = (overhead.spent, overhead.of_own_work);
+    if of_own > of_a_core * MORE {
+        let [of_a_core, of_own] = [of_a_core, of_own].map(number::percent);
+        format!("{of_a_core} of a core's time ({of_own} of what the target took of it)")
+    } else {
+        format!("{} of the target's time", number::percent(of_a_core))
+    }
 }
 
 fn coverage(share: f64) -> String {

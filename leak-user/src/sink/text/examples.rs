@@ -55,7 +55,7 @@ fn inconclusive() -> Snapshot {
     ];
     snapshot.memory.growth_bytes_per_s = 30_720.0;
     snapshot.memory.growth_interval = (1_024.0, 61_440.0);
-    snapshot.overhead.spent = 0.0134;
+    (snapshot.overhead.spent, snapshot.overhead.of_own_work) = (0.0134, 0.0134);
     snapshot.coverage.pymalloc = Some(0.71);
     snapshot.losses.ring_full = 1_204;
     snapshot.losses.map_full = 12;
@@ -73,7 +73,7 @@ fn ended_early() -> Snapshot {
     snapshot.reasons = vec![
         "3.2 s of observation are too short to tell what stays; at least 4 s are needed".to_owned(),
     ];
-    snapshot.overhead.spent = 0.004;
+    (snapshot.overhead.spent, snapshot.overhead.of_own_work) = (0.004, 0.0132);
     snapshot.coverage.pymalloc = Some(0.997);
     snapshot.losses = crate::snapshot::Losses::default();
     snapshot.memory.growth_interval = (-200_000.0, 260_000.0);
@@ -94,7 +94,7 @@ fn empty() -> Snapshot {
     snapshot.observed.bursts = 0;
     snapshot.observed.allocations = 0;
     snapshot.overhead.hits = 0;
-    snapshot.overhead.spent = 0.0;
+    (snapshot.overhead.spent, snapshot.overhead.of_own_work) = (0.0, 0.0);
     snapshot.memory.rss_bytes = 0;
     snapshot.memory.pss_bytes = 0;
     snapshot.memory.split = crate::snapshot::Split::default();
