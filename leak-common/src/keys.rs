@@ -32,8 +32,6 @@ pub struct SiteCounts {
     pub allocs: u64,
     /// Their bytes, as asked for.
     pub bytes: u64,
-    /// Recorded allocations that were freed before their burst closed.
-    pub frees: u64,
 }
 
 /// A recorded block that has not been seen freed; the map's key is its address.

@@ -15,7 +15,7 @@ pod! {
     config::Config = 8 * (5 + 2 + 2 + 15 + 7),
     config::Gate = 8 * 9,
     keys::SiteKey = 24,
-    keys::SiteCounts = 24,
+    keys::SiteCounts = 16,
     keys::LiveBlock = 8 * 17,
     keys::Pending = 72,
     keys::PoolSeen = 16,

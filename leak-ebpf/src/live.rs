@@ -31,19 +31,14 @@ pub fn allocated(open: &Open, site: &SiteKey, address: u64, size: u64) {
         maps::count(Counter::MapFull);
         return;
     }
-    add(site, 1, size, 0);
+    add(site, size);
 }
 
 /// A block was freed; of no interest unless it was recorded.
 #[inline(always)]
 pub fn freed(address: u64) {
-    let Some(block) = LIVE.get_ptr_mut(address) else { return };
-    // SAFETY: the verifier checked the pointer; the site is written once, before the entry is there
-    // for others to see (`note_content` writes other fields).
-    let site = unsafe { (*block).site };
-    if LIVE.remove(address).is_ok() {
-        add(&site, 0, 0, 1);
-    }
+    // Not there: nothing to forget.
+    let _ = LIVE.remove(address);
 }
 
 /// What lay there since an earlier burst is gone: it was freed, or the place is handed out anew.
@@ -59,23 +54,18 @@ pub fn gone(open: &Open, address: u64) {
     }
 }
 
+/// Counts an allocation.
 #[inline(always)]
-fn add(site: &SiteKey, allocs: u64, bytes: u64, frees: u64) {
+fn add(site: &SiteKey, size: u64) {
     if let Some(counts) = SITES.get_ptr_mut(site) {
         // SAFETY: the verifier checked the pointer; the words are only ever added to atomically.
         unsafe {
-            let bump = |word: *mut u64, n: u64| {
-                if n != 0 {
-                    atomic::add(word, n);
-                }
-            };
-            bump(&raw mut (*counts).allocs, allocs);
-            bump(&raw mut (*counts).bytes, bytes);
-            bump(&raw mut (*counts).frees, frees);
+            atomic::add(&raw mut (*counts).allocs, 1);
+            atomic::add(&raw mut (*counts).bytes, size);
         }
         return;
     }
-    let first = SiteCounts { allocs, bytes, frees };
+    let first = SiteCounts { allocs: 1, bytes: size };
     if SITES.insert(site, first, u64::from(BPF_ANY)).is_err() {
         maps::count(Counter::MapFull);
     }

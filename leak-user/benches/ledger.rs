@@ -44,7 +44,7 @@ impl Burst {
             let stack = site as u64 + 1;
             SiteKey { stack, native: 0, domain: domain::PYMALLOC, size_class: class }
         };
-        let counts = SiteCounts { allocs: 200, bytes: 200 * BLOCK.0, frees: 190 };
+        let counts = SiteCounts { allocs: 200, bytes: 200 * BLOCK.0 };
         let block = |(n, addr): (usize, &Addr)| {
             let content = service.content(*addr);
             let site = key(n % sites);

@@ -113,11 +113,11 @@ pub fn book(open: &Open, block: u64, size: u64, registers: Registers) {
 fn free(open: &Open, block: u64) {
     let pool = block & !(config!(pymalloc.pool_size) - 1);
     // Only pools that this burst saw allocate are known to be pools at all.
-    // SAFETY: read at once.
-    if let Some(seen) = unsafe { POOLS.get(pool) } {
-        if seen.burst == open.burst {
+    if let Some(seen) = POOLS.get_ptr_mut(pool) {
+        // SAFETY: the verifier checked the pointer; the GIL's holder is the only writer.
+        if unsafe { (*seen).burst } == open.burst {
             match user::read::<u32>(pool) {
-                Some(count) => note_pool(open, pool, u64::from(count), -1),
+                Some(count) => update(open, seen, u64::from(count), -1),
                 None => maps::count(Counter::ReadFault),
             }
         }
@@ -207,24 +207,27 @@ fn fresh_pool(class: u64) -> Option<Next> {
     Some(Next { block, pool: free_pool, count: 0 })
 }
 
-/// Compares a pool's count with what this burst last knew of it: the difference is events that
-/// happened and were not seen. Exact, since the GIL is held from the read to the change.
+/// Compares a pool's count with what this burst last knew of it, if it did, and notes what it will be.
 #[inline(always)]
 fn note_pool(open: &Open, pool: u64, count: u64, change: i64) {
-    let after = PoolSeen { burst: open.burst, count: count.wrapping_add_signed(change) };
     if let Some(seen) = POOLS.get_ptr_mut(pool) {
-        // SAFETY: the verifier checked the pointer; the GIL's holder is the only writer.
-        let before = unsafe { core::ptr::read(seen) };
-        // SAFETY: as above.
-        unsafe { core::ptr::write(seen, after) };
-        if before.burst == open.burst {
-            let missed = before.count.abs_diff(count);
-            maps::count_many(Counter::PoolEventsMissed, missed);
-            maps::count(Counter::PoolEventsSeen);
-        }
+        update(open, seen, count, change);
         return;
     }
+    let after = PoolSeen { burst: open.burst, count: count.wrapping_add_signed(change) };
     if POOLS.insert(pool, after, u64::from(BPF_ANY)).is_err() {
         maps::count(Counter::MapFull);
+    }
+}
+
+/// The difference is events that happened and were not seen. Exact, since the GIL is held from the read to the change.
+#[inline(always)]
+fn update(open: &Open, seen: *mut PoolSeen, count: u64, change: i64) {
+    let after = PoolSeen { burst: open.burst, count: count.wrapping_add_signed(change) };
+    // SAFETY: a value of `POOLS` that the verifier checked; the GIL's holder is the only writer.
+    let before = unsafe { core::ptr::replace(seen, after) };
+    if before.burst == open.burst {
+        maps::count_many(Counter::PoolEventsMissed, before.count.abs_diff(count));
+        maps::count(Counter::PoolEventsSeen);
     }
 }

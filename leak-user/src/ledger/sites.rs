@@ -47,11 +47,9 @@ impl Site {
             size_class,
             allocations: 0.0,
             bytes: 0.0,
-            freed_in_burst: 0.0,
         });
         class.allocations += counts.allocs as f64;
         class.bytes += counts.bytes as f64;
-        class.freed_in_burst += counts.frees as f64;
     }
 }
 

@@ -62,8 +62,6 @@ pub struct SiteClass {
     pub allocations: f64,
     /// Their bytes.
     pub bytes: f64,
-    /// Of `allocations`: freed before the burst that saw them closed.
-    pub freed_in_burst: f64,
 }
 
 /// What became of one block that outlived its burst.

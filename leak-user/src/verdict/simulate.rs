@@ -191,7 +191,6 @@ impl World {
             size_class: leak_common::keys::size_class(*size),
             allocations: 1000.0,
             bytes: 1000.0 * *size as f64,
-            freed_in_burst: 900.0,
         });
         let classes = classes.collect();
         SiteEvidence {
