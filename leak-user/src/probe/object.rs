@@ -1,6 +1,6 @@
 //! Loads the eBPF object with the target's configuration.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use aya::{Btf, Ebpf, EbpfLoader, programs::Program};
 use leak_common::config::Config;
@@ -97,14 +97,17 @@ impl Capacity {
     }
 }
 
-/// The running kernel's types; read once.
-pub(super) fn kernel_types() -> Result<&'static Btf, ProbeError> {
-    static KNOWN: OnceLock<Btf> = OnceLock::new();
-    if let Some(known) = KNOWN.get() {
-        return Ok(known);
+/// The running kernel's types: read anew only where nobody holds them, since they take some 12 MB.
+pub(super) fn kernel_types() -> Result<Arc<Btf>, ProbeError> {
+    static KNOWN: Mutex<Weak<Btf>> = Mutex::new(Weak::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(types) = known.upgrade() {
+        return Ok(types);
     }
-    let read = Btf::from_sys_fs().map_err(|e| ProbeError::Load(Box::new(e.into())))?;
-    Ok(KNOWN.get_or_init(|| read))
+    let types = Btf::from_sys_fs().map_err(|e| ProbeError::Load(Box::new(e.into())))?;
+    let types = Arc::new(types);
+    *known = Arc::downgrade(&types);
+    Ok(types)
 }
 
 /// Makes the maps and has the programs verified, but for those that [`Multi`] loads at their first use.
@@ -129,7 +132,7 @@ pub fn load(config: &Config, capacity: Capacity, one_by_one: bool) -> Result<Obj
         let loaded = match program {
             Program::UProbe(p) if multi.is_none() => p.load(),
             Program::TracePoint(p) => p.load(),
-            Program::BtfTracePoint(p) => p.load(name, btf),
+            Program::BtfTracePoint(p) => p.load(name, &btf),
             Program::PerfEvent(p) => p.load(),
             _ => continue,
         };

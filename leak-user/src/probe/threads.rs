@@ -38,7 +38,7 @@ impl ThreadsProbe {
     /// [`ProbeError`].
     pub fn open(config: &ThreadsConfig) -> Result<Self, ProbeError> {
         let mut ebpf = make_maps(config)?;
-        program(&mut ebpf)?.load(ITERATED, object::kernel_types()?).map_err(refused(PROGRAM))?;
+        program(&mut ebpf)?.load(ITERATED, &*object::kernel_types()?).map_err(refused(PROGRAM))?;
         Ok(Self { ebpf })
     }
 

@@ -1,9 +1,9 @@
 //! The kernel side of a process tree: who belongs to it, and what happens to them.
 
-use std::os::fd::AsFd as _;
+use std::{os::fd::AsFd as _, sync::Arc};
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader,
     maps::{HashMap, MapData, PerCpuArray, RingBuf},
     programs::BtfTracePoint,
 };
@@ -40,6 +40,8 @@ pub struct TreeProbe {
     bad_records: u64,
     /// Held for its drop.
     _ebpf: Ebpf,
+    /// Held for the sessions of the tree, so that not each of them reads them.
+    _types: Arc<Btf>,
 }
 
 /// What the kernel has counted.
@@ -66,7 +68,7 @@ impl TreeProbe {
                 .program_mut(name)
                 .and_then(|program| program.try_into().ok())
                 .ok_or_else(|| ProbeError::Missing(name.to_owned()))?;
-            program.load(tracepoint, btf).map_err(refused(name))?;
+            program.load(tracepoint, &btf).map_err(refused(name))?;
             program.attach().map_err(refused(name))?;
         }
         Ok(Self {
@@ -75,6 +77,7 @@ impl TreeProbe {
             counts: take(&mut ebpf, "TREE_COUNTS")?,
             bad_records: 0,
             _ebpf: ebpf,
+            _types: btf,
         })
     }
 

@@ -197,31 +197,24 @@ struct Staying {
 /// Divides the pots among the sites: for every site (with its tail, in the same order) its shares.
 #[must_use]
 pub fn shares(sites: &[SiteEvidence], tails: &[Tail], pots: &[Pot]) -> Vec<Vec<Share>> {
-    let stakes: Vec<Vec<Staying>> = sites
+    // Most sites have a stake in one pot or none.
+    let stakes: Vec<Vec<(usize, Staying)>> = sites
         .iter()
         .zip(tails)
-        .map(|(site, tail)| pots.iter().map(|pot| staying(site, tail, pot)).collect())
-        .collect();
-    let totals: Vec<Staying> = (0..pots.len())
-        .map(|pot| {
-            stakes.iter().filter_map(|site| site.get(pot)).fold(Staying::default(), |sum, one| {
-                Staying {
-                    stake: sum.stake + one.stake,
-                    stake_squares: sum.stake_squares + one.stake_squares,
-                    ..sum
-                }
-            })
+        .map(|(site, tail)| {
+            let all = pots.iter().map(|pot| staying(site, tail, pot)).enumerate();
+            all.filter(|(_, own)| own.stake > 0.0).collect()
         })
         .collect();
-    stakes
-        .iter()
-        .map(|site| {
-            let pots = pots.iter().zip(&totals).zip(site).enumerate();
-            pots.filter(|(_, (_, own))| own.stake > 0.0)
-                .map(|(i, ((pot, total), own))| share(i, pot, total, own))
-                .collect()
-        })
-        .collect()
+    let mut totals = vec![Staying::default(); pots.len()];
+    for (pot, own) in stakes.iter().flatten() {
+        totals[*pot].stake += own.stake;
+        totals[*pot].stake_squares += own.stake_squares;
+    }
+    let shares_of = |stakes: &Vec<(usize, Staying)>| {
+        stakes.iter().map(|(i, own)| share(*i, &pots[*i], &totals[*i], own)).collect()
+    };
+    stakes.iter().map(shares_of).collect()
 }
 
 fn staying(site: &SiteEvidence, tail: &Tail, pot: &Pot) -> Staying {
