@@ -247,6 +247,9 @@ pub struct Losses {
     pub bad_records: u64,
     /// Stacks that sites refer to and that never arrived.
     pub stacks_missing: u64,
+    /// Sites that were forgotten to make room: they were not seen for long, and nothing of them lived.
+    #[serde(default)]
+    pub sites_forgotten: u64,
     /// Frames whose code object could not be read.
     pub unresolved_frames: u64,
     /// Breakpoints that the kernel refused in a thread, for a burst.

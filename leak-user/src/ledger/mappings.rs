@@ -1,7 +1,7 @@
 //! Mappings made while the target was observed, from the system calls themselves: all of them, or a
 //! sample by bytes where the target maps often.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use leak_common::keys::size_class;
 
@@ -92,6 +92,16 @@ impl Mappings {
                 self.thinning.stays()
             });
         }
+    }
+
+    /// The sites of the living, as often as they have some.
+    pub fn sites_alive(&self) -> impl Iterator<Item = SiteId> {
+        self.live.values().map(|mapping| mapping.site)
+    }
+
+    /// Forgets the dead of these sites.
+    pub fn forget(&mut self, sites: &HashSet<SiteId>) {
+        self.dead.retain(|dead| !sites.contains(&dead.mapping.site));
     }
 
     /// Mappings that there was no room for.

@@ -103,16 +103,17 @@ impl Ledger {
     ) {
         self.pymalloc_bursts += u32::from(watched != Watched::Malloc);
         self.malloc_bursts += u32::from(watched != Watched::Pymalloc);
+        self.make_room();
+        self.sites.begin_burst();
         let mut seen: HashSet<SiteId> = HashSet::new();
         let mut ids: HashMap<SiteKey, SiteId> = HashMap::new();
         for (key, counts) in counts {
             let Some(id) = self.site(stacks, key) else { continue };
             ids.insert(*key, id);
             self.allocations += counts.allocs;
-            let site = self.sites.get_mut(id);
-            site.count(key.size_class, counts);
+            self.sites.count(id, key.size_class, counts);
             if counts.allocs > 0 && seen.insert(id) {
-                site.bursts += 1;
+                self.sites.allocated(id);
             }
         }
         let owned = blocks.iter().filter_map(|(addr, block)| {
@@ -140,15 +141,26 @@ impl Ledger {
         for (key, counts) in counts {
             let Some(id) = self.site(stacks, key) else { continue };
             ids.insert(*key, id);
-            self.sites.get_mut(id).count(key.size_class, counts);
+            self.sites.count(id, key.size_class, counts);
         }
         let new = blocks.iter().filter(|(_, block)| block.burst == number);
         let owned = new.filter_map(|(addr, block)| Some((*ids.get(&block.site)?, *addr, block)));
         let start = self.start;
         let born_in: HashSet<SiteId> = self.survivors.add_exact(start, owned).into_iter().collect();
         for id in born_in {
-            self.sites.get_mut(id).bursts += 1;
+            self.sites.allocated(id);
         }
+    }
+
+    /// Where there are too many sites, forgets those that can hardly matter, and the fates of their blocks.
+    fn make_room(&mut self) {
+        if !self.sites.is_full() {
+            return;
+        }
+        let alive = self.survivors.sites_alive().chain(self.mappings.sites_alive()).collect();
+        let forgotten = self.sites.forget_idle(&alive);
+        self.survivors.forget(&forgotten);
+        self.mappings.forget(&forgotten);
     }
 
     fn site(&mut self, stacks: &Stacks, key: &SiteKey) -> Option<SiteId> {
@@ -274,7 +286,7 @@ impl Ledger {
                 SiteEvidence {
                     id,
                     domain: site.domain,
-                    classes: site.classes.values().copied().collect(),
+                    classes: site.classes.clone(),
                     bursts: site.bursts,
                     followed,
                     recycled: recycled.remove(&id).unwrap_or(0.0),

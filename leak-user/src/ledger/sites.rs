@@ -15,12 +15,19 @@ use crate::{
     verdict::evidence::{Domain, SiteClass, SiteId},
 };
 
-/// Sites at most. What comes after belongs to the one site of its domain without a stack, and its
+/// Sites at most. Where that is not enough, those are forgotten that were not seen for long and have nothing that
+/// lives; what comes when there are none such belongs to the one site of its domain without a stack, and its
 /// stack counts as missing.
-const MAX_SITES: usize = 1 << 17;
+const MAX_SITES: usize = 1 << 15;
 
-/// Stack ids whose site is remembered, and stacks known to be missing, at most.
-const MAX_STACKS: usize = 1 << 18;
+/// A site that so many bursts did not see was not seen for long.
+const IDLE_BURSTS: u32 = 60;
+
+/// Stack ids whose site is remembered at most.
+const MAX_STACKS: usize = 1 << 16;
+
+/// Stacks known to be missing at most.
+const MAX_MISSING: usize = 1 << 18;
 
 /// One site.
 #[derive(Debug)]
@@ -34,20 +41,22 @@ pub struct Site {
     pub stack: Arc<[Frame]>,
     /// The name of one thread that allocated here, where that runs no Python.
     pub thread: Option<Arc<str>>,
-    /// What was seen, by size class.
-    pub classes: BTreeMap<u32, SiteClass>,
+    /// What was seen, by size class: one or a few.
+    pub classes: Vec<SiteClass>,
     /// Bursts that saw it allocate.
     pub bursts: u32,
+    /// The latest burst that saw it, or the one before it was.
+    seen: u32,
 }
 
 impl Site {
-    /// Adds what was counted.
-    pub fn count(&mut self, size_class: u32, counts: &SiteCounts) {
-        let class = self.classes.entry(size_class).or_insert(SiteClass {
-            size_class,
-            allocations: 0.0,
-            bytes: 0.0,
+    fn count(&mut self, size_class: u32, counts: &SiteCounts) {
+        let at = self.classes.iter().position(|class| class.size_class == size_class);
+        let at = at.unwrap_or_else(|| {
+            self.classes.push(SiteClass { size_class, allocations: 0.0, bytes: 0.0 });
+            self.classes.len() - 1
         });
+        let class = &mut self.classes[at];
         class.allocations += counts.allocs as f64;
         class.bytes += counts.bytes as f64;
     }
@@ -58,11 +67,15 @@ type Key = (Domain, Arc<[Frame]>);
 /// All sites.
 #[derive(Debug, Default)]
 pub struct Sites {
-    sites: Vec<Site>,
+    sites: BTreeMap<SiteId, Site>,
+    next: u32,
+    /// Bursts so far.
+    bursts: u32,
     by_key: HashMap<Key, SiteId>,
     by_stack: HashMap<(Domain, u64, u64), SiteId>,
     /// Stacks that sites refer to and that never arrived.
     missing: HashSet<u64>,
+    forgotten: u64,
 }
 
 impl Sites {
@@ -102,46 +115,91 @@ impl Sites {
     }
 
     fn of_key(&mut self, key: Key, stack: Arc<[Frame]>, thread: Option<Arc<str>>) -> SiteId {
-        let next = SiteId(self.sites.len() as u32);
+        let next = SiteId(self.next);
         let (domain, frames) = key.clone();
         let id = *self.by_key.entry(key).or_insert(next);
         if id == next {
-            let (classes, bursts) = (BTreeMap::new(), 0);
-            self.sites.push(Site { domain, frames, stack, thread, classes, bursts });
+            self.next += 1;
+            let (classes, bursts, seen) = (Vec::new(), 0, self.bursts);
+            self.sites.insert(id, Site { domain, frames, stack, thread, classes, bursts, seen });
         }
         id
     }
 
     fn miss(&mut self, stack: u64) {
-        if self.missing.len() < MAX_STACKS {
+        if self.missing.len() < MAX_MISSING {
             self.missing.insert(stack);
+        }
+    }
+
+    /// A burst is about to be counted.
+    pub fn begin_burst(&mut self) {
+        self.bursts += 1;
+    }
+
+    /// Adds what was counted.
+    pub fn count(&mut self, id: SiteId, size_class: u32, counts: &SiteCounts) {
+        if let Some(site) = self.sites.get_mut(&id) {
+            site.count(size_class, counts);
+            site.seen = self.bursts;
+        }
+    }
+
+    /// This burst saw it allocate.
+    pub fn allocated(&mut self, id: SiteId) {
+        if let Some(site) = self.sites.get_mut(&id) {
+            site.bursts += 1;
         }
     }
 
     /// Forgets all counts, before they are booked anew from the beginning.
     pub fn reset_counts(&mut self) {
-        for site in &mut self.sites {
+        for site in self.sites.values_mut() {
             site.classes.clear();
         }
     }
 
-    /// A site.
-    ///
-    /// # Panics
-    /// If the id is not of this table.
-    pub fn get_mut(&mut self, id: SiteId) -> &mut Site {
-        &mut self.sites[id.0 as usize]
+    /// The ids of stacks mean others from now on.
+    pub fn forget_stacks(&mut self) {
+        self.by_stack.clear();
+    }
+
+    /// Is there no room for another one?
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.sites.len() >= MAX_SITES
+    }
+
+    /// Forgets, and names, the sites that were not seen for long, but for those of which something lives.
+    pub fn forget_idle(&mut self, alive: &HashSet<SiteId>) -> HashSet<SiteId> {
+        let bursts = self.bursts;
+        let idle = |id: &SiteId, site: &Site| {
+            bursts.saturating_sub(site.seen) >= IDLE_BURSTS && !alive.contains(id)
+        };
+        let forgotten: HashSet<SiteId> =
+            self.sites.extract_if(.., |id, site| idle(id, site)).map(|(id, _)| id).collect();
+        self.by_key.retain(|_, id| !forgotten.contains(id));
+        // Also of those that there was no room for.
+        self.by_stack.clear();
+        self.forgotten += forgotten.len() as u64;
+        forgotten
+    }
+
+    /// How many sites were forgotten.
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// A site.
     #[must_use]
     pub fn get(&self, id: SiteId) -> Option<&Site> {
-        self.sites.get(id.0 as usize)
+        self.sites.get(&id)
     }
 
-    /// All of them.
+    /// All of them, those that were seen first first.
     pub fn iter(&self) -> impl Iterator<Item = (SiteId, &Site)> {
-        (0..).map(SiteId).zip(&self.sites)
+        self.sites.iter().map(|(id, site)| (*id, site))
     }
 
     /// How many stacks never arrived.
@@ -182,6 +240,26 @@ mod tests {
         assert_eq!(sites.sites.len(), MAX_SITES + 1);
         assert_eq!(sites.intern(Domain::Malloc, 0, 7, &stacks), SiteId(6), "known ones stay");
         assert_eq!(sites.missing_stacks(), 9);
+    }
+
+    #[test]
+    fn those_that_are_idle_and_have_nothing_alive_make_room() {
+        let (mut sites, stacks) = (Sites::default(), natives(1..=4));
+        let ids: Vec<SiteId> =
+            (1..=4).map(|id| sites.intern(Domain::Malloc, 0, id, &stacks)).collect();
+        for _ in 0..IDLE_BURSTS {
+            sites.begin_burst();
+            sites.count(ids[0], 3, &SiteCounts { allocs: 1, bytes: 48 });
+        }
+        let young = sites.intern(Domain::Mmap, 0, 1, &stacks);
+        let forgotten = sites.forget_idle(&HashSet::from([ids[1]]));
+        assert_eq!(forgotten, HashSet::from([ids[2], ids[3]]));
+        assert_eq!(sites.iter().map(|(id, _)| id).collect::<Vec<_>>(), [ids[0], ids[1], young]);
+        assert_eq!(sites.forgotten(), 2);
+        // One that comes again is another.
+        let again = sites.intern(Domain::Malloc, 0, 3, &stacks);
+        assert!(!ids.contains(&again) && again != young);
+        assert_eq!(sites.intern(Domain::Malloc, 0, 1, &stacks), ids[0]);
     }
 
     #[test]

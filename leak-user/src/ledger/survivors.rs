@@ -30,8 +30,8 @@ const HALVED_AT: usize = 256;
 /// Followed blocks of one site at most, dead ones included; see [`Thinning`].
 const MAX_OF_SITE: usize = 1024;
 
-/// Followed blocks of all sites at most: some 50 MB. Twice as many while a burst is taken in.
-const MAX_FOLLOWED: usize = 1 << 18;
+/// Followed blocks of all sites at most: some 8 MB. Twice as many while a burst is taken in.
+const MAX_FOLLOWED: usize = 1 << 16;
 
 /// First look after so many seconds; then after half the block's age.
 const FIRST_LOOK_S: f64 = 0.4;
@@ -45,6 +45,8 @@ struct Followed {
     fate: Fate,
     next_look_s: f64,
 }
+
+const _: () = assert!(MAX_FOLLOWED * size_of::<Followed>() <= 8 << 20);
 
 /// How much of a site is followed.
 #[derive(Debug)]
@@ -264,6 +266,18 @@ impl Survivors {
                 followed.ended(if same { End::Alive } else { End::Died }, now_s);
             }
         }
+    }
+
+    /// The sites of the living, as often as they have some.
+    pub fn sites_alive(&self) -> impl Iterator<Item = SiteId> {
+        let living = self.followed.iter().filter(|followed| followed.fate.end == End::Alive);
+        living.map(|followed| followed.site)
+    }
+
+    /// Follows the blocks of these sites no longer.
+    pub fn forget(&mut self, sites: &HashSet<SiteId>) {
+        self.followed.retain(|followed| !sites.contains(&followed.site));
+        self.by_site.retain(|site, _| !sites.contains(site));
     }
 
     /// All fates by site.

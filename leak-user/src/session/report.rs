@@ -189,6 +189,7 @@ impl Session {
             unmatched_returns: counts.get(Counter::UnmatchedReturn),
             bad_records: self.ring.bad_records,
             stacks_missing: self.ledger.sites.missing_stacks(),
+            sites_forgotten: self.ledger.sites.forgotten(),
             unresolved_frames: self.stacks.unresolved() + self.stacks.refused(),
             breakpoints_refused: self.bursts.refused_breakpoints(),
         }

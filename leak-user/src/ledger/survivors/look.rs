@@ -26,38 +26,41 @@ pub(super) enum Look {
     /// glibc's.
     Chunk(ChunkSeen),
     /// Of a heap whose own records can't be read.
-    Content {
-        identity: Identity,
-        start: Start,
-        /// As asked for.
-        size: Bytes,
-    },
+    Content(Box<Content>),
     /// Told by probes; when it was allocated.
     Probes(u64),
+}
+
+/// What a block was, and how it began.
+#[derive(Debug)]
+pub(super) struct Content {
+    identity: Identity,
+    start: Start,
+    /// As asked for.
+    size: Bytes,
 }
 
 /// A block's first words, zeros after its end.
 type Start = [u64; 4];
 
-/// What a block was, and how it began.
-type Content<'a> = (&'a Identity, &'a Start);
-
 impl Look {
     /// Its type's address, where it is a Python object.
     pub fn type_addr(&self) -> Option<Addr> {
-        match self {
-            Self::Small(identity) | Self::Content { identity, .. } => match identity.kind {
-                Kind::Object { type_addr, .. } => Some(type_addr),
-                Kind::Raw => None,
-            },
-            Self::Chunk(_) | Self::Probes(_) => None,
+        let identity = match self {
+            Self::Small(identity) => identity,
+            Self::Content(content) => &content.identity,
+            Self::Chunk(_) | Self::Probes(_) => return None,
+        };
+        match identity.kind {
+            Kind::Object { type_addr, .. } => Some(type_addr),
+            Kind::Raw => None,
         }
     }
 
     /// Can another block of its kind in the same place be told from it? Pymalloc's are told by their pools,
     /// and while everything is traced by their birth.
     pub fn may_be_another(&self) -> bool {
-        matches!(self, Self::Content { .. } | Self::Chunk(_))
+        matches!(self, Self::Content(_) | Self::Chunk(_))
     }
 }
 
@@ -130,8 +133,8 @@ impl Looker {
             Domain::Malloc if !self.glibc => {
                 content.truncate(usize::try_from(block.size).unwrap_or(usize::MAX));
                 let identity = self.identifier.identify(memory, &content);
-                let size = Bytes(block.size);
-                Some(Look::Content { identity, start: words(&content), size })
+                let (start, size) = (words(&content), Bytes(block.size));
+                Some(Look::Content(Content { identity, start, size }.into()))
             }
             Domain::Malloc if header & IS_MMAPPED == 0 => {
                 let mut first = [0; 32];
@@ -149,9 +152,7 @@ impl Looker {
             match look {
                 Look::Small(identity) => small.push((at, (*addr, *size), identity)),
                 Look::Chunk(seen) => chunks.push((at, (*addr, *seen))),
-                Look::Content { identity, start, size } => {
-                    others.push((at, (*addr, *size), (identity, start)));
-                }
+                Look::Content(first) => others.push((at, (*addr, first.size), &**first)),
                 Look::Probes(_) => {}
             }
         }
@@ -215,14 +216,12 @@ impl Looker {
     fn others(
         &mut self,
         memory: &impl Memory,
-        due: &[(usize, (Addr, Bytes), Content<'_>)],
+        due: &[(usize, (Addr, Bytes), &Content)],
     ) -> Vec<(usize, Outcome)> {
         let places: Vec<(Addr, Bytes)> = due.iter().map(|(_, place, _)| *place).collect();
         let identities = self.identifier.look(memory, &places);
-        let outcome = |(addr, size): (Addr, Bytes),
-                       (first, start): Content<'_>,
-                       now: Option<Identity>| {
-            let likeness = now.map(|now| first.compare(&now));
+        let outcome = |(addr, size): (Addr, Bytes), first: &Content, now: Option<Identity>| {
+            let likeness = now.map(|now| first.identity.compare(&now));
             match likeness {
                 None | Some(Likeness::Other) => End::Died,
                 Some(Likeness::Same) => End::Alive,
@@ -230,13 +229,13 @@ impl Looker {
                     let mut now = [0; size_of::<Start>()];
                     let length = usize::try_from(size.0).map_or(now.len(), |n| n.min(now.len()));
                     let read = memory.read(addr, &mut now[..length]);
-                    let freed = read.is_err() || is_link(start, &words(&now));
+                    let freed = read.is_err() || is_link(&first.start, &words(&now));
                     if freed { End::Died } else { End::Unknown }
                 }
             }
         };
         let due = due.iter().zip(identities);
-        due.map(|((at, place, first), now)| (*at, Some(outcome(*place, *first, now)))).collect()
+        due.map(|((at, place, first), now)| (*at, Some(outcome(*place, first, now)))).collect()
     }
 }
 

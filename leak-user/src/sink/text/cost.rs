@@ -81,6 +81,7 @@ fn losses(losses: &Losses) -> Vec<String> {
         unmatched_returns,
         bad_records,
         stacks_missing,
+        sites_forgotten,
         unresolved_frames,
         breakpoints_refused,
     } = *losses;
@@ -93,6 +94,7 @@ fn losses(losses: &Losses) -> Vec<String> {
         (unmatched_returns, "return", "returns", "without a call"),
         (bad_records, "record", "records", "malformed"),
         (stacks_missing, "stack", "stacks", "missing"),
+        (sites_forgotten, "idle site", "idle sites", "forgotten"),
         (unresolved_frames, "frame", "frames", "without a name"),
         (breakpoints_refused, "breakpoint", "breakpoints", "refused"),
     ]

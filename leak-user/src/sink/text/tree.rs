@@ -247,6 +247,7 @@ fn add(sum: &mut Losses, more: &Losses) {
         unmatched_returns,
         bad_records,
         stacks_missing,
+        sites_forgotten,
         unresolved_frames,
         breakpoints_refused,
     } = *more;
@@ -258,6 +259,7 @@ fn add(sum: &mut Losses, more: &Losses) {
     sum.unmatched_returns += unmatched_returns;
     sum.bad_records += bad_records;
     sum.stacks_missing += stacks_missing;
+    sum.sites_forgotten += sites_forgotten;
     sum.unresolved_frames += unresolved_frames;
     sum.breakpoints_refused += breakpoints_refused;
 }
