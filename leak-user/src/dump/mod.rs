@@ -379,17 +379,17 @@ impl<M: Memory> Reader<'_, M> {
     fn resolve(&mut self, frame: frames::Frame) -> Option<Frame> {
         let code = self.codes.resolve(self.memory, frame.code)?;
         let offset = frame.byte_offset(self.memory, &self.python.layout.frame).ok()?;
-        Some(Frame::Python(PyFrame {
+        Some(Frame::Python(Arc::new(PyFrame {
             function: Arc::clone(&code.function),
             file: Arc::clone(&code.file),
             line: code.line(offset),
-        }))
+        })))
     }
 
     fn resolve_or_count(&mut self, frame: frames::Frame) -> Frame {
         self.resolve(frame).unwrap_or_else(|| {
             self.losses.unresolved_frames += 1;
-            Frame::Python(PyFrame { function: "?".into(), file: "?".into(), line: 0 })
+            Frame::Python(Arc::new(PyFrame { function: "?".into(), file: "?".into(), line: 0 }))
         })
     }
 

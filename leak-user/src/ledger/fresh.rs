@@ -4,20 +4,28 @@
 //! Both are counted from the first moment to the last and cost next to nothing, so they can name a
 //! place where bursts saw too little. What was given back since is in them too.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use crate::{
     symbolize::stacks::{Frame, Stacks},
     units::Bytes,
 };
 
-/// Stacks whose growth is booked apart; that of further ones is booked to no stack.
+/// Stacks by lines whose growth is booked apart; that of further ones is booked to no stack.
 const MAX_STACKS: usize = 1 << 16;
 
-/// The growth of the break by stack id; 0: no Python stack.
+type Frames = Arc<[Frame]>;
+
+/// What was counted, by lines; none: no Python stack, or one that never arrived.
 #[derive(Debug, Default)]
 pub struct Fresh {
-    grown: HashMap<u64, u64>,
+    grown: HashMap<Frames, Grown>,
+}
+
+#[derive(Debug, Default)]
+struct Grown {
+    faults: u64,
+    heap: u64,
 }
 
 /// What stacks on the same lines took afresh.
@@ -33,45 +41,38 @@ pub struct FreshSite {
 
 impl Fresh {
     /// The break moved up.
-    pub fn break_grew(&mut self, stack: u64, grown: Bytes) {
-        let room = self.grown.len() < MAX_STACKS || self.grown.contains_key(&stack);
-        let booked = self.grown.entry(if room { stack } else { 0 }).or_default();
-        *booked = booked.saturating_add(grown.0);
+    pub fn break_grew(&mut self, stacks: &Stacks, stack: u64, grown: Bytes) {
+        let heap = &mut self.of(stacks, stack).heap;
+        *heap = heap.saturating_add(grown.0);
     }
 
-    /// All sites, those that touched most first; `touched` is by stack id.
+    /// So many page faults were seen.
+    pub fn faulted(&mut self, stacks: &Stacks, stack: u64, faults: u64) {
+        let seen = &mut self.of(stacks, stack).faults;
+        *seen = seen.saturating_add(faults);
+    }
+
+    fn of(&mut self, stacks: &Stacks, stack: u64) -> &mut Grown {
+        let nothing = || Arc::from([]);
+        let frames = stacks.get(stack).map_or_else(nothing, |known| known.site);
+        let room = self.grown.len() < MAX_STACKS || self.grown.contains_key(&frames);
+        self.grown.entry(if room { frames } else { nothing() }).or_default()
+    }
+
+    /// All sites, those that touched most first; each fault stands for so many bytes.
     #[must_use]
-    pub fn sites(
-        &self,
-        stacks: &Stacks,
-        touched: impl IntoIterator<Item = (u64, Bytes)>,
-    ) -> Vec<FreshSite> {
-        let mut by_lines: HashMap<Arc<[Frame]>, (u64, u64)> = HashMap::new();
-        let mut book = |stack, touched: u64, grown: u64| {
-            let frames =
-                stacks.get(stack).map_or_else(|| Arc::from([]), |known| Arc::clone(&known.site));
-            let site = by_lines.entry(frames).or_default();
-            *site = (site.0.saturating_add(touched), site.1.saturating_add(grown));
+    pub fn sites(&self, each: Bytes) -> Vec<FreshSite> {
+        let site = |(frames, grown): (&Frames, &Grown)| FreshSite {
+            frames: Arc::clone(frames),
+            touched: Bytes(grown.faults.saturating_mul(each.0)),
+            heap_growth: Bytes(grown.heap),
         };
-        touched.into_iter().for_each(|(stack, bytes)| book(stack, bytes.0, 0));
-        self.grown.iter().for_each(|(stack, grown)| book(*stack, 0, *grown));
-        let mut sites: Vec<FreshSite> = by_lines
-            .into_iter()
-            .map(|(frames, (touched, grown))| FreshSite {
-                frames,
-                touched: Bytes(touched),
-                heap_growth: Bytes(grown),
-            })
-            .collect();
+        let mut sites: Vec<FreshSite> = self.grown.iter().map(site).collect();
         // Lines last, so that equals always come in the same order.
-        sites.sort_by(|a, b| {
-            let lines = |site: &FreshSite| {
-                let lines = site.frames.iter().filter_map(Frame::python);
-                lines.map(|f| (Arc::clone(&f.file), f.line)).collect::<Vec<_>>()
-            };
-            (b.touched, b.heap_growth)
-                .cmp(&(a.touched, a.heap_growth))
-                .then_with(|| lines(a).cmp(&lines(b)))
+        sites.sort_by_cached_key(|site| {
+            let lines = site.frames.iter().filter_map(Frame::python);
+            let lines: Vec<_> = lines.map(|f| (Arc::clone(&f.file), f.line)).collect();
+            (Reverse((site.touched, site.heap_growth)), lines)
         });
         sites
     }
@@ -84,7 +85,15 @@ mod tests {
 
     use super::*;
     use crate::units::Addr;
-    use crate::{heap::testing::FakeMemory, symbolize::code::CodeCache, target::layout::layout};
+    use crate::{
+        heap::testing::FakeMemory,
+        symbolize::{
+            code::{CodeCache, Replaced},
+            merge::Owners,
+            unwind::NativeStack,
+        },
+        target::layout::layout,
+    };
 
     /// Two stacks on the same lines, since none of their code objects can be read.
     fn stacks() -> Stacks {
@@ -102,23 +111,36 @@ mod tests {
 
     #[test]
     fn stacks_on_the_same_lines_are_one_site() {
-        let mut fresh = Fresh::default();
-        fresh.break_grew(7, Bytes(0x2000));
-        fresh.break_grew(8, Bytes(0x1000));
-        fresh.break_grew(0, Bytes(0x800));
-        let touched = [(7, Bytes(100)), (8, Bytes(20)), (0, Bytes(50)), (99, Bytes(1))];
-        let sites = fresh.sites(&stacks(), touched);
-        assert_eq!(sums(&sites), [(1, 120, 0x3000), (0, 51, 0x800)]);
+        let (mut fresh, stacks) = (Fresh::default(), stacks());
+        for (stack, grown) in [(7, 0x2000), (8, 0x1000), (0, 0x800)] {
+            fresh.break_grew(&stacks, stack, Bytes(grown));
+        }
+        for (stack, faults) in [(7, 100), (8, 20), (0, 50), (99, 1)] {
+            fresh.faulted(&stacks, stack, faults);
+        }
+        assert_eq!(sums(&fresh.sites(Bytes(2))), [(1, 240, 0x3000), (0, 102, 0x800)]);
     }
 
     #[test]
-    fn hostile_numbers_of_stacks_are_survived() {
-        let mut fresh = Fresh::default();
-        for stack in 1..=MAX_STACKS as u64 + 10 {
-            fresh.break_grew(stack, Bytes(u64::MAX));
+    fn what_was_counted_outlives_its_stacks() {
+        let (mut fresh, mut stacks) = (Fresh::default(), stacks());
+        fresh.faulted(&stacks, 7, 5);
+        stacks.new_generation(&Replaced::default());
+        stacks.forget_earlier();
+        fresh.faulted(&stacks, 7, 1);
+        assert_eq!(sums(&fresh.sites(Bytes(1))), [(1, 5, 0), (0, 1, 0)]);
+    }
+
+    #[test]
+    fn hostile_numbers_of_lines_are_survived() {
+        let (mut fresh, mut stacks) = (Fresh::default(), Stacks::default());
+        for id in 1..=MAX_STACKS as u64 + 10 {
+            let native = NativeStack { calls: vec![Addr(1), Addr(id)], whole: true };
+            stacks.insert_native(id, 0, &native, &Owners::default(), false, "worker");
+            fresh.break_grew(&stacks, id, Bytes(u64::MAX));
         }
-        assert!(fresh.grown.len() <= MAX_STACKS + 1);
-        assert_eq!(sums(&fresh.sites(&stacks(), [])), [(0, 0, u64::MAX), (1, 0, u64::MAX)]);
+        assert_eq!(fresh.grown.len(), MAX_STACKS + 1);
+        assert!(fresh.sites(Bytes(1)).iter().all(|site| site.heap_growth.0 == u64::MAX));
     }
 
     proptest! {
@@ -126,12 +148,13 @@ mod tests {
         fn nothing_is_lost_or_made_up(moves in prop::collection::vec(
             (0_u64..12, any::<u32>()), 0..40,
         )) {
-            let mut fresh = Fresh::default();
+            let (mut fresh, stacks) = (Fresh::default(), stacks());
             for (stack, grown) in &moves {
-                fresh.break_grew(*stack, Bytes((*grown).into()));
+                fresh.break_grew(&stacks, *stack, Bytes((*grown).into()));
+                fresh.faulted(&stacks, *stack, 1);
             }
             let grown: u64 = moves.iter().map(|(_, grown)| u64::from(*grown)).sum();
-            let sites = fresh.sites(&stacks(), moves.iter().map(|m| (m.0, Bytes(1))));
+            let sites = fresh.sites(Bytes(1));
             prop_assert_eq!(sites.iter().map(|s| s.heap_growth.0).sum::<u64>(), grown);
             prop_assert_eq!(sites.iter().map(|s| s.touched.0).sum::<u64>(), moves.len() as u64);
             prop_assert!(sites.is_sorted_by(|a, b| a.touched >= b.touched));

@@ -197,13 +197,13 @@ impl Tables {
         Ok(blocks)
     }
 
-    /// Page faults by stack id.
+    /// Takes out the page faults by stack id.
     ///
     /// # Errors
     /// [`ProbeError::Map`].
-    pub fn faults(&self) -> Result<Vec<(u64, u64)>, ProbeError> {
+    pub fn take_faults(&mut self) -> Result<Vec<(u64, u64)>, ProbeError> {
         let mut faults = Vec::new();
-        self.faults.read(|fault| faults.push(fault))?;
+        self.faults.take(|fault| faults.push(fault))?;
         Ok(faults)
     }
 }

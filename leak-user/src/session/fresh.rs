@@ -4,12 +4,20 @@ use super::{
     Session, SessionError,
     report::{Wanted, Writer},
 };
-use crate::{snapshot::FreshMemory, symbolize::stacks::line_of, units::Bytes};
+use crate::{snapshot::FreshMemory, symbolize::stacks::line_of};
 
 /// Stacks that are reported.
 const MOST: usize = 10;
 
 impl Session {
+    /// Books the page faults that the kernel has counted by stack, while the stacks are known.
+    pub(super) fn book_faults(&mut self) -> Result<(), SessionError> {
+        for (stack, faults) in self.tables.take_faults()? {
+            self.ledger.fresh.faulted(&self.stacks, stack, faults);
+        }
+        Ok(())
+    }
+
     /// Where pages were first touched and the heap's break grew, most first.
     ///
     /// # Errors
@@ -20,10 +28,8 @@ impl Session {
         wanted: &Wanted<'_>,
         writer: &mut Writer,
     ) -> Result<Vec<FreshMemory>, SessionError> {
-        let each = self.faults.bytes_each(self.end).0;
-        let faults = self.tables.faults()?;
-        let touched = faults.into_iter().map(|(stack, n)| (stack, Bytes(n.saturating_mul(each))));
-        let sites = self.ledger.fresh.sites(&self.stacks, touched);
+        self.book_faults()?;
+        let sites = self.ledger.fresh.sites(self.faults.bytes_each(self.end));
         let reported = sites
             .iter()
             .filter(|site| line_of(&site.frames).is_none_or(|leaf| (wanted.file)(&leaf.file)))

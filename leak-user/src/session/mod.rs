@@ -4,6 +4,7 @@
 //! outside. Nothing is shared, so nothing can be seen half done.
 
 mod by_class;
+mod codes;
 pub mod exact;
 mod fresh;
 mod mappings;
@@ -311,24 +312,13 @@ impl Session {
         if kind == Kind::Malloc {
             self.ledger.survivors.gone(&self.tables.gone()?, outcome.recorded().seconds());
         }
+        self.check_codes(&counts)?;
         let memory = &self.target.memory;
         self.ledger.burst(memory, &self.stacks, watched, &counts, &blocks);
         if kind == Kind::Malloc {
             self.tables.watch(self.ledger.survivors.to_watch(MOST_WATCHED))?;
         }
-        self.check_codes();
         Ok(Nanos(0))
-    }
-
-    /// Code objects whose address was reused: their stacks must be taken anew.
-    fn check_codes(&mut self) {
-        let Some(codes) = &mut self.codes else { return };
-        let replaced = codes.revalidate(&self.target.memory);
-        if !replaced.is_empty() {
-            tracing::debug!(count = replaced.len(), "code objects replaced");
-            self.stacks.new_generation(&replaced);
-            self.bursts.new_generation();
-        }
     }
 
     /// Lets the programs' own lines into the log.
@@ -353,14 +343,17 @@ impl Session {
                     self.stacks.insert_native(id, stack, &native, &self.owners, whole, &thread);
                 }
                 Event::Mmap { region, anonymous: true, weight, origin, .. } => {
+                    self.refer(origin.stack);
                     self.ledger.mapped(&self.stacks, region, weight, origin);
                 }
                 Event::Munmap { region, time } => self.ledger.unmapped(region, time),
                 Event::Mremap { old, new, origin } => {
+                    self.refer(origin.stack);
                     self.ledger.remapped(&self.stacks, old, new, origin);
                 }
                 Event::Brk { grown, origin } => {
-                    self.ledger.fresh.break_grew(origin.stack, grown);
+                    self.refer(origin.stack);
+                    self.ledger.fresh.break_grew(&self.stacks, origin.stack, grown);
                 }
                 Event::Mmap { code: true, .. } => self.code_changed = true,
                 Event::Exec => self.target_ended = true,

@@ -14,10 +14,14 @@ const MAX_NAME: usize = 4096;
 /// Longest location table, in bytes; a code object with a longer one is not resolved.
 const MAX_TABLE: u64 = 1 << 20;
 
-/// What the cache may hold, in code objects and in bytes; beyond that it starts anew.
+/// What the cache may hold, in code objects and in bytes. With more it starts anew at the next look; until then
+/// it takes twice as much at most.
 const MAX_ENTRIES: usize = 1 << 16;
 /// See [`MAX_ENTRIES`].
-const MAX_BYTES: usize = 128 << 20;
+const MAX_BYTES: usize = 16 << 20;
+
+/// Code objects that nothing refers to are looked at every so many looks.
+const UNREFERRED: u32 = 16;
 
 /// A code object that changes while it is read is read again so often.
 const ATTEMPTS: u32 = 3;
@@ -49,7 +53,7 @@ impl Code {
     }
 
     fn bytes(&self) -> usize {
-        self.linetable.len() + self.function.len() + size_of::<Self>()
+        self.linetable.len() + self.function.len() + size_of::<(Self, Known)>()
     }
 }
 
@@ -80,14 +84,37 @@ impl Fingerprint {
     }
 }
 
+/// A code object that has been read.
+#[derive(Debug)]
+struct Known {
+    code: Arc<Code>,
+    /// The look that was the latest when it was read.
+    read: u32,
+    /// The latest look that found it in its place, or `read`.
+    seen: u32,
+    /// It is to be looked at next time.
+    referred: bool,
+}
+
+/// Code objects whose place another one has taken, or none.
+#[derive(Debug, Default)]
+pub struct Replaced {
+    /// All of them. What is seen at their addresses from now on is of others.
+    pub all: HashSet<Addr>,
+    /// Of them, those that had been read before the latest look: what has been seen at their addresses since then
+    /// may be theirs or their successors'.
+    pub doubtful: HashSet<Addr>,
+}
+
 /// Code objects by address, each read once.
 #[derive(Debug)]
 pub struct CodeCache {
     layout: &'static Layout,
     code_type: Addr,
-    codes: HashMap<Addr, Arc<Code>>,
+    codes: HashMap<Addr, Known>,
     files: HashSet<Arc<str>>,
     bytes: usize,
+    looks: u32,
 }
 
 impl CodeCache {
@@ -95,49 +122,72 @@ impl CodeCache {
     #[must_use]
     pub fn new(layout: &'static Layout, code_type: Addr) -> Self {
         let (codes, files) = (HashMap::new(), HashSet::new());
-        Self { layout, code_type, codes, files, bytes: 0 }
+        Self { layout, code_type, codes, files, bytes: 0, looks: 0 }
     }
 
-    /// The code object at an address; None where there is none, or it could not be read.
+    /// The code object at an address; None where there is none, it could not be read, or there is no room.
     ///
     /// Resolve soon after the address was seen: the object may be freed, and another take its place
     /// ([`Self::revalidate`] finds that out).
     pub fn resolve<M: Memory>(&mut self, memory: &M, addr: Addr) -> Option<Arc<Code>> {
-        if let Some(code) = self.codes.get(&addr) {
-            return Some(Arc::clone(code));
+        if let Some(known) = self.codes.get(&addr) {
+            return Some(Arc::clone(&known.code));
+        }
+        if self.codes.len() >= 2 * MAX_ENTRIES || self.bytes >= 2 * MAX_BYTES {
+            return None;
         }
         let code = Arc::new(self.read(memory, addr)?);
-        if self.codes.len() >= MAX_ENTRIES || self.bytes + code.bytes() > MAX_BYTES {
-            self.codes.clear();
-            self.files.clear();
-            self.bytes = 0;
-        }
         self.bytes += code.bytes();
-        self.codes.insert(addr, Arc::clone(&code));
+        let (read, seen) = (self.looks, self.looks);
+        self.codes.insert(addr, Known { code: Arc::clone(&code), read, seen, referred: false });
         Some(code)
     }
 
-    /// Reads all cached code objects' fingerprints at once; forgets those whose object was replaced
-    /// or freed, and returns their addresses. Stacks resolved before keep what they were resolved to.
-    pub fn revalidate<M: Memory>(&mut self, memory: &M) -> Vec<Addr> {
+    /// Something that will be relied on refers to these code objects: they are looked at next time.
+    pub fn refer(&mut self, codes: impl Iterator<Item = Addr>) {
+        for addr in codes {
+            if let Some(known) = self.codes.get_mut(&addr) {
+                known.referred = true;
+            }
+        }
+    }
+
+    /// Looks whether code objects are still those that were read: all that were referred to since the last look,
+    /// and those that have not been looked at for long. Forgets the others. Stacks resolved before keep what they
+    /// were resolved to.
+    pub fn revalidate<M: Memory>(&mut self, memory: &M) -> Replaced {
         let size = self.head_bytes();
-        let addrs: Vec<Addr> = self.codes.keys().copied().collect();
+        let due = self.codes.iter().filter(|(_, known)| {
+            known.referred || self.looks.wrapping_sub(known.seen) >= UNREFERRED
+        });
+        let addrs: Vec<Addr> = due.map(|(addr, _)| *addr).collect();
         let mut heads = vec![0; addrs.len() * size];
         let mut pieces: Vec<(Addr, &mut [u8])> =
             addrs.iter().copied().zip(heads.chunks_exact_mut(size)).collect();
         let read = memory.read_scattered(&mut pieces);
-        let mut replaced = Vec::new();
+        let before = self.looks;
+        self.looks = before.wrapping_add(1);
+        let mut replaced = Replaced::default();
         for ((addr, head), read) in addrs.iter().zip(heads.chunks_exact(size)).zip(read) {
             let found = Fingerprint::parse(head, self.layout, self.code_type);
-            let known = self.codes.get(addr).map(|code| code.fingerprint);
-            if !read || found != known {
-                replaced.push(*addr);
+            let Some(known) = self.codes.get_mut(addr) else { continue };
+            if read && found == Some(known.code.fingerprint) {
+                known.seen = self.looks;
+                known.referred = false;
+                continue;
             }
+            if known.read != before {
+                replaced.doubtful.insert(*addr);
+            }
+            replaced.all.insert(*addr);
+            self.bytes = self.bytes.saturating_sub(known.code.bytes());
+            self.codes.remove(addr);
         }
-        for addr in &replaced {
-            if let Some(code) = self.codes.remove(addr) {
-                self.bytes = self.bytes.saturating_sub(code.bytes());
-            }
+        if self.codes.len() > MAX_ENTRIES || self.bytes > MAX_BYTES {
+            // None of them could be told from a successor any more.
+            replaced.all.extend(self.codes.drain().map(|(addr, _)| addr));
+            self.files.clear();
+            self.bytes = 0;
         }
         replaced
     }

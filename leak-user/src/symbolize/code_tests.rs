@@ -88,16 +88,63 @@ fn agrees_with_live_interpreters() {
         }
         assert_eq!(codes.len(), said.len());
         assert_eq!(codes.files.len(), 1, "the file's name is shared");
-        assert_eq!(codes.revalidate(&memory), []);
+        let all = || said.iter().map(|(addr, ..)| Addr(*addr));
+        codes.refer(all());
+        assert!(codes.revalidate(&memory).all.is_empty());
         // A type, a wild pointer and NULL are no code objects.
         for addr in [code_type, Addr(said[0].0 + 8), Addr(0), Addr(u64::MAX)] {
             assert_eq!(codes.resolve(&memory, addr), None);
         }
         python.send("");
         let reused = python.numbers()[0];
+        codes.refer(all());
         let replaced = codes.revalidate(&memory);
-        println!("{}: {} replaced, {reused} at a known address", exe.display(), replaced.len());
-        assert!(replaced.contains(&Addr(said[0].0)), "{}: it was freed", exe.display());
-        assert_eq!(codes.len(), said.len() - replaced.len());
+        println!("{}: {} replaced, {reused} at a known address", exe.display(), replaced.all.len());
+        assert!(replaced.all.contains(&Addr(said[0].0)), "{}: it was freed", exe.display());
+        assert_eq!(codes.len(), said.len() - replaced.all.len());
+        assert_eq!(replaced.doubtful, replaced.all, "looked at before");
+    }
+}
+
+#[test]
+fn what_is_not_referred_to_is_looked_at_now_and_then() {
+    for (exe, layout) in interpreters() {
+        let mut python = Python::run(&exe, &format!("{LINES_OF}{PROGRAM}"));
+        let (said, code_type) = read_said(&mut python);
+        let memory = python.memory();
+        let mut codes = CodeCache::new(layout, code_type);
+        let [first, second, ..] = &*said else { panic!("{said:?}") };
+        for (addr, ..) in [first, second] {
+            codes.resolve(&memory, Addr(*addr)).unwrap();
+        }
+        python.send("");
+        python.line();
+        codes.refer([Addr(first.0)].into_iter());
+        let replaced = codes.revalidate(&memory);
+        assert_eq!(replaced.all, HashSet::from([Addr(first.0)]), "{}", exe.display());
+        assert!(replaced.doubtful.is_empty(), "it was read since the look before");
+        let later = (1..).find(|_| !codes.revalidate(&memory).all.is_empty());
+        assert_eq!((later, codes.len()), (Some(UNREFERRED), 0));
+    }
+}
+
+#[test]
+fn a_cache_that_is_full_starts_anew() {
+    for (exe, layout) in interpreters() {
+        let mut python = Python::run(&exe, &format!("{LINES_OF}{PROGRAM}"));
+        let (said, code_type) = read_said(&mut python);
+        let memory = python.memory();
+        let mut codes = CodeCache::new(layout, code_type);
+        let (first, second) = (Addr(said[0].0), Addr(said[1].0));
+        let code = codes.resolve(&memory, first).unwrap();
+        for i in 1..2 * MAX_ENTRIES as u64 {
+            let known = Known { code: Arc::clone(&code), read: 0, seen: 0, referred: false };
+            codes.codes.insert(Addr(i), known);
+        }
+        assert_eq!(codes.resolve(&memory, second), None);
+        let replaced = codes.revalidate(&memory);
+        assert_eq!(replaced.all.len(), 2 * MAX_ENTRIES);
+        assert!(codes.is_empty() && replaced.doubtful.is_empty());
+        assert!(codes.resolve(&memory, second).is_some());
     }
 }

@@ -174,7 +174,7 @@ mod tests {
 
     fn frames(n: u32) -> Vec<Frame> {
         let frame = |line| PyFrame { function: "f".into(), file: "f.py".into(), line };
-        (1..=n).map(|line| Frame::Python(frame(line))).collect()
+        (1..=n).map(|line| Frame::Python(frame(line).into())).collect()
     }
 
     /// Python frames by their lines, native ones by their addresses.

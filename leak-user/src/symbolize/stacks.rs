@@ -3,23 +3,27 @@
 //! A code object's address means something only while the object lives; a stack that was resolved at
 //! once stays right, whatever happens to the target later.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use leak_common::{MAX_FRAMES, frame};
 
-use super::code::CodeCache;
+use super::code::{CodeCache, Replaced};
 use super::merge::{Owners, PyStack};
 use super::unwind::NativeStack;
 use crate::snapshot;
 use crate::target::memory::Memory;
 use crate::units::Addr;
 
-/// Frames that all stacks together may hold: some 160 MB.
-const MAX_TOTAL: usize = 4 << 20;
+/// Bytes that stacks and lines may take. With half as many it is time for a new generation.
+const MAX_BYTES: usize = 32 << 20;
 
-/// Lines that are remembered by instruction.
-const MAX_LINES: usize = 1 << 20;
+/// What a stack takes beside its frames, a line with its entry, and a frame of a native stack.
+const STACK_BYTES: usize = 64;
+/// See [`STACK_BYTES`].
+const LINE_BYTES: usize = 128;
+/// See [`STACK_BYTES`].
+const FRAME_BYTES: usize = size_of::<Frame>();
 
 /// One Python frame.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -50,8 +54,8 @@ impl PyFrame {
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Frame {
-    /// Of Python code.
-    Python(PyFrame),
+    /// Of Python code; those on the same line share it.
+    Python(Arc<PyFrame>),
     /// Of compiled code: where its call goes on.
     Native(Addr),
 }
@@ -91,36 +95,61 @@ pub struct Stack {
     pub whole: Arc<[Frame]>,
     /// The name of a thread that runs no Python.
     pub thread: Option<Arc<str>>,
-    /// For each of a Python stack's frames: it called C code, not the frame before it.
-    calls_c: Arc<[bool]>,
+}
+
+/// The frames of a Python stack as the kernel packed them.
+type Packed = Arc<[u64]>;
+
+/// Stacks that the kernel has numbered together.
+#[derive(Debug, Default)]
+struct Generation {
+    python: HashMap<u64, Packed>,
+    /// With the Python stacks that are within them.
+    native: HashMap<u64, (Stack, Packed)>,
+    /// Of all packed frames that could be resolved.
+    lines: HashMap<u64, Arc<PyFrame>>,
+    bytes: usize,
+}
+
+impl Generation {
+    fn packed(&self, id: u64) -> Option<&Packed> {
+        self.python.get(&id).or_else(|| self.native.get(&id).map(|(_, packed)| packed))
+    }
+
+    fn get(&self, id: u64, unknown: &Arc<PyFrame>) -> Option<Stack> {
+        if let Some((stack, _)) = self.native.get(&id) {
+            return Some(stack.clone());
+        }
+        let line = |packed: &u64| self.lines.get(&frame::alone(*packed)).unwrap_or(unknown);
+        let frames = self.python.get(&id)?.iter().map(|packed| Arc::clone(line(packed)));
+        let site: Arc<[Frame]> = frames.map(Frame::Python).collect();
+        Some(Stack { whole: Arc::clone(&site), site, thread: None })
+    }
 }
 
 /// Resolved stacks by id.
 #[derive(Debug)]
 pub struct Stacks {
-    stacks: HashMap<u64, Stack>,
-    /// Those of the generation before: the kernel still refers to them until the next burst begins.
-    earlier: HashMap<u64, Stack>,
-    lines: HashMap<u64, PyFrame>,
-    unknown: PyFrame,
-    total: usize,
-    max_total: usize,
+    current: Generation,
+    /// The one before: the kernel still refers to it until the next burst begins.
+    earlier: Generation,
+    unknown: Arc<PyFrame>,
+    max_bytes: usize,
     unresolved: u64,
     refused: u64,
 }
 
 impl Default for Stacks {
     fn default() -> Self {
-        Self::with_room(MAX_TOTAL)
+        Self::with_room(MAX_BYTES)
     }
 }
 
 impl Stacks {
-    fn with_room(max_total: usize) -> Self {
+    fn with_room(max_bytes: usize) -> Self {
         let unknown = PyFrame { function: "?".into(), file: "?".into(), line: 0 };
-        let (stacks, lines) = (HashMap::new(), HashMap::new());
-        let earlier = HashMap::new();
-        Self { stacks, earlier, lines, unknown, total: 0, max_total, unresolved: 0, refused: 0 }
+        let (current, earlier) = (Generation::default(), Generation::default());
+        Self { current, earlier, unknown: unknown.into(), max_bytes, unresolved: 0, refused: 0 }
     }
 
     /// Resolves a stack that has arrived, innermost frame first; `frames` as
@@ -134,18 +163,13 @@ impl Stacks {
         memory: &M,
     ) {
         let frames = frames.get(..MAX_FRAMES).unwrap_or(frames);
-        if self.get(id).is_some() {
+        if self.packed(id).is_some() || !self.has_room(STACK_BYTES + size_of_val(frames)) {
             return;
         }
-        if self.total + frames.len() > self.max_total {
-            self.refused += 1;
-            return;
+        for packed in frames {
+            self.resolve(*packed, codes, memory);
         }
-        let calls_c = frames.iter().map(|packed| frame::calls_c(*packed)).collect();
-        let resolve = |packed: &u64| Frame::Python(self.resolve(*packed, codes, memory));
-        let site: Arc<[Frame]> = frames.iter().map(resolve).collect();
-        self.total += frames.len();
-        self.stacks.insert(id, Stack { whole: Arc::clone(&site), site, thread: None, calls_c });
+        self.current.python.insert(id, frames.into());
     }
 
     /// Takes in a native stack and the Python stack that it goes with (0: none), which must have arrived
@@ -159,72 +183,108 @@ impl Stacks {
         whole: bool,
         thread: &str,
     ) {
-        if self.get(id).is_some() {
+        if self.packed(id).is_some() {
             return;
         }
+        let packed = self.packed(stack).map_or_else(|| Arc::from([]), Arc::clone);
+        let calls_c: Vec<bool> = packed.iter().map(|packed| frame::calls_c(*packed)).collect();
         let python = self.get(stack);
-        let python = python.map_or_else(PyStack::default, |stack| PyStack {
-            frames: &stack.site,
-            calls_c: &stack.calls_c,
-        });
+        let frames = python.as_ref().map_or(&[][..], |stack| &stack.site);
+        let python = PyStack { frames, calls_c: &calls_c };
         let site: Arc<[Frame]> = owners.site(native, python).into();
         let whole = if whole { owners.whole(native, python).into() } else { Arc::clone(&site) };
-        let frames = site.len() + whole.len();
-        if self.total + frames > self.max_total {
-            self.refused += 1;
-            return;
+        if self.has_room(STACK_BYTES + FRAME_BYTES * (site.len() + whole.len())) {
+            let thread = (stack == 0).then(|| thread.into());
+            self.current.native.insert(id, (Stack { site, whole, thread }, packed));
         }
-        self.total += frames;
-        let thread = (stack == 0).then(|| thread.into());
-        self.stacks.insert(id, Stack { site, whole, thread, calls_c: Arc::from([]) });
     }
 
-    fn resolve<M: Memory>(&mut self, packed: u64, codes: &mut CodeCache, memory: &M) -> PyFrame {
+    /// Books so many bytes, if there is room for them.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        let room = self.current.bytes + self.earlier.bytes + bytes <= self.max_bytes;
+        if room {
+            self.current.bytes += bytes;
+        } else {
+            self.refused += 1;
+        }
+        room
+    }
+
+    fn resolve<M: Memory>(&mut self, packed: u64, codes: &mut CodeCache, memory: &M) {
         let packed = frame::alone(packed);
-        if let Some(known) = self.lines.get(&packed) {
-            return known.clone();
+        if self.current.lines.contains_key(&packed) {
+            return;
         }
         let Some(code) = codes.resolve(memory, Addr(frame::code(packed))) else {
             self.unresolved += 1;
-            return self.unknown.clone();
+            return;
         };
         let resolved = PyFrame {
             function: Arc::clone(&code.function),
             file: Arc::clone(&code.file),
             line: code.line(frame::byte_offset(packed)),
         };
-        if self.lines.len() < MAX_LINES {
-            self.lines.insert(packed, resolved.clone());
-        }
-        resolved
+        self.current.lines.insert(packed, resolved.into());
+        self.current.bytes += LINE_BYTES;
     }
 
-    /// Call this with what [`CodeCache::revalidate`] returned, when the kernel is about to number all
-    /// stacks anew: frames of stacks that arrive from now on are resolved anew. Stacks that arrived
-    /// before keep theirs, and are forgotten at the next call.
-    pub fn new_generation(&mut self, replaced: &[Addr]) {
-        let replaced: HashSet<Addr> = replaced.iter().copied().collect();
-        self.lines.retain(|packed, _| !replaced.contains(&Addr(frame::code(*packed))));
-        self.earlier = std::mem::take(&mut self.stacks);
-        self.total = self.earlier.values().map(|stack| stack.whole.len()).sum();
+    /// Call this when the kernel is about to number all stacks anew, with what [`CodeCache::revalidate`] returned:
+    /// frames of stacks that arrive from now on are resolved anew. Those that arrived before keep theirs until
+    /// [`Self::forget_earlier`]; in whose place others may have been seen, those are forgotten at once.
+    pub fn new_generation(&mut self, replaced: &Replaced) {
+        let crowded = self.is_crowded();
+        self.earlier = std::mem::take(&mut self.current);
+        if !crowded {
+            let lines = self.earlier.lines.iter();
+            let stay = lines.filter(|(packed, _)| !replaced.all.contains(&code(packed)));
+            self.current.lines = stay.map(|(packed, line)| (*packed, Arc::clone(line))).collect();
+            self.current.bytes = LINE_BYTES * self.current.lines.len();
+        }
+        if !replaced.doubtful.is_empty() {
+            let certain = |packed: &Packed| {
+                packed.iter().all(|packed| !replaced.doubtful.contains(&code(packed)))
+            };
+            self.earlier.python.retain(|_, packed| certain(packed));
+            self.earlier.native.retain(|_, (_, packed)| certain(packed));
+        }
+    }
+
+    /// Call this when nothing that is still to come refers to the stacks of the generation before.
+    pub fn forget_earlier(&mut self) {
+        self.earlier = Generation::default();
+    }
+
+    /// Is there so much that a new generation should begin, in which what is not seen any more is forgotten?
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        2 * self.current.bytes > self.max_bytes
     }
 
     /// A stack, Python's or native.
     #[must_use]
-    pub fn get(&self, id: u64) -> Option<&Stack> {
-        self.stacks.get(&id).or_else(|| self.earlier.get(&id))
+    pub fn get(&self, id: u64) -> Option<Stack> {
+        self.current.get(id, &self.unknown).or_else(|| self.earlier.get(id, &self.unknown))
+    }
+
+    /// The code objects of a stack's Python frames.
+    pub fn codes(&self, id: u64) -> impl Iterator<Item = Addr> {
+        self.packed(id).into_iter().flat_map(|packed| packed.iter().map(code))
+    }
+
+    fn packed(&self, id: u64) -> Option<&Packed> {
+        self.current.packed(id).or_else(|| self.earlier.packed(id))
     }
 
     /// How many stacks are known.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.stacks.len()
+        self.current.python.len() + self.current.native.len()
     }
 
     /// Is none known?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.stacks.is_empty()
+        self.len() == 0
     }
 
     /// Frames whose code object could not be read.
@@ -238,6 +298,10 @@ impl Stacks {
     pub fn refused(&self) -> u64 {
         self.refused
     }
+}
+
+fn code(packed: &u64) -> Addr {
+    Addr(frame::code(*packed))
 }
 
 #[cfg(test)]
