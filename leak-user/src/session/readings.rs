@@ -21,7 +21,7 @@ const CENSUS_AT_FIRST: Nanos = Nanos(200_000_000);
 const CENSUS_OF_PASSED: u64 = 20;
 
 /// … and so rarely that it takes at most one part in so many of a core …
-const CENSUS_SHARE: u64 = 100;
+const CENSUS_SHARE: u64 = 200;
 
 /// … or, while everything is traced, when all that the kernel has booked is read as well, in so many …
 const EXACT_SHARE: u64 = 10;
@@ -151,11 +151,11 @@ mod tests {
         assert_eq!(pause(ms(1), 20), CENSUS_EVERY);
         assert_eq!(census_pause(ms(1), CENSUS_SHARE, ms(1_000), ms(20_000)), CENSUS_AT_FIRST);
         assert_eq!(census_pause(ms(1), CENSUS_SHARE, ms(6_000), ms(20_000)), ms(300));
-        assert_eq!(pause(ms(7), 20), ms(700));
+        assert_eq!(pause(ms(3), 20), ms(600));
         // A heap of 10 GB: some two thirds of a second.
         let dear = pause(ms(650), 20);
         assert!(20_000_000_000 / dear.0 >= CENSUS_LEAST, "{dear:?}");
-        assert_eq!(pause(ms(650), 3600), ms(65_000));
+        assert_eq!(pause(ms(650), 3600), ms(130_000));
         assert_eq!(
             census_pause(Nanos(u64::MAX), CENSUS_SHARE, ms(0), Nanos(u64::MAX)).0,
             u64::MAX / CENSUS_LEAST

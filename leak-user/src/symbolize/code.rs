@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{linetable, unicode};
 use crate::target::layout::{Layout, Lines, ObjectLayout};
-use crate::target::memory::Memory;
+use crate::target::memory::{Memory, Prefetched};
 use crate::units::Addr;
 
 /// Longest name of a function or file, in characters; longer ones are cut.
@@ -22,6 +22,9 @@ const MAX_BYTES: usize = 16 << 20;
 
 /// Code objects that nothing refers to are looked at every so many looks.
 const UNREFERRED: u32 = 16;
+
+/// Most names and location tables are shorter, in bytes.
+const USUAL: usize = 512;
 
 /// A code object that changes while it is read is read again so often.
 const ATTEMPTS: u32 = 3;
@@ -221,9 +224,12 @@ impl CodeCache {
     fn read<M: Memory>(&mut self, memory: &M, addr: Addr) -> Option<Code> {
         let mut fingerprint = self.fingerprint(memory, addr)?;
         for _ in 0..ATTEMPTS {
-            let function = unicode::read(memory, self.layout, fingerprint.name, MAX_NAME);
-            let file = unicode::read(memory, self.layout, fingerprint.filename, MAX_NAME);
-            let linetable = read_bytes(memory, self.layout.object, fingerprint.linetable);
+            let Fingerprint { name, filename, linetable, .. } = fingerprint;
+            let parts = [name, filename, linetable].map(|part| (part, USUAL));
+            let parts = Prefetched::new(memory, &parts);
+            let function = unicode::read(&parts, self.layout, name, MAX_NAME);
+            let file = unicode::read(&parts, self.layout, filename, MAX_NAME);
+            let linetable = read_bytes(&parts, self.layout.object, linetable);
             let after = self.fingerprint(memory, addr)?;
             if after == fingerprint {
                 let file = self.share(file?);

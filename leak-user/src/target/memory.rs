@@ -129,9 +129,61 @@ impl Memory for ProcessMemory {
     }
 }
 
+/// Memory of which some stretches have been read beforehand, all by one system call.
+#[derive(Debug)]
+pub struct Prefetched<'a, M> {
+    memory: &'a M,
+    stretches: Vec<(Addr, Vec<u8>)>,
+}
+
+impl<'a, M: Memory> Prefetched<'a, M> {
+    /// Reads so many bytes from each address on. Where not all of them are there, what is asked for is read then.
+    #[must_use]
+    pub fn new(memory: &'a M, stretches: &[(Addr, usize)]) -> Self {
+        let mut stretches: Vec<(Addr, Vec<u8>)> =
+            stretches.iter().map(|(addr, length)| (*addr, vec![0; *length])).collect();
+        let mut pieces: Vec<(Addr, &mut [u8])> =
+            stretches.iter_mut().map(|(addr, bytes)| (*addr, bytes.as_mut_slice())).collect();
+        let mut read = memory.read_scattered(&mut pieces).into_iter();
+        stretches.retain(|_| read.next() == Some(true));
+        Self { memory, stretches }
+    }
+}
+
+impl<M: Memory> Memory for Prefetched<'_, M> {
+    fn read(&self, addr: Addr, out: &mut [u8]) -> Result<(), ReadError> {
+        let held = self.stretches.iter().find_map(|(start, bytes)| {
+            let at = usize::try_from(addr.0.checked_sub(start.0)?).ok()?;
+            bytes.get(at..at.checked_add(out.len())?)
+        });
+        let Some(bytes) = held else { return self.memory.read(addr, out) };
+        out.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heap::testing::FakeMemory;
+
+    #[test]
+    fn what_was_prefetched_is_as_it_was_and_the_rest_as_it_is() {
+        let mut memory = FakeMemory::default();
+        memory.map(0x1000, 64);
+        let before = memory.clone();
+        for at in (0x1000..0x1040).step_by(8) {
+            memory.put(at, at);
+        }
+        let ahead = Prefetched::new(&before, &[(Addr(0x1000), 16), (Addr(0x1030), 64)]);
+        let ahead = Prefetched { memory: &memory, ..ahead };
+        assert_eq!([0x1000, 0x1008].map(|at| ahead.word(Addr(at))), [Ok(0); 2]);
+        // One stretch ends there; the other was not there as a whole.
+        for at in [0x100c, 0x1010, 0x1030] {
+            assert_eq!(ahead.word(Addr(at)), memory.word(Addr(at)));
+        }
+        assert_eq!(ahead.word(Addr(0x1040)), Err(ReadError::Unmapped(Addr(0x1040))));
+    }
 
     #[test]
     fn reads_this_process_and_skips_holes() {

@@ -8,8 +8,7 @@ use leak_tests::leaktrace;
 use leak_tests::program::Program;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use nix::unistd::{SysconfVar, sysconf};
-use std::fs;
+use procfs::process::Process;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,8 +22,8 @@ pub struct Options {
     /// Only these interpreters (repeatable)
     #[arg(long = "python", value_name = "NAME", default_value = "py3.11")]
     interpreters: Vec<String>,
-    /// Length of an observation in seconds, at least 30
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(30..))]
+    /// Length of an observation in seconds, at least 60
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(60..))]
     seconds: u32,
 }
 
@@ -33,18 +32,19 @@ const INTRO: &str = "\
 
 Written by `cargo xtask bench own-cost`. The processor time is that of leaktrace and the small processes that
 it starts, in percent of one core: over the whole observation, with what the start takes (the kernel verifies the
-programs), and from its tenth second on. Memory is what is resident, shared libraries included: after ten seconds,
-the median of the last ten, and the most that it ever was.
+programs), and from its tenth second on. Memory is what is resident, shared libraries and the ring buffer included: the
+median of ten seconds after the tenth, halfway and at the end, and the most that it ever was.
 ";
 
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 10] = [
     "program",
     "Python",
     "observed",
     "core, whole",
     "core, from 10 s on",
     "resident at 10 s",
-    "resident at the end",
+    "halfway",
+    "at the end",
     "peak",
     "machine",
 ];
@@ -81,7 +81,9 @@ struct Sample {
 }
 
 fn measure(program: &Program, python: &Interpreter, options: &Options) -> Result<Vec<String>> {
-    let running = program.start(python, &[])?;
+    // Some seconds more than it takes to start leaktrace, and to have its report.
+    let lives = (options.seconds + 60).to_string();
+    let running = program.start(python, &["--seconds", &lives])?;
     let pid = running.target.pid().to_string();
     let before = children_seconds()?;
     let begun = Instant::now();
@@ -94,16 +96,20 @@ fn measure(program: &Program, python: &Interpreter, options: &Options) -> Result
     let length = begun.elapsed();
     let settled = *samples.get(SETTLED).context("leaktrace ended too early")?;
     let late = (whole - settled.processor).max(0.0);
-    let mut last: Vec<f64> =
-        samples.iter().rev().take(10).map(|sample| sample.resident_kb).collect();
+    let resident = |from: usize| {
+        let mut seconds: Vec<f64> =
+            samples.iter().skip(from).take(SETTLED).map(|sample| sample.resident_kb).collect();
+        statistics::median(&mut seconds).unwrap_or(0.0)
+    };
     let peak = samples.iter().map(|sample| sample.peak_kb).fold(0.0, f64::max);
     let share = |seconds: f64, of: Duration| format!("{:.2} %", 100.0 * seconds / of.as_secs_f64());
     let mib = |kb: f64| format!("{:.1} MiB", kb / 1024.0);
     Ok(vec![
         share(whole, length),
         share(late, length - (settled.at - begun)),
-        mib(settled.resident_kb),
-        mib(statistics::median(&mut last).unwrap_or(0.0)),
+        mib(resident(SETTLED)),
+        mib(resident(samples.len() / 2)),
+        mib(resident(samples.len().saturating_sub(SETTLED))),
         mib(peak),
     ])
 }
@@ -125,21 +131,14 @@ fn watch(leaktrace: &mut Child) -> Result<Vec<Sample>> {
     }
 }
 
+/// None: it has ended.
 fn sample(pid: u32) -> Option<Sample> {
     let at = Instant::now();
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // proc(5): utime and stime are fields 14 and 15; the name, field 2, ends with the last parenthesis.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<f64>().ok();
-    let ticks = ticks()? + ticks()?;
-    let per_second = sysconf(SysconfVar::CLK_TCK).ok()?? as f64;
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let kb = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().trim_end_matches(" kB").parse().ok()
-    };
-    let (resident_kb, peak_kb) = (kb("VmRSS:")?, kb("VmHWM:")?);
-    Some(Sample { at, processor: ticks / per_second, resident_kb, peak_kb })
+    let process = Process::new(pid.cast_signed()).ok()?;
+    let (stat, status) = (process.stat().ok()?, process.status().ok()?);
+    let processor = (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64;
+    let (resident_kb, peak_kb) = (status.vmrss? as f64, status.vmhwm? as f64);
+    Some(Sample { at, processor, resident_kb, peak_kb })
 }
 
 /// Processor time of all children that have been waited for, and of theirs.
