@@ -56,7 +56,7 @@ const TRIAL_GATE: Nanos = Nanos(1_000_000_000);
 const SPACING: Nanos = Nanos(400_000_000);
 
 /// Where the accounts cover no burst yet, they are asked again after so long.
-const ASK_AGAIN: Nanos = Nanos(20_000_000);
+const ASK_AGAIN: Nanos = Nanos(50_000_000);
 
 /// The accounts.
 #[derive(Debug)]

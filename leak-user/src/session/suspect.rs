@@ -18,7 +18,7 @@ use crate::{
 const LONGER: f64 = 0.1;
 
 /// … but so rarely that it takes at most one part in so many of a core.
-const CORE_SHARE: u64 = 200;
+const CORE_SHARE: u64 = 400;
 
 /// The judgements on the way.
 #[derive(Debug, Default)]
