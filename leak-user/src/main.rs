@@ -31,7 +31,8 @@ fn main() -> ExitCode {
 }
 
 /// Large blocks that are freed go back to the kernel. Left to itself, glibc takes the first such block for the sign
-/// that there will be more, and keeps as much at hand: the 12 MB that the kernel's types take at the start.
+/// that there will be more, and keeps as much at hand: the 12 MB that the kernel's types take at the start. So is what is
+/// free at the heap's end.
 fn give_freed_memory_back() {
     #[cfg(target_env = "gnu")]
     {

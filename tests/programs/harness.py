@@ -10,13 +10,17 @@ WARM_UP = 500
 LONGEST_WARM_UP = 5_000_000_000
 
 
-def arguments(description, rate=0.0):
-    """The options that every program has. `rate` is its default pace in requests a second."""
+def arguments(description, rate=0.0, **numbers):
+    """The options that every program has, and those that are numbers of its own, with their defaults. `rate` is its
+    default pace in requests a second.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--clean", action="store_true", help="keep nothing")
     parser.add_argument("--rate", type=float, default=rate, help="requests a second; 0: back to back")
     parser.add_argument("--seconds", type=float, default=600.0, help="end after this long")
     parser.add_argument("--times", help="file for the requests' times, see Times")
+    for name, default in numbers.items():
+        parser.add_argument(f"--{name}", type=float, default=default, help="see above")
     return parser.parse_args()
 
 

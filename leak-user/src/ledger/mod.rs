@@ -175,6 +175,7 @@ impl Ledger {
     /// A mapping was made; it stands for `weight` of them.
     pub fn mapped(&mut self, stacks: &Stacks, region: Region, weight: f64, origin: Origin) {
         let site = self.sites.intern(Domain::Mmap, origin.stack, origin.native, stacks);
+        self.sites.saw(site);
         self.mappings.map(region, site, weight, origin.time);
     }
 

@@ -23,8 +23,8 @@ const MAX_SITES: usize = 1 << 15;
 /// A site that so many bursts did not see was not seen for long.
 const IDLE_BURSTS: u32 = 60;
 
-/// Stack ids whose site is remembered at most.
-const MAX_STACKS: usize = 1 << 16;
+/// Stack ids whose site is remembered at most, for each site that there is room for.
+const STACKS_OF_SITE: usize = 2;
 
 /// Stacks known to be missing at most.
 const MAX_MISSING: usize = 1 << 18;
@@ -65,8 +65,9 @@ impl Site {
 type Key = (Domain, Arc<[Frame]>);
 
 /// All sites.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sites {
+    max_sites: usize,
     sites: BTreeMap<SiteId, Site>,
     next: u32,
     /// Bursts so far.
@@ -78,7 +79,28 @@ pub struct Sites {
     forgotten: u64,
 }
 
+impl Default for Sites {
+    fn default() -> Self {
+        Self::with_room(MAX_SITES)
+    }
+}
+
 impl Sites {
+    /// None yet, and room for so many.
+    #[must_use]
+    pub fn with_room(max_sites: usize) -> Self {
+        Self {
+            max_sites,
+            sites: BTreeMap::new(),
+            next: 0,
+            bursts: 0,
+            by_key: HashMap::new(),
+            by_stack: HashMap::new(),
+            missing: HashSet::new(),
+            forgotten: 0,
+        }
+    }
+
     /// The site of a Python stack and a native stack (which has that Python stack in it); 0: none.
     pub fn intern(&mut self, domain: Domain, stack: u64, native: u64, stacks: &Stacks) -> SiteId {
         if let Some(id) = self.by_stack.get(&(domain, stack, native)) {
@@ -100,13 +122,13 @@ impl Sites {
             }
             None => (Arc::clone(&nothing), Arc::clone(&nothing), None),
         };
-        if self.sites.len() >= MAX_SITES && !self.by_key.contains_key(&(domain, frames.clone())) {
+        if self.is_full() && !self.by_key.contains_key(&(domain, frames.clone())) {
             self.miss(wanted);
             (frames, whole) = (Arc::clone(&nothing), nothing);
         }
         let id = self.of_key((domain, frames), whole, thread);
         if lasting {
-            if self.by_stack.len() >= MAX_STACKS {
+            if self.by_stack.len() >= STACKS_OF_SITE * self.max_sites {
                 self.by_stack.clear();
             }
             self.by_stack.insert((domain, stack, native), id);
@@ -145,6 +167,13 @@ impl Sites {
         }
     }
 
+    /// It has just been seen.
+    pub fn saw(&mut self, id: SiteId) {
+        if let Some(site) = self.sites.get_mut(&id) {
+            site.seen = self.bursts;
+        }
+    }
+
     /// This burst saw it allocate.
     pub fn allocated(&mut self, id: SiteId) {
         if let Some(site) = self.sites.get_mut(&id) {
@@ -167,7 +196,7 @@ impl Sites {
     /// Is there no room for another one?
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.sites.len() >= MAX_SITES
+        self.sites.len() >= self.max_sites
     }
 
     /// Forgets, and names, the sites that were not seen for long, but for those of which something lives.

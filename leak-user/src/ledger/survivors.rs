@@ -268,9 +268,9 @@ impl Survivors {
         }
     }
 
-    /// The sites of the living, as often as they have some.
+    /// The sites of those that live, or may do so, as often as they have some.
     pub fn sites_alive(&self) -> impl Iterator<Item = SiteId> {
-        let living = self.followed.iter().filter(|followed| followed.fate.end == End::Alive);
+        let living = self.followed.iter().filter(|followed| followed.fate.end != End::Died);
         living.map(|followed| followed.site)
     }
 

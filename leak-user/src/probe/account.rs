@@ -6,15 +6,19 @@ use std::collections::VecDeque;
 use super::budget::Kind;
 use crate::units::Nanos;
 
-/// The bound is kept over so much time: what is spent within as much is at most the share of the work within it.
+/// The bound is kept over so much time: a burst comes only where what was spent in as much before it, and what it will
+/// cost, are at most the share of the work done meanwhile. One that is dearer than that allows comes more rarely.
 pub(super) const EVEN: Nanos = Nanos(10_000_000_000);
 
 /// … and of it as much as this part of the time is spent ahead at first, so that there is soon something to tell: then
 /// less and less, until the account is even after that time, or at the observation's end if that is sooner.
 const AHEAD: f64 = 0.5;
 
-/// Work is counted in steps of so much time.
+/// What was there is noted so often.
 const STEP: Nanos = Nanos(1_000_000_000);
+
+/// So much of it is remembered, an hour: dearer bursts than that allows don't come again.
+const MOST_STEPS: usize = 3600;
 
 /// How far the target has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +42,8 @@ pub(super) struct Done {
 #[derive(Debug, Clone, Copy)]
 struct Balance {
     at: Nanos,
-    /// The work that is counted to the target.
-    counted: Nanos,
+    /// The target's own work.
+    own: Nanos,
     /// What was paid.
     used: Nanos,
 }
@@ -50,78 +54,78 @@ pub(super) struct Account {
     share: f64,
     /// Cores' work that the target is taken to do at least.
     least_pace: f64,
-    /// The ends of the steps before the last, from one that is as old as [`EVEN`], or the begin, on.
+    /// At the end of each step, from the begin on or for [`MOST_STEPS`].
     course: VecDeque<Balance>,
-    /// The end of the last step.
-    last: Balance,
-    /// The target's own work by then.
-    own: Nanos,
+    /// Where the latest stretch of [`EVEN`] began, and the work that was counted before it.
+    stretch: Balance,
+    counted_before: Nanos,
     /// What was paid so far.
     used: Nanos,
     /// What the dearest of the latest bursts of each kind has taken, forgotten slowly.
     expected: [Nanos; 2],
 }
 
-/// What has been counted and paid in the last while.
-#[derive(Debug, Clone, Copy)]
-struct Lately {
-    elapsed: Nanos,
-    counted: Nanos,
-    used: Nanos,
-}
-
 impl Account {
     /// An empty one, from a moment on.
     pub(super) fn new(share: f64, least_pace: f64, from: Nanos) -> Self {
+        let begin = Balance { at: from, own: Nanos(0), used: Nanos(0) };
         Self {
             share,
             least_pace,
-            course: VecDeque::new(),
-            last: Balance { at: from, counted: Nanos(0), used: Nanos(0) },
-            own: Nanos(0),
+            course: VecDeque::from([begin]),
+            stretch: begin,
+            counted_before: Nanos(0),
             used: Nanos(0),
             expected: [Nanos(0); 2],
         }
     }
 
-    /// The target has come so far; what lies too long ago is forgotten.
+    /// The target has come so far.
     pub(super) fn advance(&mut self, done: Done) {
-        if done.now.0 < self.last.at.0 + STEP.0 {
+        if self.course.back().is_some_and(|last| done.now.0 < last.at.0 + STEP.0) {
             return;
         }
-        let counted = self.counted(done);
-        self.course.push_back(self.last);
-        self.last = Balance { at: done.now, counted, used: self.used };
-        self.own = done.own.max(self.own);
-        while self.course.get(1).unwrap_or(&self.last).at.0 + EVEN.0 <= done.now.0 {
+        let balance = Balance { at: done.now, own: done.own, used: self.used };
+        if done.now.0 >= self.stretch.at.0 + EVEN.0 {
+            self.counted_before = self.counted(done);
+            self.stretch = balance;
+        }
+        self.course.push_back(balance);
+        if self.course.len() > MOST_STEPS {
             self.course.pop_front();
         }
     }
 
     /// The work that is counted to the target since the begin.
     pub(super) fn counted(&self, done: Done) -> Nanos {
-        let at_least = self.least_pace * done.now.0.saturating_sub(self.last.at.0) as f64;
-        let own = done.own.0.saturating_sub(self.own.0).max(at_least as u64);
-        Nanos(self.last.counted.0 + own)
+        Nanos(self.counted_before.0 + self.counted_since(&self.stretch, done).0)
     }
 
-    fn lately(&self, done: Done) -> Lately {
-        let first = self.course.front().unwrap_or(&self.last);
-        Lately {
-            elapsed: Nanos(done.now.0.saturating_sub(first.at.0)),
-            counted: Nanos(self.counted(done).0 - first.counted.0),
-            used: Nanos(self.used.0 - first.used.0),
-        }
+    /// … and since a moment: its own, or that of as many cores as it is taken to keep busy at least.
+    fn counted_since(&self, since: &Balance, done: Done) -> Nanos {
+        let at_least = self.least_pace * elapsed(since, done).0 as f64;
+        Nanos(done.own.0.saturating_sub(since.own.0).max(at_least as u64))
     }
 
-    /// How many cores' work is counted to it.
-    fn pace(&self, lately: Lately) -> f64 {
-        (lately.counted.0 as f64 / lately.elapsed.0.max(1) as f64).max(self.least_pace)
+    /// The latest moment that lies [`EVEN`] back, and since which so much work has been counted; else the first.
+    fn moment(&self, worth: Nanos, done: Done) -> Balance {
+        let is_far = |since: &&Balance| {
+            elapsed(since, done) >= EVEN && self.counted_since(since, done) >= worth
+        };
+        let first = self.course.front().unwrap_or(&self.stretch);
+        *self.course.iter().rev().find(is_far).unwrap_or(first)
+    }
+
+    /// How many cores' work has been counted to it of late.
+    fn pace(&self, done: Done) -> f64 {
+        let since = self.moment(Nanos(0), done);
+        let counted = self.counted_since(&since, done).0 as f64;
+        (counted / elapsed(&since, done).0.max(1) as f64).max(self.least_pace)
     }
 
     /// What a burst may take that comes once in so much time.
     pub(super) fn allows(&self, time: Nanos, done: Done) -> Nanos {
-        Nanos((time.0 as f64 * self.pace(self.lately(done)) * self.share) as u64)
+        Nanos((time.0 as f64 * self.pace(done) * self.share) as u64)
     }
 
     /// How much work allows a burst to take so much.
@@ -137,11 +141,13 @@ impl Account {
     /// Does the target's work of late cover the next burst of a kind, which takes at least so much? Until there is as
     /// much of it as the bound is kept over, or the observation lasts, part of what is to come is spent ahead.
     pub(super) fn covers(&self, kind: Kind, least: Nanos, done: Done, duration: Nanos) -> bool {
-        let lately = self.lately(done);
         let next = self.expected[kind as usize].max(least);
-        let to_come = EVEN.min(duration).0.saturating_sub(lately.elapsed.0);
-        let ahead = AHEAD * to_come as f64 * self.pace(lately);
-        self.worth(Nanos(lately.used.0 + next.0)).0 <= lately.counted.0 + ahead as u64
+        let since = self.moment(self.worth(next), done);
+        let to_come = EVEN.min(duration).0.saturating_sub(elapsed(&since, done).0);
+        let ahead = AHEAD * to_come as f64 * self.pace(done);
+        let used = self.used.0 - since.used.0;
+        let counted = self.counted_since(&since, done);
+        self.worth(Nanos(used + next.0)).0 <= counted.0 + ahead as u64
     }
 
     /// Books what no kind has to expect again.
@@ -160,6 +166,10 @@ impl Account {
     pub(super) fn expect(&mut self, cost: Nanos) {
         self.expected = self.expected.map(|known| known.max(cost));
     }
+}
+
+fn elapsed(since: &Balance, done: Done) -> Nanos {
+    Nanos(done.now.0.saturating_sub(since.at.0))
 }
 
 #[cfg(test)]
@@ -222,10 +232,42 @@ mod tests {
             while covers(&account, Kind::Malloc, 5, done) {
                 account.book(Kind::Malloc, Nanos(5_000_000));
             }
-            let lately = account.lately(done);
-            assert!(lately.used.0 as f64 <= 0.01 * lately.counted.0 as f64, "{second}");
-            assert!(second <= 10 || (EVEN..=Nanos(EVEN.0 + STEP.0)).contains(&lately.elapsed));
+            let since = account.moment(Nanos(0), done);
+            let counted = account.counted_since(&since, done).0 as f64;
+            assert!((account.used.0 - since.used.0) as f64 <= 0.01 * counted, "{second}");
+            assert!(second < 10 || elapsed(&since, done) == EVEN, "{second}");
         }
-        assert!(account.used() >= Nanos(600_000_000), "{:?}", account.used());
+        assert!(account.used() >= Nanos(500_000_000), "{:?}", account.used());
+    }
+
+    #[test]
+    fn a_burst_that_is_dearer_than_ten_seconds_allow_comes_more_rarely() {
+        let mut account = Account::new(0.01, 0.1, Nanos(0));
+        let mut came = Vec::new();
+        for second in 1..=100 {
+            let done = at(second, second as f64);
+            account.advance(done);
+            if covers(&account, Kind::Malloc, 5, done) {
+                // Ten seconds allow 100 ms.
+                account.book(Kind::Malloc, Nanos(250_000_000));
+                came.push(second);
+            }
+        }
+        assert_eq!(came.len(), 4, "{came:?}");
+        assert!(
+            came.windows(2).skip(1).all(|two| (25..=27).contains(&(two[1] - two[0]))),
+            "{came:?}"
+        );
+    }
+
+    #[test]
+    fn work_by_fits_and_starts_is_hardly_counted_twice() {
+        let mut account = Account::new(0.01, 1.0, Nanos(0));
+        // Four cores for one second of four.
+        for second in 1..=40 {
+            account.advance(at(second, (second.div_ceil(4) * 4) as f64));
+        }
+        let counted = account.counted(at(40, 40.0)).0 / SECOND;
+        assert!((40..=44).contains(&counted), "{counted}");
     }
 }

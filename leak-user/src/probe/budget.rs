@@ -23,8 +23,8 @@ use super::{
 };
 use crate::units::Nanos;
 
-/// The work that may be done within bursts that are felt, as a part of the allowed share: at 1 %, fewer than one
-/// request in a hundred is slower by more than a tenth, and the 99th percentile stays where it was.
+/// The work that may be done within bursts that are felt, as a part of the allowed share: at 1 %, one request in two
+/// hundred is slower by more than a tenth, and the 99th percentile stays about where it was.
 const FELT: f64 = 0.5;
 
 /// Cores' work that a target is taken to do at least, for what probes spend of it …

@@ -37,8 +37,6 @@ pub struct Bursts {
     deadline: Array<MapData, u64>,
     generation: u64,
     last: u64,
-    /// When the first one's gate was opened.
-    first_opened: Option<Nanos>,
     current: Option<Current>,
     /// Detaches under way, with the share of the target's time that the burst's probes took.
     detaching: Vec<(Detaching, f64)>,
@@ -91,7 +89,6 @@ impl Bursts {
             deadline: take(object, "DEADLINE")?,
             generation: 0,
             last: 0,
-            first_opened: None,
             current: None,
             detaching: Vec::new(),
             lingering: Nanos(0),
@@ -107,12 +104,6 @@ impl Bursts {
     #[must_use]
     pub fn refused_breakpoints(&self) -> u64 {
         self.refused
-    }
-
-    /// When the gate was opened for the first time.
-    #[must_use]
-    pub fn first_opened(&self) -> Option<Nanos> {
-        self.first_opened
     }
 
     /// What has been counted so far (while calibrating) is nobody's.
@@ -250,7 +241,6 @@ impl Bursts {
         };
         let attach_time = elapsed(start);
         let (opened, worked) = (now(), process_time(pid).unwrap_or_default());
-        self.first_opened.get_or_insert(opened);
         let gate = Gate {
             burst: self.last,
             limit_ns: terms.limit.0,

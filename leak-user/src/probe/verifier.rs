@@ -58,6 +58,8 @@ pub(super) fn verify(
     };
     let mut programs: Vec<_> = relocated.programs().collect();
     programs.sort_unstable_by_key(|(name, ..)| *name);
+    // Read once for all of them.
+    let _types = kernel_types()?;
     let verified = programs.into_iter().map(|(name, program, function)| {
         let mut log = [0; LOG];
         let kind = kind(&program.section, place(name))?;

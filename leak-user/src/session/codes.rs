@@ -29,8 +29,11 @@ impl Session {
         &mut self,
         counts: &[(SiteKey, SiteCounts)],
     ) -> Result<(), SessionError> {
-        // What referred to the generation before has come by now.
-        self.stacks.forget_earlier();
+        // What referred to the generation before has come by now; page faults did until this burst began.
+        if self.stacks.has_earlier() {
+            self.book_faults()?;
+            self.stacks.forget_earlier();
+        }
         let stacks: HashSet<u64> = counts.iter().map(|(key, _)| key.stack).collect();
         stacks.into_iter().for_each(|stack| self.refer(stack));
         let Some(codes) = &mut self.codes else { return Ok(()) };

@@ -5,13 +5,21 @@ use leak_common::counters::Counter;
 use super::{Session, SessionError};
 use crate::{
     clock::now,
+    ledger::sites::Sites,
     probe::{
         burst::{Attachment, Points},
         outcome::Outcome,
         plan::Probe,
     },
+    symbolize::stacks::Stacks,
     units::Nanos,
 };
+
+/// The kernel keeps all sites with their stacks, so that none can be forgotten here: there is room for so many …
+const SITES: usize = 1 << 17;
+
+/// … and so many bytes of stacks.
+const STACK_BYTES: usize = 160 << 20;
 
 /// What tracing everything will cost the target, estimated from one short burst.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,8 +77,11 @@ impl Session {
     }
 
     pub(super) fn open_exact(&mut self) -> Result<(), SessionError> {
+        self.ledger.sites = Sites::with_room(SITES);
+        self.stacks = Stacks::with_room(STACK_BYTES);
         let probes = self.all_probes();
         let terms = self.budget.unlimited();
+        self.first_burst.get_or_insert_with(now);
         self.bursts.open(&mut self.object, self.target.pid, Points::Functions(&probes), terms)?;
         self.burst_count = 1;
         Ok(())

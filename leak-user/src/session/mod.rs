@@ -168,6 +168,8 @@ pub struct Session {
     start: Nanos,
     end: Nanos,
     burst_count: u32,
+    /// When the first one's gate was opened.
+    first_burst: Option<Nanos>,
     usage: Usage,
     proportional_due: Nanos,
     census: Option<Census>,
@@ -287,6 +289,7 @@ impl Session {
         };
         self.budget.book(kind, way, come.now, &outcome, &terms);
         self.burst_count += 1;
+        self.first_burst.get_or_insert(outcome.opened);
         tracing::debug!(
             burst = outcome.burst,
             ?kind,

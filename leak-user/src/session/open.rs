@@ -123,6 +123,7 @@ impl Session {
             start,
             end: start,
             burst_count: 0,
+            first_burst: None,
             usage: Usage::default(),
             proportional_due: Nanos(0),
             census: None,

@@ -98,7 +98,7 @@ impl Session {
                 start_ns: self.start.0,
                 duration_s: evidence.duration_s,
                 bursts: self.burst_count,
-                first_burst_s: self.bursts.first_opened().map(|opened| self.ledger.seconds(opened)),
+                first_burst_s: self.first_burst.map(|opened| self.ledger.seconds(opened)),
                 allocations: self.ledger.allocations,
                 native_stacks: counts.get(Counter::NativeCopies),
                 unwinding_ms: self.unwinder.spent().as_secs_f64() * 1e3,

@@ -146,7 +146,9 @@ impl Default for Stacks {
 }
 
 impl Stacks {
-    fn with_room(max_bytes: usize) -> Self {
+    /// None yet, and room for so many bytes.
+    #[must_use]
+    pub fn with_room(max_bytes: usize) -> Self {
         let unknown = PyFrame { function: "?".into(), file: "?".into(), line: 0 };
         let (current, earlier) = (Generation::default(), Generation::default());
         Self { current, earlier, unknown: unknown.into(), max_bytes, unresolved: 0, refused: 0 }
@@ -247,6 +249,12 @@ impl Stacks {
             self.earlier.python.retain(|_, packed| certain(packed));
             self.earlier.native.retain(|_, (_, packed)| certain(packed));
         }
+    }
+
+    /// Are there stacks of the generation before?
+    #[must_use]
+    pub fn has_earlier(&self) -> bool {
+        self.earlier.bytes > 0
     }
 
     /// Call this when nothing that is still to come refers to the stacks of the generation before.

@@ -9,8 +9,10 @@ mod overhead;
 mod own_cost;
 mod page;
 mod peers;
+mod phases;
 mod plot;
 mod requests;
+mod resources;
 mod stacks;
 mod statistics;
 mod verdict_time;
@@ -32,6 +34,8 @@ pub enum Bench {
     Peers(peers::Options),
     /// Processor time and memory that leaktrace itself takes; writes docs/own-cost.md
     OwnCost(own_cost::Options),
+    /// A long observation of a service that idles, churns, leaks and forks in turns; writes docs/phases.md
+    Phases(phases::Options),
     /// The probed instructions of each interpreter, and what a hit costs; writes docs/hits.md
     Hits(hits::Options),
     /// What each eBPF program takes the kernel's verifier; writes docs/verifier.md
@@ -66,6 +70,7 @@ pub fn run(bench: Bench) -> Result<()> {
         Bench::Overhead(options) => overhead::run(&options),
         Bench::Peers(options) => peers::run(&options),
         Bench::OwnCost(options) => own_cost::run(&options),
+        Bench::Phases(options) => phases::run(&options),
         Bench::Hits(options) => hits::run(&options),
         Bench::Verifier(options) => verifier::run(&options),
         Bench::Micro => micro::run(),

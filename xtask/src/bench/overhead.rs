@@ -242,10 +242,7 @@ fn summarise(measured: &Measured) -> Result<Vec<String>> {
         if all.len() < ENOUGH { None } else { statistics::quantile(&mut all, 0.999) }
     });
     let far_tail = far_tail.map(|mut ratios| middle(&mut ratios)).transpose()?;
-    let mut means = ratios(&|requests| {
-        let all = corrected(requests);
-        Some(all.iter().sum::<f64>() / all.len() as f64).filter(|mean| mean.is_finite())
-    })?;
+    let mut means = ratios(&|requests| statistics::mean(&corrected(requests)))?;
     let slower = middle(&mut means)? - 1.0;
     let mut speeds: Vec<f64> = means.iter().map(|ratio| ratio.recip()).collect();
     let spent = statistics::median(&mut measured.spent.clone());

@@ -1,16 +1,15 @@
 //! What leaktrace takes for itself: processor time and memory, its helpers' included.
 
+use super::machine;
 use super::page::Page;
-use super::{machine, statistics};
-use anyhow::{Context as _, Result, bail};
+use super::resources::{SETTLED, mib, resident, watch};
+use anyhow::{Context as _, Result};
 use leak_tests::interpreter::Interpreter;
 use leak_tests::leaktrace;
 use leak_tests::program::Program;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use procfs::process::Process;
-use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How to measure.
@@ -49,9 +48,6 @@ const COLUMNS: [&str; 10] = [
     "machine",
 ];
 
-/// The observation has settled.
-const SETTLED: usize = 10;
-
 /// Measures each program on each interpreter.
 ///
 /// # Errors
@@ -70,16 +66,6 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What a process had taken at one moment.
-#[derive(Debug, Clone, Copy)]
-struct Sample {
-    at: Instant,
-    /// Of itself, without its children, in seconds.
-    processor: f64,
-    resident_kb: f64,
-    peak_kb: f64,
-}
-
 fn measure(program: &Program, python: &Interpreter, options: &Options) -> Result<Vec<String>> {
     // Some seconds more than it takes to start leaktrace, and to have its report.
     let lives = (options.seconds + 60).to_string();
@@ -96,49 +82,16 @@ fn measure(program: &Program, python: &Interpreter, options: &Options) -> Result
     let length = begun.elapsed();
     let settled = *samples.get(SETTLED).context("leaktrace ended too early")?;
     let late = (whole - settled.processor).max(0.0);
-    let resident = |from: usize| {
-        let mut seconds: Vec<f64> =
-            samples.iter().skip(from).take(SETTLED).map(|sample| sample.resident_kb).collect();
-        statistics::median(&mut seconds).unwrap_or(0.0)
-    };
     let peak = samples.iter().map(|sample| sample.peak_kb).fold(0.0, f64::max);
     let share = |seconds: f64, of: Duration| format!("{:.2} %", 100.0 * seconds / of.as_secs_f64());
-    let mib = |kb: f64| format!("{:.1} MiB", kb / 1024.0);
     Ok(vec![
         share(whole, length),
         share(late, length - (settled.at - begun)),
-        mib(resident(SETTLED)),
-        mib(resident(samples.len() / 2)),
-        mib(resident(samples.len().saturating_sub(SETTLED))),
+        mib(resident(&samples, SETTLED)),
+        mib(resident(&samples, samples.len() / 2)),
+        mib(resident(&samples, samples.len().saturating_sub(SETTLED))),
         mib(peak),
     ])
-}
-
-/// Looks once a second until it has ended.
-fn watch(leaktrace: &mut Child) -> Result<Vec<Sample>> {
-    let mut samples = Vec::new();
-    loop {
-        // Before it is waited for, what it leaves can still be read.
-        let sample = sample(leaktrace.id());
-        if let Some(status) = leaktrace.try_wait()? {
-            if !status.success() {
-                bail!("leaktrace failed: {status}");
-            }
-            return Ok(samples);
-        }
-        samples.extend(sample);
-        thread::sleep(Duration::from_secs(1));
-    }
-}
-
-/// None: it has ended.
-fn sample(pid: u32) -> Option<Sample> {
-    let at = Instant::now();
-    let process = Process::new(pid.cast_signed()).ok()?;
-    let (stat, status) = (process.stat().ok()?, process.status().ok()?);
-    let processor = (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64;
-    let (resident_kb, peak_kb) = (status.vmrss? as f64, status.vmhwm? as f64);
-    Some(Sample { at, processor, resident_kb, peak_kb })
 }
 
 /// Processor time of all children that have been waited for, and of theirs.

@@ -8,7 +8,13 @@ pub fn quantile(samples: &mut [f64], q: f64) -> Option<f64> {
     let (low, share) = (at.floor(), at.fract());
     let below = samples.get(low as usize)?;
     let above = samples.get(low as usize + 1).unwrap_or(below);
-    Some(below + (above - below) * share)
+    // Samples may be infinite.
+    Some(if share == 0.0 || below == above { *below } else { below + (above - below) * share })
+}
+
+/// The mean; `None` without samples.
+pub fn mean(samples: &[f64]) -> Option<f64> {
+    Some(samples.iter().sum::<f64>() / samples.len() as f64).filter(|mean| mean.is_finite())
 }
 
 /// The middle of the samples.

@@ -123,12 +123,17 @@ impl Run {
 
 fn summarise(runs: &[Run]) -> Vec<String> {
     let all = |figure: fn(&Run) -> f64| -> Vec<f64> { runs.iter().map(figure).collect() };
-    let seconds = |time: Option<f64>| time.map_or("-".to_owned(), |time| format!("{time:.2} s"));
+    let seconds = |time: Option<f64>| match time {
+        Some(time) if time.is_finite() => format!("{time:.2} s"),
+        Some(_) => "never".to_owned(),
+        None => "-".to_owned(),
+    };
     let middle = |mut times: Vec<f64>| seconds(statistics::median(&mut times));
     let longest = |times: Vec<f64>| seconds(times.into_iter().max_by(f64::total_cmp));
     let growth = statistics::median(&mut all(|run| run.growth)).unwrap_or(0.0);
-    let accused: Vec<f64> = runs.iter().filter_map(|run| run.accused).collect();
-    let never = runs.len() - accused.len();
+    // One that never came is later than all others.
+    let accused = all(|run| run.accused.unwrap_or(f64::INFINITY));
+    let never = accused.iter().filter(|time| time.is_infinite()).count();
     vec![
         format!("{:.0} kB/s", growth / 1000.0),
         runs.len().to_string(),
@@ -147,7 +152,7 @@ mod tests {
     fn a_run_that_never_accused_is_told() {
         let run = |accused| Run { first_burst: 0.25, accused, growth: 50_000.0 };
         let row = summarise(&[run(Some(4.0)), run(Some(4.5)), run(None)]);
-        assert_eq!(row, ["50 kB/s", "3", "0.25 s", "0.25 s", "4.25 s", "never in 1"]);
+        assert_eq!(row, ["50 kB/s", "3", "0.25 s", "0.25 s", "4.50 s", "never in 1"]);
         let row = summarise(&[run(Some(4.0)), run(Some(4.5)), run(Some(5.0))]);
         assert_eq!(row[4..], ["4.50 s", "5.00 s"]);
     }

@@ -220,8 +220,9 @@ fn summed(snapshot: &Snapshot) -> Snapshot {
         sum.observed.bursts += report.observed.bursts;
         sum.observed.allocations += report.observed.allocations;
         let (cost, other) = (&mut sum.overhead, &report.overhead);
-        cost.spent = cost.spent.max(other.spent);
-        cost.of_own_work = cost.of_own_work.max(other.of_own_work);
+        if other.spent > cost.spent {
+            (cost.spent, cost.of_own_work) = (other.spent, other.of_own_work);
+        }
         sum.overhead.hits += report.overhead.hits;
         weighted += report.overhead.ns_per_hit * report.overhead.hits as f64;
         sum.coverage = Coverage {
