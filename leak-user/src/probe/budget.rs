@@ -6,12 +6,13 @@
 //! kind did cost, and ends itself in the kernel when its own share is spent.
 //!
 //! The target's own work is the processor time that all of its threads have taken, less what probes took of it: one
-//! with many threads at work has more to give. One that does less than the work of [`LEAST_PACE`] cores is taken for one
-//! that does as much: what it allows by its work alone would take minutes to tell anything.
+//! with many threads at work has more to give. One that keeps less than a core busy is taken for one that keeps one
+//! busy: what it allows by its work alone would take minutes to tell anything.
 //!
 //! A second account bounds how many requests can feel the probes. While a burst goes on, each hit makes the
 //! request that it falls into slower; where that comes to more than a tenth, the own work done meanwhile is
-//! counted ([`Outcome::felt`]), and is to stay under half of the allowed share of all work: of the requests, as many. Here, too, there is a pace that it is taken to keep at least ([`LEAST_FELT_PACE`]).
+//! counted ([`Outcome::felt`]), and is to stay under half of the allowed share of all work: of the requests, as many.
+//! Here, a target is taken to keep half a core busy at least.
 
 use leak_common::counters::Counter;
 
