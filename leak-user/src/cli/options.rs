@@ -33,7 +33,8 @@ pub struct TraceOptions {
     pub pid: Pid,
     /// How long to observe, 1 s to 24 h.
     pub duration: Duration,
-    /// Allowed share of the target's processor time, or of a core's where it takes less, 0.0001 to 0.5. Of no meaning with `exact`.
+    /// Allowed share of the target's processor time, or of a core's where it takes less, 0.0001 to 0.5. Of no meaning
+    /// with `exact`.
     pub budget: f64,
     /// What one burst may spend of it, 100 µs to 1 s. Of no meaning with `exact`.
     pub burst_most: Duration,

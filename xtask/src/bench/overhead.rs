@@ -55,8 +55,8 @@ allocates nothing is timed right after each request, and a request counts in uni
 measured\" shows the ratio of the median request times without that. Of a service that nobody traces, the means and the
 99th percentiles scatter less by it than by the piece's median in the same second.
 
-What leaktrace says that it has spent is a share of the service's processor time, the median over the periods; what was
-measured is the slow-down of the mean request, which holds its waits too.
+What leaktrace says that it has spent is a share of the service's processor time, or of a core's where it takes less, the
+median over the periods; what was measured is the slow-down of the mean request, which holds its waits too.
 
 A placebo is leaktrace not started at all: it shows what the measurement itself adds. A bystander is a process of the
 same program beside the traced one: its own requests are what counts.

@@ -228,7 +228,7 @@ fn measure(tool: &Tool, program: &Program, python: &Interpreter, seconds: u32) -
 
 fn figures(requests: &[Request]) -> Result<Figures> {
     let mut lengths = steady(requests);
-    let mean = lengths.iter().sum::<f64>() / lengths.len() as f64;
+    let mean = statistics::mean(&lengths).context("no requests")?;
     let mut at = |share| statistics::quantile(&mut lengths, share).context("no requests");
     Ok(Figures { mean, median: at(0.5)?, tail: at(0.99)? })
 }
