@@ -185,7 +185,7 @@ static int release(unsigned kinds, uint64_t address)
     return entry ? OK : INVALID_VALUE;
 }
 
-/* A context is gone, and with it all memory of the device. */
+/* A context is gone, and with it all memory of the device but that which is mapped. */
 static void drop_all(void)
 {
     for (size_t i = 0; i < entries_used; i++)
@@ -381,7 +381,8 @@ EXPORT int cuCtxCreate_v4(CUcontext *context, void *parameters, unsigned flags, 
 EXPORT int cuCtxDestroy_v2(CUcontext context)
 {
     pthread_mutex_lock(&mutex);
-    drop_all();
+    if (context)
+        drop_all();
     pthread_mutex_unlock(&mutex);
     return context ? OK : INVALID_VALUE;
 }
@@ -409,7 +410,8 @@ EXPORT int cuDevicePrimaryCtxRelease_v2(int device)
 EXPORT int cuDevicePrimaryCtxReset_v2(int device)
 {
     pthread_mutex_lock(&mutex);
-    drop_all();
+    if (!device)
+        drop_all();
     pthread_mutex_unlock(&mutex);
     return device ? INVALID_VALUE : OK;
 }
