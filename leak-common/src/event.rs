@@ -26,6 +26,8 @@ pub mod kind {
     pub const FORK: u32 = 9;
     /// The top of a native stack that may be new: [`super::NativeRecord`].
     pub const NATIVE: u32 = 10;
+    /// A rare call of a GPU's library: [`crate::gpu::Record`].
+    pub const GPU: u32 = 11;
 }
 
 /// Common start of every record.

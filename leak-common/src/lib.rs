@@ -10,6 +10,7 @@ pub mod config;
 pub mod counters;
 pub mod event;
 pub mod frame;
+pub mod gpu;
 pub mod hash;
 pub mod keys;
 pub mod sampling;

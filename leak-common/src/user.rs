@@ -1,6 +1,6 @@
 //! Lets the user side put these structs into maps and globals.
 
-use crate::{config, keys, threads, tree};
+use crate::{config, gpu, keys, threads, tree};
 
 // SAFETY (for all below): `repr(C)`, integers only, no padding (`size_of` asserted), any bytes valid.
 macro_rules! pod {
@@ -19,6 +19,11 @@ pod! {
     keys::LiveBlock = 8 * 17,
     keys::Pending = 72,
     keys::PoolSeen = 16,
+    config::Range = 16,
+    gpu::Call = 16,
+    gpu::Block = 48,
+    gpu::Totals = 48,
+    gpu::Pool = 24,
     tree::TaskConfig = 8 * 5,
     threads::ThreadsConfig = 8 * 3,
 }

@@ -11,6 +11,7 @@ use aya_ebpf::{
 use leak_common::{
     counters::Counter,
     event::{GateRecord, Header, MapRecord, ProcessRecord, kind},
+    gpu,
 };
 
 use crate::maps::{self, RING, RING_BYTES};
@@ -52,6 +53,12 @@ pub fn gate_closed(burst: u64, spent_ns: u64, time_ns: u64) {
 /// A mapping changed.
 #[inline(always)]
 pub fn mapping(record: MapRecord) {
+    send(record, unhurried());
+}
+
+/// A rare call of a GPU's library.
+#[inline(always)]
+pub fn gpu(record: gpu::Record) {
     send(record, unhurried());
 }
 

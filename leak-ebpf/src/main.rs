@@ -9,6 +9,7 @@
 #![expect(internal_features, reason = "atomic addition has no stable name on this target")]
 
 mod atomic;
+mod context;
 mod emit;
 mod gate;
 mod live;

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod collect;
 pub mod commands;
 pub mod dump;
+pub mod gpu;
 pub mod heap;
 pub mod ledger;
 pub mod probe;

@@ -4,6 +4,7 @@
 //! go or change its meaning within schema `leaktrace.report/1`.
 
 pub mod dump;
+pub mod gpu;
 pub mod suspect;
 
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,9 @@ pub struct Snapshot {
     /// Where memory was first touched while observed, most first; at most 10.
     #[serde(default)]
     pub fresh_memory: Vec<FreshMemory>,
+    /// Memory of GPUs; absent where the target has no library of theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<gpu::Gpu>,
     /// With `--children`: the reports of the other processes. Then `verdict`, `reasons`, `unseen` and `leaks`
     /// are those of the whole tree, the rest is of `target` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -280,8 +284,14 @@ pub struct Site {
     pub confidence: f64,
     /// `steep`, `slow`, `saturated`, `sawtooth`, `flat`.
     pub trend: String,
-    /// `pymalloc`, `malloc`, `mmap`.
+    /// `pymalloc`, `malloc`, `mmap`, `cuda`, `torch`.
     pub domain: String,
+    /// Of `cuda` and `torch`: the kind of memory, as in [`gpu::Memory::kind`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// Of `torch`: the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<u32>,
     /// Growth.
     pub growth_bytes_per_s: f64,
     /// Its 95 % interval.

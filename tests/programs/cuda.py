@@ -17,7 +17,8 @@ SOURCES = os.path.join(builds.SOURCES, "cuda")
 SONAMES = {
     "driver": "libcuda.so.1",
     "runtime": "libcudart.so.13",
-    "c10": "libc10.so",
+    "core": "libc10.so",
+    "c10": "libc10_cuda.so",
     "random": "libfake_random.so",
 }
 # As in the real libraries, each function is code of its own that begins by pushing a frame.
@@ -94,13 +95,16 @@ def build(folder):
     os.makedirs(folder, exist_ok=True)
     sources = [os.path.join(SOURCES, name) for name in os.listdir(SOURCES)]
     newest = max(os.path.getmtime(path) for path in [__file__, *sources])
-    for source, soname in SONAMES.items():
+    for name, soname in SONAMES.items():
         path = os.path.join(folder, soname)
         if os.path.exists(path) and os.path.getmtime(path) > newest:
             continue
         made = "{}.{}".format(path, os.getpid())
-        source = os.path.join(SOURCES, source + ".c")
-        subprocess.run(["cc", *OPTIONS, "-Wl,-soname," + soname, source, "-o", made, "-ldl"], check=True)
+        source = os.path.join(SOURCES, name + ".c")
+        command = ["cc", *OPTIONS, "-Wl,-soname," + soname, source, "-o", made, "-ldl"]
+        if name == "c10":
+            command.append(os.path.join(folder, SONAMES["core"]))
+        subprocess.run(command, check=True)
         os.replace(made, path)
 
 
@@ -108,7 +112,7 @@ class Libraries:
     """The loaded libraries: `driver`, `runtime`, `c10` and `random`, whose functions know their types."""
 
     def __init__(self, folder):
-        for name, functions in zip(SONAMES, (DRIVER, RUNTIME, C10, RANDOM)):
+        for name, functions in zip(SONAMES, (DRIVER, RUNTIME, {}, C10, RANDOM)):
             library = ctypes.CDLL(os.path.join(folder, SONAMES[name]))
             for function, types in functions.items():
                 getattr(library, function).argtypes = [TYPES[one] for one in types]

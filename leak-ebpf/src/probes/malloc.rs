@@ -6,7 +6,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{BPF_ANY, pt_regs},
+    bindings::BPF_ANY,
     helpers::bpf_get_current_pid_tgid,
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
@@ -17,6 +17,7 @@ use leak_common::{
 };
 
 use crate::{
+    context::registers,
     gate::{self, Open},
     live,
     maps::{self, PENDING},
@@ -229,12 +230,6 @@ fn exit(open: &Open, result: u64, stack_pointer: u64, ends: u64) {
         live::gone(open, block);
         live::allocated(open, &pending.site, block, pending.size);
     }
-}
-
-#[inline(always)]
-fn registers(ctx: &impl EbpfContext) -> &pt_regs {
-    // SAFETY: the kernel hands a valid pt_regs to the program.
-    unsafe { &*ctx.as_ptr().cast::<pt_regs>() }
 }
 
 #[inline(always)]

@@ -72,6 +72,8 @@ pub enum Event {
         /// The burst.
         burst: u64,
     },
+    /// A rare call of a GPU's library.
+    Gpu(GpuCall),
     /// A thread ended.
     Exit {
         /// The thread, as the initial pid namespace numbers it.
@@ -106,6 +108,31 @@ pub struct Origin {
     pub tid: Tid,
     /// When.
     pub time: Nanos,
+}
+
+/// A rare call of a GPU's library; see [`leak_common::gpu::Record`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuCall {
+    /// One of [`leak_common::gpu::does`].
+    pub does: u32,
+    /// One of [`leak_common::gpu::memory`].
+    pub memory: u32,
+    /// Its number in `gpu::calls`.
+    pub call: u32,
+    /// torch made it.
+    pub by_torch: bool,
+    /// Where; a handle where physical memory is made or released.
+    pub address: Addr,
+    /// Bytes.
+    pub size: Bytes,
+    /// The handle that is mapped; of torch's failure the bytes that it has handed out.
+    pub other: u64,
+    /// The error; of torch's failure the bytes that it holds.
+    pub result: u64,
+    /// The device, of torch's failure.
+    pub device: u32,
+    /// Who.
+    pub origin: Origin,
 }
 
 /// The record makes no sense.
@@ -178,6 +205,18 @@ fn parse(kind: u32, record: &[u8]) -> Option<Event> {
             let grown = Bytes((length as f64 * sampling::weight(length, word(8)?)) as u64);
             Event::Brk { grown, origin: origin()? }
         }
+        kind::GPU => Event::Gpu(GpuCall {
+            does: half(record, 16)?,
+            memory: half(record, 20)?,
+            call: half(record, 24)?,
+            by_torch: half(record, 28)? != 0,
+            address: Addr(word(2)?),
+            size: Bytes(word(3)?),
+            other: word(4)?,
+            result: word(5)?,
+            device: u32::try_from(word(6)?).ok()?,
+            origin: Origin { stack: word(7)?, native: word(8)?, tid, time },
+        }),
         kind::GATE_CLOSED => Event::GateClosed { burst: word(0)? },
         kind::EXIT => Event::Exit { tid: Tid(u32::try_from(word(1)?).ok()?) },
         kind::EXEC => Event::Exec,

@@ -3,44 +3,21 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use leak_common::keys::size_class;
-
-use super::thinning::Thinning;
+use super::graveyard::{Followed, Graveyard};
 use crate::{
     collect::decode::Region,
     units::{Addr, Bytes, Nanos},
     verdict::evidence::{End, Fate, SiteId},
 };
 
-/// Mappings that ended: so many are remembered at most, a fair sample of all; see [`Thinning`].
-const MAX_DEAD: usize = 1 << 16;
-
 /// Mappings that live: so many at most. More is no process's; records of their ends were lost.
 const MAX_LIVE: usize = 1 << 20;
-
-#[derive(Debug, Clone, Copy)]
-struct Mapping {
-    length: u64,
-    site: SiteId,
-    /// How many it stands for.
-    weight: f64,
-    born: Nanos,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Dead {
-    mapping: Mapping,
-    died: Nanos,
-    /// How many it stands for.
-    weight: f64,
-}
 
 /// The mappings, by address.
 #[derive(Debug, Default)]
 pub struct Mappings {
-    live: BTreeMap<u64, Mapping>,
-    dead: Vec<Dead>,
-    thinning: Thinning,
+    live: BTreeMap<u64, Followed>,
+    ended: Graveyard,
     refused: u64,
 }
 
@@ -51,7 +28,7 @@ impl Mappings {
         if self.live.len() >= MAX_LIVE {
             self.refused += 1;
         } else if region.length.0 > 0 {
-            let mapping = Mapping { length: region.length.0, site, weight, born: time };
+            let mapping = Followed { size: region.length, site, weight, born: time };
             self.live.insert(region.start.0, mapping);
         }
     }
@@ -61,36 +38,23 @@ impl Mappings {
         let (from, to) = (region.start.0, region.start.0.saturating_add(region.length.0));
         // The one that begins before the range may reach into it.
         if let Some((start, mapping)) = self.live.range(..from).next_back().map(|(s, m)| (*s, *m)) {
-            let end = start.saturating_add(mapping.length);
+            let end = start.saturating_add(mapping.size.0);
             if end > from {
-                self.live.insert(start, Mapping { length: from - start, ..mapping });
+                self.live.insert(start, Followed { size: Bytes(from - start), ..mapping });
                 if end > to {
-                    self.live.insert(to, Mapping { length: end - to, ..mapping });
+                    self.live.insert(to, Followed { size: Bytes(end - to), ..mapping });
                 }
             }
         }
         let inside: Vec<u64> = self.live.range(from..to).map(|(start, _)| *start).collect();
         for start in inside {
             let Some(mapping) = self.live.remove(&start) else { continue };
-            let end = start.saturating_add(mapping.length);
+            let end = start.saturating_add(mapping.size.0);
             if end > to {
-                self.live.insert(to, Mapping { length: end - to, ..mapping });
+                self.live.insert(to, Followed { size: Bytes(end - to), ..mapping });
             } else {
-                self.bury(mapping, time);
+                self.ended.bury(mapping, time);
             }
-        }
-    }
-
-    fn bury(&mut self, mapping: Mapping, died: Nanos) {
-        if self.thinning.admits() {
-            self.dead.push(Dead { mapping, died, weight: self.thinning.weight() * mapping.weight });
-        }
-        if self.dead.len() > MAX_DEAD {
-            self.thinning.halve();
-            self.dead.retain_mut(|dead| {
-                dead.weight *= 2.0;
-                self.thinning.stays()
-            });
         }
     }
 
@@ -101,7 +65,7 @@ impl Mappings {
 
     /// Forgets the dead of these sites.
     pub fn forget(&mut self, sites: &HashSet<SiteId>) {
-        self.dead.retain(|dead| !sites.contains(&dead.mapping.site));
+        self.ended.forget(sites);
     }
 
     /// Mappings that there was no room for.
@@ -114,7 +78,7 @@ impl Mappings {
     #[must_use]
     pub fn at(&self, addr: Addr) -> Option<(SiteId, f64)> {
         let (start, mapping) = self.live.range(..=addr.0).next_back()?;
-        (addr.0 - start < mapping.length).then_some((mapping.site, mapping.weight))
+        (addr.0 - start < mapping.size.0).then_some((mapping.site, mapping.weight))
     }
 
     /// Buries those that are not there any more.
@@ -123,7 +87,7 @@ impl Mappings {
             self.live.keys().copied().filter(|start| !is_mapped(Addr(*start))).collect();
         for start in gone {
             if let Some(mapping) = self.live.remove(&start) {
-                self.bury(mapping, time);
+                self.ended.bury(mapping, time);
             }
         }
     }
@@ -136,7 +100,7 @@ impl Mappings {
     /// Bytes of the mappings that live, and of those that they stand for.
     #[must_use]
     pub fn bytes(&self) -> f64 {
-        self.live.values().map(|mapping| mapping.length as f64 * mapping.weight).sum()
+        self.live.values().map(|mapping| mapping.size.0 as f64 * mapping.weight).sum()
     }
 
     /// Every mapping's fate.
@@ -145,26 +109,18 @@ impl Mappings {
         seconds: impl Fn(Nanos) -> f64 + 'a,
         now_s: f64,
     ) -> Vec<(SiteId, Fate)> {
-        let fate = |mapping: &Mapping, weight, alive_until_s, end| Fate {
-            born_s: seconds(mapping.born),
-            size: Bytes(mapping.length),
-            size_class: size_class(mapping.length),
-            weight,
-            alive_until_s,
-            end,
-        };
-        let dead = self.dead.iter().map(|dead| {
-            let died_s = seconds(dead.died);
-            (dead.mapping.site, fate(&dead.mapping, dead.weight, died_s, End::Died))
+        let live = self.live.values().map(|mapping| {
+            let born_s = seconds(mapping.born);
+            (mapping.site, mapping.fate(born_s, now_s, End::Alive))
         });
-        let live = self.live.values().map(|m| (m.site, fate(m, m.weight, now_s, End::Alive)));
-        dead.chain(live).collect()
+        let live: Vec<_> = live.collect();
+        self.ended.fates(seconds).chain(live).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::graveyard::MAX_DEAD, *};
 
     fn region(start: u64, length: u64) -> Region {
         Region { start: Addr(start), length: Bytes(length) }

@@ -3,7 +3,9 @@
 //! Bursts, mappings and counts go in, [`Evidence`] comes out. What becomes of the blocks that outlive
 //! their burst is followed from outside, by [`survivors`].
 
+pub mod devices;
 pub mod fresh;
+pub mod graveyard;
 pub mod mappings;
 mod parts;
 pub mod series;
@@ -24,6 +26,7 @@ use crate::{
     verdict::evidence::{ClassSeries, Domain, Evidence, Fate, SiteEvidence, SiteId},
     watch::usage::Usage,
 };
+use devices::Devices;
 use fresh::Fresh;
 use mappings::Mappings;
 use series::Recorder;
@@ -48,6 +51,10 @@ pub struct Ledger {
     pub survivors: Survivors,
     /// Where memory comes from afresh.
     pub fresh: Fresh,
+    /// Memory of GPUs.
+    pub devices: Devices,
+    /// torch's allocator tells of its blocks, so that its segments are not counted beside them.
+    pub follows_tensors: bool,
     mappings: Mappings,
     free_listed: Vec<Addr>,
     classes: Vec<Recorder>,
@@ -56,6 +63,8 @@ pub struct Ledger {
     anonymous: Recorder,
     arenas: Recorder,
     mapped: Recorder,
+    device: Recorder,
+    tensors: Recorder,
     pymalloc_bursts: u32,
     malloc_bursts: u32,
     /// Allocations recorded in bursts.
@@ -72,6 +81,8 @@ impl Ledger {
             sites: Sites::default(),
             survivors,
             fresh: Fresh::default(),
+            devices: Devices::default(),
+            follows_tensors: false,
             mappings: Mappings::default(),
             free_listed,
             classes: (0..=32).map(|_| Recorder::default()).collect(),
@@ -80,6 +91,8 @@ impl Ledger {
             anonymous: Recorder::default(),
             arenas: Recorder::default(),
             mapped: Recorder::default(),
+            device: Recorder::default(),
+            tensors: Recorder::default(),
             pymalloc_bursts: 0,
             malloc_bursts: 0,
             allocations: 0,
@@ -157,10 +170,12 @@ impl Ledger {
         if !self.sites.is_full() {
             return;
         }
-        let alive = self.survivors.sites_alive().chain(self.mappings.sites_alive()).collect();
+        let alive = self.survivors.sites_alive().chain(self.mappings.sites_alive());
+        let alive = alive.chain(self.devices.sites_alive()).collect();
         let forgotten = self.sites.forget_idle(&alive);
         self.survivors.forget(&forgotten);
         self.mappings.forget(&forgotten);
+        self.devices.forget(&forgotten);
     }
 
     fn site(&mut self, stacks: &Stacks, key: &SiteKey) -> Option<SiteId> {
@@ -207,6 +222,29 @@ impl Ledger {
         self.rss.add(at, usage.rss.0 as f64);
         self.anonymous.add(at, usage.anonymous.0 as f64);
         self.mapped.add(at, self.mappings.bytes());
+    }
+
+    /// The site of a call of a GPU's library, or of a tensor.
+    pub fn device_site(&mut self, stacks: &Stacks, domain: Domain, stack: u64, native: u64) -> SiteId {
+        let site = self.sites.intern(domain, stack, native, stacks);
+        self.sites.saw(site);
+        site
+    }
+
+    /// Books what GPU calls handed out and is still held, and what torch's allocator says that it has handed out,
+    /// where it has said so.
+    pub fn device_usage(&mut self, time: Nanos, tensors: Option<Bytes>) {
+        let at = self.seconds(time);
+        if let Some(tensors) = tensors {
+            self.tensors.add(at, tensors.0 as f64);
+        }
+        self.device.add(at, self.devices.bytes(!self.follows_tensors));
+    }
+
+    /// What GPU calls handed out over time, and torch's allocator.
+    #[must_use]
+    pub fn devices_grown(&self) -> [&Recorder; 2] {
+        [&self.device, &self.tensors]
     }
 
     /// Books the process's proportional share.
@@ -278,6 +316,10 @@ impl Ledger {
         for (site, fate) in self.mappings.fates(|time| self.seconds(time), end) {
             fates.entry(site).or_default().push(fate);
         }
+        let devices = self.devices.fates(|time| self.seconds(time), end, !self.follows_tensors);
+        for (site, fate) in devices {
+            fates.entry(site).or_default().push(fate);
+        }
         let mut recycled = self.survivors.share_of(&self.free_listed);
         let sites = self
             .sites
@@ -309,9 +351,11 @@ impl Ledger {
             anonymous: self.anonymous.series(),
             arenas: self.arenas.series(),
             mapped: self.mapped.series(),
+            device: self.device.series(),
+            tensors: self.tensors.series(),
             sites,
             coverage,
-            lost: lost + self.mappings.refused(),
+            lost: lost + self.mappings.refused() + self.devices.physical.refused,
         }
     }
 }

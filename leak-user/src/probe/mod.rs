@@ -13,6 +13,7 @@ pub mod calibrate;
 pub mod classes;
 pub mod error;
 pub mod faults;
+pub mod gpu;
 pub mod keeper;
 mod late;
 pub mod log;

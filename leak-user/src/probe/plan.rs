@@ -262,9 +262,13 @@ fn needs(program: &str) -> Needs {
         "pymalloc_calloc" | "pymalloc_realloc" | "table_calloc_enter" | "table_realloc_enter" => {
             &[1, 2]
         }
+        "gpu_enter" | "torch_failure" => &[0, 1, 2, 3],
+        "gpu_free" => &[0, 1],
+        "torch_report" => &[0, 1, 2, 3, 4],
         _ => &[0, 1, 2],
     };
-    Needs { arguments, return_address: !program.starts_with("pymalloc_") && !is_free(program) }
+    let ends_unseen = program.starts_with("pymalloc_") || is_free(program);
+    Needs { arguments, return_address: !ends_unseen }
 }
 
 /// A program at the cheapest instruction of a function.

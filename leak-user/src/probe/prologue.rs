@@ -15,8 +15,9 @@ use iced_x86::{
     OpAccess, Register,
 };
 
-/// The registers of the first three integer arguments.
-const ARGUMENTS: [Register; 3] = [Register::RDI, Register::RSI, Register::RDX];
+/// The registers of the first five integer arguments.
+const ARGUMENTS: [Register; 5] =
+    [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8];
 
 /// Longest prologue looked at.
 const MAX_INSTRUCTIONS: usize = 24;
@@ -24,7 +25,7 @@ const MAX_INSTRUCTIONS: usize = 24;
 /// What a program needs at its point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
-    /// Which arguments, from 0, at most 2: they must still be in their registers.
+    /// Which arguments, from 0, at most 4: they must still be in their registers.
     pub arguments: &'static [usize],
     /// The return address must be on top of the stack.
     pub return_address: bool,

@@ -7,6 +7,8 @@ mod by_class;
 mod codes;
 pub mod exact;
 mod fresh;
+mod gpu;
+mod gpu_report;
 mod mappings;
 mod midway;
 pub mod open;
@@ -27,6 +29,7 @@ use leak_common::counters::Counter;
 
 use by_class::ByClass;
 
+use gpu::Gpu;
 use mappings::Pace;
 use midway::Midway;
 use suspect::Suspicion;
@@ -183,6 +186,7 @@ pub struct Session {
     /// None: what types look like is not known.
     names: Option<TypeNames>,
     suspicion: Suspicion,
+    gpu: Gpu,
     /// Names of survivors' types, by address, as they were read first.
     named: HashMap<Addr, Option<Arc<str>>>,
 }
@@ -359,6 +363,7 @@ impl Session {
                     self.ledger.fresh.break_grew(&self.stacks, origin.stack, grown);
                 }
                 Event::Mmap { code: true, .. } => self.code_changed = true,
+                Event::Gpu(call) => self.gpu_call(call),
                 Event::Exec => self.target_ended = true,
                 Event::Exit { tid } if tid.0 == self.target.pid.0 => {
                     tracing::debug!("the main thread ended");
@@ -393,7 +398,9 @@ impl Session {
             self.pace_mappings(time)?;
             if std::mem::take(&mut self.code_changed) {
                 self.tables.set_code(&self.modules.code())?;
+                self.find_gpus()?;
             }
+            self.look_at_gpus(time)?;
             self.judge_so_far(time);
             let status = self.status(time, until);
             tell(self, status);

@@ -7,7 +7,7 @@ use leak_common::config::{
 };
 
 use super::{
-    Native, Options, Session, SessionError, mappings::Pace, midway::Midway, suspect::Suspicion,
+    Native, Options, Session, SessionError, gpu::Gpu, mappings::Pace, midway::Midway, suspect::Suspicion,
 };
 use crate::{
     clock::{now, process_time},
@@ -20,6 +20,7 @@ use crate::{
         calibrate::Calibration,
         error::ProbeError,
         faults::Faults,
+        gpu::GpuTables,
         keeper::Keeper,
         log::ProgramLog,
         object::{self, Capacity, Object},
@@ -70,6 +71,7 @@ impl Session {
         let mut object = object::load(&config, capacity, options.one_by_one)?;
         let keeper = Rc::new(Keeper::start().map_err(ProbeError::Keeper)?);
         let mut tables = Tables::new(&mut object)?;
+        let gpu = Gpu::new(GpuTables::new(&mut object)?);
         let mut modules = Modules::new(target.pid);
         tables.set_code(&modules.code())?;
         let ring = Ring::new(&mut object)?;
@@ -98,7 +100,7 @@ impl Session {
             burst_most: options.burst_most,
             duration: options.duration,
         };
-        Ok(Self {
+        let mut session = Self {
             ledger: Ledger::new(start, survivors, free_listed),
             codes,
             stacks: Stacks::default(),
@@ -135,8 +137,11 @@ impl Session {
             pace: Pace::new(start),
             names,
             suspicion: Suspicion::default(),
+            gpu,
             named: HashMap::new(),
-        })
+        };
+        session.find_gpus()?;
+        Ok(session)
     }
 }
 

@@ -125,6 +125,8 @@ impl Session {
         let now_s = self.ledger.seconds(time);
         self.look(now_s, true);
         self.check_mappings(time);
+        // The counts of a target that has just ended are as good as those of the look before.
+        let _ = self.look_at_gpus(time);
         self.read_proportional(time);
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         Coverage, Frame, Losses, Memory, Observed, Overhead, SCHEMA, Site as SiteReport, Snapshot,
         Split, Target, TypeShare, Verdict as VerdictReport,
     },
+    gpu::calls::memory_name,
     symbolize::{
         modules::Modules,
         native::NativeSymbols,
@@ -123,6 +124,7 @@ impl Session {
             sites,
             memory: self.memory(judgement.growth),
             fresh_memory: self.fresh_memory(evidence.duration_s, wanted, &mut writer)?,
+            gpu: self.gpu_report(&mut writer)?,
             processes: None,
             tree: None,
         })
@@ -238,6 +240,7 @@ impl Session {
             unseen.push(format!("what {hooks} itself allocates is booked like the rest"));
         }
         unseen.extend(self.unseen_midway());
+        unseen.extend(self.gpu.unseen.iter().cloned());
         unseen
     }
 
@@ -289,12 +292,15 @@ impl Session {
                 let site = self.ledger.sites.get(finding.site)?;
                 let (stack, thread) = (Arc::clone(&site.stack), site.thread.clone());
                 let kinds = kinds.remove(&finding.site).unwrap_or_default();
+                let held = self.ledger.devices.kind(finding.site);
                 Some(SiteReport {
                     rank,
                     pid: self.target.pid.0,
                     confidence: finding.confidence,
                     trend: trend(finding.trend).to_owned(),
                     domain: domain(finding.domain).to_owned(),
+                    memory: held.map(|kind| memory_name(kind.memory).to_owned()),
+                    device: held.and_then(|kind| kind.device),
                     growth_bytes_per_s: finding.growth.value,
                     growth_interval: (finding.growth.low, finding.growth.high),
                     live_bytes: finding.live_bytes.0,
@@ -377,5 +383,7 @@ fn domain(domain: Domain) -> &'static str {
         Domain::Pymalloc => "pymalloc",
         Domain::Malloc => "malloc",
         Domain::Mmap => "mmap",
+        Domain::Cuda => "cuda",
+        Domain::Torch => "torch",
     }
 }

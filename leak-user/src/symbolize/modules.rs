@@ -50,6 +50,12 @@ impl Modules {
         self.files.code().map(|mapping| mapping.start..mapping.end).collect()
     }
 
+    /// The files of the map as it was read last.
+    #[must_use]
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
     /// The module that holds a code address, now or, where nothing else has taken its place, earlier. None for
     /// code that is in no file.
     pub fn at(&mut self, addr: Addr) -> Option<Module> {

@@ -93,7 +93,7 @@ impl Court<'_> {
         let tails: Vec<Tail> =
             sites.iter().map(|site| survival::tail(site, base, self.duration_s)).collect();
         let shares = share::shares(sites, &tails, self.pots);
-        let bursts: BTreeMap<Domain, Vec<f64>> = [Domain::Pymalloc, Domain::Malloc, Domain::Mmap]
+        let bursts: BTreeMap<Domain, Vec<f64>> = Domain::ALL
             .into_iter()
             .map(|domain| (domain, survival::bursts_of(self.evidence, domain)))
             .collect();

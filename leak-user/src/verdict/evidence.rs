@@ -13,6 +13,16 @@ pub enum Domain {
     Malloc,
     /// Anonymous mappings made by neither of them.
     Mmap,
+    /// Memory of a GPU, or of the host for one, by calls of its libraries.
+    Cuda,
+    /// Blocks that torch's allocator hands out on a GPU.
+    Torch,
+}
+
+impl Domain {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Pymalloc, Self::Malloc, Self::Mmap, Self::Cuda, Self::Torch];
 }
 
 /// Names a site within one observation.
@@ -111,6 +121,10 @@ pub struct Evidence {
     pub arenas: Series,
     /// Exact: bytes of anonymous mappings that belong to neither pymalloc nor the C heap.
     pub mapped: Series,
+    /// Exact: bytes that calls of a GPU's libraries handed out while observed and that are still held.
+    pub device: Series,
+    /// Exact: bytes that torch's allocator has handed out on GPUs.
+    pub tensors: Series,
     /// The sites.
     pub sites: Vec<SiteEvidence>,
     /// Events seen over events that happened, by the pools' own counts; None where not measured.

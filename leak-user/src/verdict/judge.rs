@@ -262,6 +262,8 @@ fn name(pot: &Pot) -> &'static str {
         Domain::Pymalloc => "small blocks grow",
         Domain::Malloc => "the C heap grows",
         Domain::Mmap => "anonymous mappings grow",
+        Domain::Cuda => "memory that GPU calls handed out grows",
+        Domain::Torch => "memory of torch's tensors grows",
     }
 }
 

@@ -24,7 +24,7 @@ const POINTER: f64 = 8.0;
 pub fn set_apart(accused: Vec<Case>) -> (Vec<Case>, Vec<Case>) {
     let (weak, mut strong): (Vec<Case>, Vec<Case>) =
         accused.into_iter().partition(|case| case.recycled >= WEAK);
-    let holders = strong.iter().filter(|case| case.finding.domain != Domain::Mmap);
+    let holders = strong.iter().filter(|case| case.finding.domain <= Domain::Malloc);
     let room: f64 = holders.map(|case| case.finding.growth.value).sum();
     let mut handed_on = Vec::new();
     for mut case in weak {

@@ -42,7 +42,7 @@ impl Pot {
         let floor = match domain {
             Domain::Pymalloc => PYMALLOC_FLOOR,
             Domain::Malloc => RESIDENT_FLOOR,
-            Domain::Mmap => MMAP_FLOOR,
+            Domain::Mmap | Domain::Cuda | Domain::Torch => MMAP_FLOOR,
         };
         let grows = matters(&course, floor);
         Self { domain, size_class, course, grows }
@@ -88,6 +88,10 @@ pub fn pots(evidence: &Evidence, steep_from: f64) -> Vec<Pot> {
     pots.extend(own_mapped.map(|course| Pot::new(Domain::Mmap, None, course)));
     let heap = c_heap(evidence, own_mapped.is_some(), steep_from);
     pots.extend(heap.map(|course| Pot::new(Domain::Malloc, None, course)));
+    for (domain, held) in [(Domain::Cuda, &evidence.device), (Domain::Torch, &evidence.tensors)] {
+        let course = trend::course(&held.points, steep_from);
+        pots.extend(course.map(|course| Pot::new(domain, None, course)));
+    }
     pots
 }
 

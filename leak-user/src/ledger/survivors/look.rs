@@ -141,7 +141,7 @@ impl Looker {
                 first.copy_from_slice(content.get(..32)?);
                 Some(Look::Chunk(ChunkSeen { size_word: header, content: first }))
             }
-            Domain::Malloc | Domain::Mmap => None,
+            Domain::Malloc | Domain::Mmap | Domain::Cuda | Domain::Torch => None,
         }
     }
 

@@ -4,6 +4,7 @@ mod cost;
 #[cfg(test)]
 pub(crate) mod examples;
 mod fresh;
+mod gpu;
 mod headline;
 mod memory;
 pub(crate) mod number;
@@ -56,6 +57,7 @@ impl Sink for Text {
         others::write(&mut page, name, &snapshot.sites, paths);
         fresh::write(&mut page, snapshot, paths);
         memory::write(&mut page, &snapshot.memory, "Where the memory is");
+        gpu::write(&mut page, snapshot.gpu.as_ref(), paths);
         cost::write(&mut page, snapshot);
         Ok(page.finish().into_bytes())
     }

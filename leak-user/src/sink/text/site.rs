@@ -40,11 +40,11 @@ pub(super) fn write(page: &mut Page, site: &Site, paths: Paths<'_>, within: Opti
         page.wrapped(label("types"), Paint::Plain, &types(&site.types));
     }
     let sure = format!(
-        "{}, {}; trend {}, allocator {}",
+        "{}, {}; trend {}, {}",
         number::percent(site.confidence),
         number::sureness(site.confidence),
         site.trend,
-        site.domain
+        source(site)
     );
     page.wrapped(label("confidence"), Paint::Plain, &sure);
     if !site.retained_by.is_empty() {
@@ -71,6 +71,15 @@ fn heading(width: usize, site: &Site) -> Line {
     line.paint(Paint::Bold, &location(&frame.file, frame.line, room))
         .plain(" in ")
         .paint(Paint::Bold, &function)
+}
+
+/// Who handed it out.
+fn source(site: &Site) -> String {
+    let Some(memory) = &site.memory else { return format!("allocator {}", site.domain) };
+    match site.device {
+        Some(device) => format!("{memory} memory of GPU {device}"),
+        None => format!("{memory} memory of a GPU"),
+    }
 }
 
 fn types(types: &[TypeShare]) -> String {

@@ -1,7 +1,8 @@
 /* A stand-in for torch's caching allocator: it takes segments from the runtime, hands out blocks of them, keeps
-   those that are given back for the next, and reports each to the hook that torch's profilers use. */
+   those that are given back for the next, and reports each to the hook of torch's core that its profilers use. */
 #define FIELDS struct entry *previous, *before, *after; int is_large, index;
 #include "api.h"
+#include "device.h"
 #include "table.h"
 #include <dlfcn.h>
 #include <pthread.h>
@@ -13,11 +14,6 @@
 #define MIDDLE (10 * MIB)
 #define MIDDLE_SEGMENT (20 * MIB)
 
-/* As c10::Device, passed in one register; its type 1 is CUDA. */
-struct Device {
-    int8_t type, index;
-};
-
 enum { LIVE, FREE };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -26,24 +22,6 @@ static struct entry *pools[2];
 static uint64_t allocated, reserved;
 static int (*cudaMalloc)(void **, size_t);
 static int (*cudaFree)(void *);
-static volatile int64_t reported, refused;
-static volatile pthread_t reporter;
-
-/* c10::reportMemoryUsageToProfiler(void*, long, unsigned long, unsigned long, c10::Device) */
-EXPORT __attribute__((noinline)) void _ZN3c1027reportMemoryUsageToProfilerEPvlmmNS_6DeviceE(
-    void *pointer, int64_t size, size_t total_allocated, size_t total_reserved, struct Device device)
-{
-    reporter = pthread_self();
-    reported += size;
-}
-
-/* c10::reportOutOfMemoryToProfiler(long, unsigned long, unsigned long, c10::Device) */
-EXPORT __attribute__((noinline)) void _ZN3c1027reportOutOfMemoryToProfilerElmmNS_6DeviceE(
-    int64_t size, size_t total_allocated, size_t total_reserved, struct Device device)
-{
-    reporter = pthread_self();
-    refused += size;
-}
 
 static void add_free(struct entry *block)
 {

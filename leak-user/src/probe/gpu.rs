@@ -1,0 +1,183 @@
+//! Probes on the libraries of GPUs: attached for as long as the observation lasts, since their calls are rare.
+
+use std::{rc::Rc, time::Duration};
+
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use leak_common::{
+    config::Range,
+    gpu::{Block, Call, DEVICES, Pool, Totals, memory},
+};
+
+use super::{
+    attach::{self, Attached},
+    batch::Batches,
+    error::ProbeError,
+    keeper::Keeper,
+    object::Object,
+    plan::{self, Probe, Returns},
+    tables::take,
+};
+use crate::{
+    gpu::libraries::Found,
+    target::AddressRange,
+    units::{Addr, Pid},
+};
+
+/// The maps.
+pub struct GpuTables {
+    calls: HashMap<MapData, u64, Call>,
+    torch: Array<MapData, Range>,
+    blocks: Batches<u64, Block>,
+    tensors: Batches<u64, Block>,
+    /// The same, one by one.
+    one_block: HashMap<MapData, u64, Block>,
+    /// See `one_block`.
+    one_tensor: HashMap<MapData, u64, Block>,
+    totals: PerCpuArray<MapData, Totals>,
+    pools: Array<MapData, Pool>,
+}
+
+/// The probes, held.
+pub struct GpuProbes {
+    keeper: Rc<Keeper>,
+    attached: Vec<Attached>,
+}
+
+impl GpuTables {
+    /// Takes the maps out of the object.
+    ///
+    /// # Errors
+    /// [`ProbeError`] where the object lacks one.
+    pub fn new(object: &mut Object) -> Result<Self, ProbeError> {
+        Ok(Self {
+            blocks: Batches::of(object, "GPU_BLOCKS")?,
+            tensors: Batches::of(object, "GPU_TENSORS")?,
+            one_block: take(object, "GPU_BLOCKS")?,
+            one_tensor: take(object, "GPU_TENSORS")?,
+            calls: take(object, "GPU_CALLS")?,
+            torch: take(object, "GPU_TORCH")?,
+            totals: take(object, "GPU_TOTALS")?,
+            pools: take(object, "GPU_POOLS")?,
+        })
+    }
+
+    /// Every block that was handed out and not given back; tensors' by themselves.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn blocks(&self) -> Result<(Vec<(Addr, Block)>, Vec<(Addr, Block)>), ProbeError> {
+        let (mut blocks, mut tensors) = (Vec::new(), Vec::new());
+        self.blocks.read(|(at, block)| blocks.push((Addr(at), block)))?;
+        self.tensors.read(|(at, block)| tensors.push((Addr(at), block)))?;
+        Ok((blocks, tensors))
+    }
+
+    /// Takes a block out that is gone; false where it is not there.
+    pub fn forget_block(&mut self, addr: Addr) -> bool {
+        self.one_block.remove(&addr.0).is_ok()
+    }
+
+    /// The same for a tensor's.
+    pub fn forget_tensor(&mut self, addr: Addr) -> bool {
+        self.one_tensor.remove(&addr.0).is_ok()
+    }
+
+    /// What was counted, by kind of memory, summed over the CPUs.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn totals(&self) -> Result<[Totals; memory::KINDS], ProbeError> {
+        let mut totals = [Totals::default(); memory::KINDS];
+        for (index, sum) in (0..).zip(&mut totals) {
+            let by_cpu = self.totals.get(&index, 0);
+            let by_cpu = by_cpu.map_err(|source| ProbeError::Map { map: "GPU_TOTALS", source })?;
+            for one in by_cpu.iter() {
+                sum.allocations += one.allocations;
+                sum.allocated += one.allocated;
+                sum.frees += one.frees;
+                sum.freed += one.freed;
+                sum.failures += one.failures;
+                sum.unreached += one.unreached;
+            }
+        }
+        Ok(totals)
+    }
+
+    /// What torch's allocator last said of each device of which it said anything.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn pools(&self) -> Result<Vec<(u32, Pool)>, ProbeError> {
+        let mut pools = Vec::new();
+        for device in 0..DEVICES as u32 {
+            let pool = self.pools.get(&device, 0);
+            let pool = pool.map_err(|source| ProbeError::Map { map: "GPU_POOLS", source })?;
+            if pool.time_ns != 0 {
+                pools.push((device, pool));
+            }
+        }
+        Ok(pools)
+    }
+
+    /// Says where the code of torch's allocator lies; to be called before its library's probes are attached.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn set_torch(&mut self, code: AddressRange) -> Result<(), ProbeError> {
+        let range = Range { start: code.start.0, end: code.end.0 };
+        self.torch.set(0, range, 0).map_err(|source| ProbeError::Map { map: "GPU_TORCH", source })
+    }
+}
+
+impl GpuProbes {
+    /// None yet.
+    ///
+    /// # Errors
+    /// [`ProbeError::Keeper`] where their keeper can't be started.
+    pub fn new() -> Result<Self, ProbeError> {
+        let keeper = Keeper::start().map_err(ProbeError::Keeper)?;
+        Ok(Self { keeper: Rc::new(keeper), attached: Vec::new() })
+    }
+
+    /// Attaches a library's calls: all or none.
+    ///
+    /// # Errors
+    /// [`ProbeError`]; where one is refused, those of before are gone too.
+    pub fn attach(
+        &mut self,
+        object: &mut Object,
+        tables: &mut GpuTables,
+        pid: Pid,
+        calls: &[Found],
+        returns: Returns,
+    ) -> Result<(), ProbeError> {
+        let mut probes = Vec::new();
+        for found in calls {
+            if found.returns && returns == Returns::Instructions {
+                continue;
+            }
+            let entry = plan::probe(found.program, &found.function);
+            let at = found.function.addr.0 + (entry.file_offset - found.function.file_offset);
+            let added = tables.calls.insert(at, found.call, 0);
+            added.map_err(|source| ProbeError::Map { map: "GPU_CALLS", source })?;
+            if found.returns {
+                probes.push(Probe { program: "gpu_return", ..entry.clone() });
+            }
+            probes.push(entry);
+        }
+        if !probes.is_empty() {
+            object.verify(&probes)?;
+            self.attached.push(attach::attach(object, &self.keeper, pid, &probes)?);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for GpuProbes {
+    /// As with bursts: the kernel would remove the probes anyway.
+    fn drop(&mut self) {
+        if self.attached.drain(..).map(Attached::detach).count() > 0 {
+            while !self.keeper.is_released(Duration::from_secs(1)) {}
+        }
+    }
+}

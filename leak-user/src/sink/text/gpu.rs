@@ -1,0 +1,110 @@
+//! Memory of GPUs.
+
+use super::paths::Paths;
+use super::{number, stack, title};
+use crate::sink::page::{Line, Page, Paint};
+use crate::snapshot::gpu::{Device, Failure, Gpu};
+use crate::units::Bytes;
+
+/// Failures that are shown.
+const FAILURES: usize = 3;
+
+/// Those who held the most, that are shown.
+const HOLDERS: usize = 3;
+
+/// Writes the section, or nothing where the target has no library of a GPU's.
+pub(super) fn write(page: &mut Page, gpu: Option<&Gpu>, paths: Paths<'_>) {
+    let Some(gpu) = gpu else { return };
+    title(page, "Memory of GPUs");
+    for device in &gpu.devices {
+        write_device(page, device);
+    }
+    for pool in &gpu.torch {
+        let unused = pool.reserved_bytes.saturating_sub(pool.allocated_bytes);
+        let text = format!(
+            "torch on GPU {}: {} in tensors, {} reserved, {} of that unused",
+            pool.device,
+            Bytes(pool.allocated_bytes),
+            Bytes(pool.reserved_bytes),
+            Bytes(unused),
+        );
+        page.wrapped(Line::from("  "), Paint::Plain, &text);
+    }
+    for memory in &gpu.memory {
+        let name = match memory.kind.as_str() {
+            "tensor" => "torch's tensors",
+            "pooled" => "from pools",
+            other => other,
+        };
+        let mut text = format!(
+            "{name}: {} handed out while observed, {} given back; {} held ({})",
+            number::counted(memory.allocations, "block"),
+            number::count(memory.frees),
+            Bytes(memory.live_bytes),
+            number::counted(memory.live_count, "block"),
+        );
+        if memory.failures > 0 {
+            text.push_str(&format!("; {} failed", number::count(memory.failures)));
+        }
+        page.wrapped(Line::from("  "), Paint::Plain, &text);
+    }
+    for failure in gpu.failures.iter().take(FAILURES) {
+        write_failure(page, failure, paths);
+    }
+    let more = gpu.failed.saturating_sub(gpu.failures.len().min(FAILURES) as u64);
+    if more > 0 {
+        let text = format!("… and {} more calls that found no memory", number::count(more));
+        page.wrapped(Line::from("  "), Paint::Dim, &text);
+    }
+}
+
+fn write_device(page: &mut Page, device: &Device) {
+    let own = device
+        .process_bytes
+        .map_or_else(String::new, |own| format!(", {} of that by this process", Bytes(own)));
+    let parts = if device.in_parts { ", cut into instances (MIG)" } else { "" };
+    let text = format!(
+        "GPU {}, {}{parts}: {} of {} taken{own}",
+        device.index,
+        device.name,
+        Bytes(device.used_bytes),
+        Bytes(device.total_bytes),
+    );
+    page.wrapped(Line::from("  "), Paint::Plain, &text);
+}
+
+fn write_failure(page: &mut Page, failure: &Failure, paths: Paths<'_>) {
+    let mut text = format!(
+        "out of memory at {:.1} s: {} asked for {} of {} memory",
+        failure.at_s,
+        failure.call,
+        Bytes(failure.size_bytes),
+        failure.memory,
+    );
+    if !failure.free_bytes.is_empty() {
+        let free = failure.free_bytes.iter().map(|free| Bytes(*free).to_string());
+        text.push_str(&format!("; free {}", free.collect::<Vec<_>>().join(", ")));
+    }
+    if let (Some(allocated), Some(reserved)) =
+        (failure.torch_allocated_bytes, failure.torch_reserved_bytes)
+    {
+        let (allocated, reserved) = (Bytes(allocated), Bytes(reserved));
+        text.push_str(&format!("; torch had {allocated} in tensors and {reserved} reserved"));
+    }
+    page.wrapped(Line::from("  "), Paint::Bad, &text);
+    write_place(page, "at", &failure.stack, paths);
+    for holder in failure.holders.iter().take(HOLDERS) {
+        let held = Bytes(holder.bytes).to_string();
+        write_place(page, &format!("{held} held by"), &holder.stack, paths);
+    }
+}
+
+fn write_place(page: &mut Page, what: &str, frames: &[crate::snapshot::Frame], paths: Paths<'_>) {
+    let line = Line::from(format!("    {what} ").as_str());
+    let room = page.width().saturating_sub(line.width());
+    let place = match stack::accused(frames) {
+        Some(frame) => stack::place(frame, room, paths),
+        None => "outside Python, or its stack is not known".to_owned(),
+    };
+    page.line(&line.plain(&place));
+}
