@@ -133,6 +133,10 @@ pub struct Totals {
     pub failures: u64,
     /// Calls of the runtime that led to none of the driver's that is known, and were booked themselves.
     pub unreached: u64,
+    /// Probe hits.
+    pub hits: u64,
+    /// What they took beside the traps, in ns.
+    pub spent_ns: u64,
 }
 
 /// What torch's allocator last said of a device.

@@ -22,7 +22,7 @@ pod! {
     config::Range = 16,
     gpu::Call = 16,
     gpu::Block = 48,
-    gpu::Totals = 48,
+    gpu::Totals = 64,
     gpu::Pool = 24,
     tree::TaskConfig = 8 * 5,
     threads::ThreadsConfig = 8 * 3,

@@ -33,6 +33,10 @@ static GPU_BLOCKS: HashMap<u64, Block> = HashMap::with_max_entries(1 << 16, BPF_
 #[map]
 static GPU_TENSORS: HashMap<u64, Block> = HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
 
+/// Tensors' blocks that were given back, by their stack; taken out by the user side.
+#[map]
+static GPU_ENDED: HashMap<u64, u64> = HashMap::with_max_entries(1 << 14, BPF_F_NO_PREALLOC);
+
 /// Calls of the driver under way, by thread.
 #[map]
 static GPU_DRIVER: HashMap<u64, UnderWay> = HashMap::with_max_entries(1 << 12, BPF_F_NO_PREALLOC);
@@ -62,9 +66,73 @@ const CUDA: u64 = 1;
 /// The entry of a call that hands out memory.
 #[uprobe]
 pub fn gpu_enter(ctx: ProbeContext) -> u32 {
-    let Some(call) = call(&ctx) else { return 0 };
+    at_call(&ctx, entered)
+}
+
+/// A call that gives memory back, or drops all there is.
+#[uprobe]
+pub fn gpu_free(ctx: ProbeContext) -> u32 {
+    at_call(&ctx, freed)
+}
+
+/// torch's allocator hands out a block, or takes one back (then the size is negative):
+/// `report(address, size, allocated, reserved, device)`.
+#[uprobe]
+pub fn torch_report(ctx: ProbeContext) -> u32 {
+    at_call(&ctx, reported)
+}
+
+/// torch's allocator has nothing to hand out: `report(size, allocated, reserved, device)`.
+#[uprobe]
+pub fn torch_failure(ctx: ProbeContext) -> u32 {
+    at_call(&ctx, refused)
+}
+
+/// The end of a call that hands out memory.
+#[uretprobe]
+pub fn gpu_return(ctx: RetProbeContext) -> u32 {
+    let start_ns = now_ns();
+    if let Some(memory) = returned(&ctx) {
+        book_hit(memory, start_ns);
+    }
+    0
+}
+
+/// Does what is to be done where a call of the target's begins, and books what that took.
+#[inline(always)]
+fn at_call(ctx: &ProbeContext, action: impl FnOnce(&ProbeContext, Call)) -> u32 {
+    if !gate::is_target() {
+        return 0;
+    }
+    let start_ns = now_ns();
+    // SAFETY: a row is written before its probe is attached, and never changed.
+    let call = unsafe { GPU_CALLS.get(registers(ctx).rip) }.copied();
+    if let Some(call) = call {
+        action(ctx, call);
+        book_hit(call.memory, start_ns);
+    }
+    0
+}
+
+#[inline(always)]
+fn book_hit(memory: u32, start_ns: u64) {
+    let took = now_ns() - start_ns;
+    add(memory, |totals| {
+        totals.hits += 1;
+        totals.spent_ns += took;
+    });
+}
+
+#[inline(always)]
+fn now_ns() -> u64 {
+    // SAFETY: no precondition.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+#[inline(always)]
+fn entered(ctx: &ProbeContext, call: Call) {
     let argument = |n| ctx.arg::<u64>(n).unwrap_or(0);
-    let (stack_pointer, base_pointer) = (registers(&ctx).rsp, registers(&ctx).rbp);
+    let (stack_pointer, base_pointer) = (registers(ctx).rsp, registers(ctx).rbp);
     let under_way = UnderWay {
         call,
         arguments: [argument(0), argument(1), argument(2), argument(3)],
@@ -77,14 +145,13 @@ pub fn gpu_enter(ctx: ProbeContext) -> u32 {
     if calls.insert(bpf_get_current_pid_tgid(), under_way, u64::from(BPF_ANY)).is_err() {
         maps::count(Counter::MapFull);
     }
-    0
 }
 
-/// Its end.
-#[uretprobe]
-pub fn gpu_return(ctx: RetProbeContext) -> u32 {
+/// The kind of memory of the call that has ended.
+#[inline(always)]
+fn returned(ctx: &RetProbeContext) -> Option<u32> {
     let thread = bpf_get_current_pid_tgid();
-    let regs = registers(&ctx);
+    let regs = registers(ctx);
     // The return address has been taken from the stack.
     let stack_pointer = regs.rsp.wrapping_sub(8);
     let result = u64::from(regs.rax as u32);
@@ -98,48 +165,45 @@ pub fn gpu_return(ctx: RetProbeContext) -> u32 {
         // One whose return was not seen lies further down.
         let outer = outer.filter(|outer| outer.stack_pointer > stack_pointer);
         finish(&own, &outer.unwrap_or(own), result);
-    } else if let Some(own) = ended(&GPU_RUNTIME, thread, stack_pointer)
-        && own.reached == 0
-    {
+        return Some(own.call.memory);
+    }
+    let own = ended(&GPU_RUNTIME, thread, stack_pointer)?;
+    if own.reached == 0 {
         add(own.call.memory, |totals| totals.unreached += 1);
         finish(&own, &own, result);
     }
-    0
+    Some(own.call.memory)
 }
 
-/// A call that gives memory back, or drops all there is.
-#[uprobe]
-pub fn gpu_free(ctx: ProbeContext) -> u32 {
-    let (Some(call), Some(address)) = (call(&ctx), ctx.arg::<u64>(0)) else { return 0 };
+#[inline(always)]
+fn freed(ctx: &ProbeContext, call: Call) {
+    let address = ctx.arg::<u64>(0).unwrap_or(0);
     if call.does == does::FREE {
         gone(&GPU_BLOCKS, address);
     } else {
         let size = if call.does == does::UNMAP { ctx.arg(1).unwrap_or(0) } else { 0 };
         emit::gpu(Record { address, size, ..blank(call, call.does) });
     }
-    0
 }
 
-/// torch's allocator hands out a block, or takes one back (then the size is negative):
-/// `report(address, size, allocated, reserved, device)`.
-#[uprobe]
-pub fn torch_report(ctx: ProbeContext) -> u32 {
-    let Some(call) = call(&ctx) else { return 0 };
+#[inline(always)]
+fn reported(ctx: &ProbeContext, call: Call) {
     let argument = |n| ctx.arg::<u64>(n).unwrap_or(0);
     let (address, size, device) = (argument(0), argument(1) as i64, argument(4));
     if device & 0xff != CUDA {
-        return 0;
+        return;
     }
     let device = (device >> 8 & 0xff) as u32;
-    // SAFETY: no precondition.
-    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let time_ns = now_ns();
     if let Some(pool) = GPU_POOLS.get_ptr_mut(device) {
         // SAFETY: the verifier checked the pointer; torch reports under a lock of the device's.
         unsafe { *pool = Pool { allocated: argument(2), reserved: argument(3), time_ns } };
     }
     if size <= 0 {
-        gone(&GPU_TENSORS, address);
-        return 0;
+        if let Some(block) = gone(&GPU_TENSORS, address) {
+            count_end(block.stack);
+        }
+        return;
     }
     let stack = python::stack_id();
     let block = Block {
@@ -153,13 +217,10 @@ pub fn torch_report(ctx: ProbeContext) -> u32 {
         device,
     };
     keep(&GPU_TENSORS, address, block);
-    0
 }
 
-/// torch's allocator has nothing to hand out: `report(size, allocated, reserved, device)`.
-#[uprobe]
-pub fn torch_failure(ctx: ProbeContext) -> u32 {
-    let Some(call) = call(&ctx) else { return 0 };
+#[inline(always)]
+fn refused(ctx: &ProbeContext, call: Call) {
     let argument = |n| ctx.arg::<u64>(n).unwrap_or(0);
     let device = argument(3) >> 8 & 0xff;
     add(memory::TENSOR, |totals| totals.failures += 1);
@@ -174,17 +235,6 @@ pub fn torch_failure(ctx: ProbeContext) -> u32 {
         native: native::stack_id(stack, native::registers(ctx.regs)),
         ..blank(call, does::REPORT_FAILURE)
     });
-    0
-}
-
-/// The row of the call that a probe is at; None where the thread is not the target's.
-#[inline(always)]
-fn call(ctx: &ProbeContext) -> Option<Call> {
-    if !gate::is_target() {
-        return None;
-    }
-    // SAFETY: a row is written before its probe is attached, and never changed.
-    unsafe { GPU_CALLS.get(registers(ctx).rip) }.copied()
 }
 
 /// The thread's call that began at this stack pointer.
@@ -251,8 +301,7 @@ fn finish(own: &UnderWay, outer: &UnderWay, result: u64) {
     }
     let block = Block {
         size,
-        // SAFETY: no precondition.
-        born_ns: unsafe { bpf_ktime_get_ns() },
+        born_ns: now_ns(),
         stack,
         native,
         call: outer.call.number,
@@ -286,14 +335,24 @@ fn keep(blocks: &HashMap<u64, Block>, address: u64, block: Block) {
 
 /// Takes a block out, if it is known.
 #[inline(always)]
-fn gone(blocks: &HashMap<u64, Block>, address: u64) {
+fn gone(blocks: &HashMap<u64, Block>, address: u64) -> Option<Block> {
     // SAFETY: copied before it is removed; two threads that free one block are the target's error.
-    let Some(block) = (unsafe { blocks.get(address) }).copied() else { return };
-    if blocks.remove(address).is_ok() {
-        add(block.memory, |totals| {
-            totals.frees += 1;
-            totals.freed += block.size;
-        });
+    let block = unsafe { blocks.get(address) }.copied()?;
+    blocks.remove(address).ok()?;
+    add(block.memory, |totals| {
+        totals.frees += 1;
+        totals.freed += block.size;
+    });
+    Some(block)
+}
+
+#[inline(always)]
+fn count_end(stack: u64) {
+    if let Some(ended) = GPU_ENDED.get_ptr_mut(stack) {
+        // SAFETY: the verifier checked the pointer; torch reports under a lock of the device's.
+        unsafe { *ended += 1 };
+    } else if GPU_ENDED.insert(stack, 1, u64::from(BPF_ANY)).is_err() {
+        maps::count(Counter::MapFull);
     }
 }
 

@@ -187,6 +187,10 @@ pub struct Devices {
     /// Sites whose blocks torch's allocator hands on in parts.
     segments: HashSet<SiteId>,
     kinds: HashMap<SiteId, Kind>,
+    /// Tensors that ended, by site.
+    ended: HashMap<SiteId, u64>,
+    /// Ends go unseen at times, since tensors are watched in windows.
+    pub in_windows: bool,
 }
 
 impl Devices {
@@ -196,6 +200,17 @@ impl Devices {
         if by_torch && kind.memory != memory::TENSOR {
             self.segments.insert(site);
         }
+    }
+
+    /// So many of a site's tensors have ended.
+    pub fn note_ended(&mut self, site: SiteId, count: u64) {
+        *self.ended.entry(site).or_default() += count;
+    }
+
+    /// How many of a site's tensors were seen to end; 0 where no end goes unseen.
+    #[must_use]
+    pub fn ended(&self, site: SiteId) -> u64 {
+        if self.in_windows { self.ended.get(&site).copied().unwrap_or(0) } else { 0 }
     }
 
     /// What a site's blocks are.
@@ -221,6 +236,7 @@ impl Devices {
             graves.forget(sites);
         }
         self.kinds.retain(|site, _| !sites.contains(site));
+        self.ended.retain(|site, _| !sites.contains(site));
         self.segments.retain(|site| !sites.contains(site));
     }
 

@@ -333,6 +333,7 @@ impl Ledger {
                     bursts: site.bursts,
                     followed,
                     recycled: recycled.remove(&id).unwrap_or(0.0),
+                    ended: self.devices.ended(id),
                 }
             })
             .filter(|site| !site.classes.is_empty() || !site.followed.is_empty())

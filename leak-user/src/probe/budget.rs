@@ -222,6 +222,12 @@ impl Budget {
         }
     }
 
+    /// Books what probes that stay have cost.
+    pub fn book_watching(&mut self, hits: u64, cost: Nanos) {
+        self.hits += hits;
+        self.spent.take(cost);
+    }
+
     /// Books a burst that was run on these terms.
     pub fn book(&mut self, kind: Kind, way: Way, begun: Nanos, outcome: &Outcome, terms: &Terms) {
         let (cost, felt) = (outcome.cost(), outcome.felt());

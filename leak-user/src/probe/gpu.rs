@@ -33,11 +33,12 @@ pub struct GpuTables {
     one_block: HashMap<MapData, u64, Block>,
     /// See `one_block`.
     one_tensor: HashMap<MapData, u64, Block>,
+    ended: Batches<u64, u64>,
     totals: PerCpuArray<MapData, Totals>,
     pools: Array<MapData, Pool>,
 }
 
-/// The probes, held.
+/// Probes of one or more libraries, held.
 pub struct GpuProbes {
     keeper: Rc<Keeper>,
     attached: Vec<Attached>,
@@ -52,6 +53,7 @@ impl GpuTables {
         Ok(Self {
             blocks: Batches::of(object, "GPU_BLOCKS")?,
             tensors: Batches::of(object, "GPU_TENSORS")?,
+            ended: Batches::of(object, "GPU_ENDED")?,
             one_block: take(object, "GPU_BLOCKS")?,
             one_tensor: take(object, "GPU_TENSORS")?,
             calls: take(object, "GPU_CALLS")?,
@@ -70,6 +72,16 @@ impl GpuTables {
         self.blocks.read(|(at, block)| blocks.push((Addr(at), block)))?;
         self.tensors.read(|(at, block)| tensors.push((Addr(at), block)))?;
         Ok((blocks, tensors))
+    }
+
+    /// Takes out how many tensors of each Python stack have been given back.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn take_ended(&self) -> Result<Vec<(u64, u64)>, ProbeError> {
+        let mut ended = Vec::new();
+        self.ended.take(|entry| ended.push(entry))?;
+        Ok(ended)
     }
 
     /// Takes a block out that is gone; false where it is not there.
@@ -98,6 +110,8 @@ impl GpuTables {
                 sum.freed += one.freed;
                 sum.failures += one.failures;
                 sum.unreached += one.unreached;
+                sum.hits += one.hits;
+                sum.spent_ns += one.spent_ns;
             }
         }
         Ok(totals)
@@ -173,11 +187,18 @@ impl GpuProbes {
     }
 }
 
-impl Drop for GpuProbes {
-    /// As with bursts: the kernel would remove the probes anyway.
-    fn drop(&mut self) {
+impl GpuProbes {
+    /// Lets all of them go.
+    pub fn detach(&mut self) {
         if self.attached.drain(..).map(Attached::detach).count() > 0 {
             while !self.keeper.is_released(Duration::from_secs(1)) {}
         }
+    }
+}
+
+impl Drop for GpuProbes {
+    /// As with bursts: the kernel would remove the probes anyway.
+    fn drop(&mut self) {
+        self.detach();
     }
 }

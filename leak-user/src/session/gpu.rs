@@ -4,20 +4,24 @@ use std::collections::HashSet;
 
 use leak_common::gpu::{Block, Totals, does, memory};
 
-use super::{Session, SessionError};
+use super::{Session, SessionError, tensors::Tensors};
 use crate::{
     clock::now,
     collect::decode::GpuCall,
     gpu::{
         calls::{self, Library},
-        libraries::{self, Loads},
+        libraries::{self, Found, Loads},
         nvml::{self, Reading},
     },
     ledger::{
         devices::{Holding, Kind, Seen},
         graveyard::Followed,
     },
-    probe::gpu::{GpuProbes, GpuTables},
+    probe::{
+        error::ProbeError,
+        gpu::{GpuProbes, GpuTables},
+        plan::Returns,
+    },
     units::{Addr, Bytes, Nanos},
     verdict::evidence::{Domain, SiteId},
 };
@@ -25,14 +29,27 @@ use crate::{
 /// Failures that are told of at length.
 const MOST_FAILURES: usize = 16;
 
-/// Lines that are named as those who held the most when one failed.
-const MOST_HOLDERS: usize = 5;
+/// Sites that are noted as those who held the most when one failed: several may be of one line.
+const MOST_HOLDERS: usize = 32;
+
+/// What probes cost.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cost {
+    hits: u64,
+    spent: Nanos,
+}
 
 /// What is known of GPUs.
 pub(super) struct Gpu {
-    tables: GpuTables,
-    /// None: the target has no library of a GPU's.
+    pub(super) tables: GpuTables,
+    /// Of drivers and runtimes; None: the target has no such library.
     probes: Option<GpuProbes>,
+    /// None: it has no torch for GPUs.
+    pub(super) tensors: Option<Tensors>,
+    /// What the probes have cost and how often they were hit, as far as it is booked.
+    booked: Cost,
+    /// When torch's allocator was asked last.
+    asked: Nanos,
     known: HashSet<(Library, u64)>,
     /// What could not be watched, in sentences.
     pub(super) unseen: Vec<String>,
@@ -67,6 +84,9 @@ impl Gpu {
         Self {
             tables,
             probes: None,
+            tensors: None,
+            booked: Cost::default(),
+            asked: Nanos(0),
             known: HashSet::new(),
             unseen: Vec::new(),
             nvml: None,
@@ -79,7 +99,7 @@ impl Gpu {
 
     /// Is any call watched?
     pub(super) fn is_watched(&self) -> bool {
-        self.probes.is_some()
+        self.probes.is_some() || self.tensors.is_some()
     }
 
     /// The driver's version, where its management library could be opened.
@@ -115,27 +135,18 @@ impl Session {
             self.gpu.unseen.push(format!("what {path} does: it has none of the calls that are known"));
             return Ok(());
         }
-        let probes = match &mut self.gpu.probes {
-            Some(probes) => probes,
-            none => none.insert(GpuProbes::new()?),
-        };
-        let (object, tables) = (&mut self.object, &mut self.gpu.tables);
-        let attached = probes.attach(object, tables, self.target.pid, &calls, self.returns);
-        if let Err(error) = attached {
+        if let Err(error) = self.attach_library(loads.library, calls) {
             if !self.is_alive() {
                 return Ok(());
             }
             self.gpu.unseen.push(format!("the calls of {path}: {error}"));
             return Ok(());
         }
-        if self.returns == crate::probe::plan::Returns::Instructions {
+        if self.returns == Returns::Instructions && loads.library != Library::Torch {
             self.gpu.unseen.push(format!(
                 "what the calls of {path} hand out: a return probe could make the target's seccomp filter kill it \
                  on this kernel"
             ));
-        }
-        if loads.library == Library::Torch {
-            self.ledger.follows_tensors = true;
         }
         if self.gpu.nvml.is_none() {
             match nvml::Devices::open() {
@@ -147,6 +158,23 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn attach_library(&mut self, library: Library, calls: Vec<Found>) -> Result<(), ProbeError> {
+        let (object, tables) = (&mut self.object, &mut self.gpu.tables);
+        let (pid, returns) = (self.target.pid, self.returns);
+        if library == Library::Torch {
+            let mut probes = GpuProbes::new()?;
+            probes.attach(object, tables, pid, &calls, returns)?;
+            self.gpu.tensors = Some(Tensors::new(calls, probes, now()));
+            self.ledger.follows_tensors = true;
+            return Ok(());
+        }
+        let probes = match &mut self.gpu.probes {
+            Some(probes) => probes,
+            none => none.insert(GpuProbes::new()?),
+        };
+        probes.attach(object, tables, pid, &calls, returns)
     }
 
     /// The numbers that the process may have for the driver.
@@ -169,10 +197,37 @@ impl Session {
         let tensors = self.seen(&tensors, Domain::Torch);
         self.ledger.devices.blocks.look(blocks.into_iter(), time);
         self.ledger.devices.tensors.look(tensors.into_iter(), time);
+        for (stack, count) in self.gpu.tables.take_ended()? {
+            let site = self.ledger.device_site(&self.stacks, Domain::Torch, stack, 0);
+            self.ledger.devices.note_ended(site, count);
+        }
         let pools = self.gpu.tables.pools()?;
+        let watched = self.gpu.tensors.as_ref().is_some_and(Tensors::are_watched);
+        let is_news = watched || pools.iter().any(|(_, pool)| pool.time_ns > self.gpu.asked.0);
         let handed_out = pools.iter().map(|(_, pool)| pool.allocated).sum();
-        self.ledger.device_usage(time, (!pools.is_empty()).then_some(Bytes(handed_out)));
+        let handed_out = (is_news && !pools.is_empty()).then_some(Bytes(handed_out));
+        self.gpu.asked = time;
+        self.ledger.device_usage(time, handed_out);
         Ok(())
+    }
+
+    /// Books what the probes have cost, and sees to it that tensors cost no more than they may.
+    pub(super) fn book_gpus(&mut self, time: Nanos) -> Result<(), SessionError> {
+        if !self.gpu.is_watched() {
+            return Ok(());
+        }
+        let totals = self.gpu.tables.totals()?;
+        let trap = self.costs.trap.0;
+        let cost = |totals: &Totals| Nanos(totals.spent_ns.saturating_add(totals.hits * trap));
+        let all = Cost {
+            hits: totals.iter().map(|totals| totals.hits).sum(),
+            spent: Nanos(totals.iter().map(|totals| cost(totals).0).sum()),
+        };
+        let before = std::mem::replace(&mut self.gpu.booked, all);
+        let spent = Nanos(all.spent.0.saturating_sub(before.spent.0));
+        self.budget.book_watching(all.hits.saturating_sub(before.hits), spent);
+        let [.., tensors] = &totals;
+        self.watch_tensors(time, cost(tensors))
     }
 
     fn seen(&mut self, blocks: &[(Addr, Block)], domain: Domain) -> Vec<Seen> {

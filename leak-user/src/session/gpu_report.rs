@@ -16,8 +16,12 @@ use crate::{
         Frame,
         gpu::{Device, Failure, Gpu, Holder, Memory, TorchPool},
     },
+    symbolize::stacks::line_of,
     verdict::{evidence::SiteId, stats},
 };
+
+/// Lines that are named as those who held the most when a call failed.
+const MOST_HOLDERS: usize = 5;
 
 impl Session {
     /// Memory of GPUs; None where the target has no library of theirs.
@@ -43,6 +47,11 @@ impl Session {
                     reserved_bytes: reserved.0,
                 })
                 .collect(),
+            tensors_watched: self
+                .gpu
+                .tensors
+                .as_ref()
+                .map(|tensors| tensors.watched_share(self.end, self.start)),
             growth_bytes_per_s: growth,
             tensor_growth_bytes_per_s: tensor_growth,
             failures: failures.iter().map(|failed| self.failure(failed, writer)).collect(),
@@ -97,16 +106,28 @@ impl Session {
             torch_allocated_bytes: torch.map(|(allocated, _)| allocated),
             torch_reserved_bytes: torch.map(|(_, reserved)| reserved),
             stack: self.shown(failed.site, writer),
-            holders: failed
-                .holders
-                .iter()
-                .map(|(site, Holding { bytes, count })| Holder {
-                    bytes: bytes.0,
-                    count: *count,
-                    stack: self.shown(*site, writer),
-                })
-                .collect(),
+            holders: self.holders(&failed.holders, writer),
         }
+    }
+
+    /// Who held the most, the sites of one line together.
+    fn holders(&mut self, held: &[(SiteId, Holding)], writer: &mut Writer) -> Vec<Holder> {
+        let mut by_line: Vec<(Option<(Arc<str>, u32)>, Holder)> = Vec::new();
+        for (site, Holding { bytes, count }) in held {
+            let frames = self.ledger.sites.get(*site).map(|site| Arc::clone(&site.frames));
+            let line = frames.as_deref().and_then(line_of).map(|leaf| (leaf.file.clone(), leaf.line));
+            if let Some((_, holder)) = by_line.iter_mut().find(|(known, _)| *known == line) {
+                holder.bytes += bytes.0;
+                holder.count += count;
+            } else {
+                let stack = self.shown(*site, writer);
+                by_line.push((line, Holder { bytes: bytes.0, count: *count, stack }));
+            }
+        }
+        let mut holders: Vec<Holder> = by_line.into_iter().map(|(_, holder)| holder).collect();
+        holders.sort_by_key(|holder| std::cmp::Reverse(holder.bytes));
+        holders.truncate(MOST_HOLDERS);
+        holders
     }
 
     /// A site's whole stack; empty where it was forgotten.

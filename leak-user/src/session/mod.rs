@@ -15,6 +15,7 @@ pub mod open;
 mod readings;
 pub mod report;
 pub mod suspect;
+mod tensors;
 pub mod verify;
 
 use std::{
@@ -229,7 +230,7 @@ impl Session {
             }
             self.bursts.rest();
             self.housekeeping(&mut tell, until)?;
-            self.ring.wait(wait);
+            self.ring.wait(wait.min(self.tensors_wait()));
             self.ring.drain(&mut events);
             self.digest(&mut events);
             self.pass_on_log();
@@ -384,6 +385,7 @@ impl Session {
             self.take_census(time)?;
             self.check_allocators()?;
         }
+        self.book_gpus(time)?;
         let (pid, faults) = (self.target.pid, &mut self.faults);
         let watched = faults.step(&mut self.object, pid, || open::threads(pid), time);
         if watched.is_err() && self.is_alive() {

@@ -16,6 +16,10 @@ pub struct Gpu {
     pub memory: Vec<Memory>,
     /// What torch's allocator says of itself.
     pub torch: Vec<TorchPool>,
+    /// The share of the time in which torch's tensors were watched: less than 1 where watching them all the time would
+    /// have cost more than allowed; absent without torch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensors_watched: Option<f64>,
     /// Growth of what calls handed out and is still held, without torch's segments where its tensors are followed.
     pub growth_bytes_per_s: f64,
     /// Growth of torch's tensors.

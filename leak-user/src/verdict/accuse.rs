@@ -187,7 +187,7 @@ impl Court<'_> {
         }
         if stats::poisson_tail(MISTAKEN * gone(site) as f64, tail.births) > MISTAKEN_P {
             return Some(format!(
-                "{} of its followed blocks are gone; the {} that seem to have stayed may be their \
+                "{} of its blocks are gone; the {} that seem to have stayed may be their \
                  like in their places",
                 number(gone(site) as f64),
                 number(tail.alive as f64),
@@ -327,9 +327,10 @@ impl Court<'_> {
     }
 }
 
-/// Followed blocks that died or were lost sight of.
+/// Blocks that died or were lost sight of.
 fn gone(site: &SiteEvidence) -> usize {
-    survival::followed(site).filter(|block| block.fate.end != End::Alive).count()
+    let followed = survival::followed(site).filter(|block| block.fate.end != End::Alive);
+    followed.count() + usize::try_from(site.ended).unwrap_or(usize::MAX)
 }
 
 /// How sure a leak is:

@@ -61,6 +61,9 @@ pub struct SiteEvidence {
     /// Of those alive, the share that are objects of types whose dead Python hands out again without a call
     /// of the allocator: another line may hold them by now.
     pub recycled: f64,
+    /// Blocks of it that were seen to end without having been followed, where ends go unseen at times: so many may
+    /// seem to be alive by chance.
+    pub ended: u64,
 }
 
 /// A site's allocations of one size class.

@@ -200,6 +200,7 @@ impl World {
             bursts: self.bursts,
             followed,
             recycled: 0.0,
+            ended: 0,
         }
     }
 

@@ -214,6 +214,7 @@ mod tests {
             bursts: 10,
             followed,
             recycled: 0.0,
+            ended: 0,
         }
     }
 

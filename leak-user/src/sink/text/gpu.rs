@@ -9,6 +9,9 @@ use crate::units::Bytes;
 /// Failures that are shown.
 const FAILURES: usize = 3;
 
+/// Tensors that were watched for less are said to have been so: the first window begins a little late.
+const MOST_OF_THE_TIME: f64 = 0.95;
+
 /// Those who held the most, that are shown.
 const HOLDERS: usize = 3;
 
@@ -47,6 +50,17 @@ pub(super) fn write(page: &mut Page, gpu: Option<&Gpu>, paths: Paths<'_>) {
             text.push_str(&format!("; {} failed", number::count(memory.failures)));
         }
         page.wrapped(Line::from("  "), Paint::Plain, &text);
+    }
+    if gpu.memory.is_empty() {
+        let text = "nothing was handed out while observed";
+        page.wrapped(Line::from("  "), Paint::Plain, text);
+    }
+    if let Some(share) = gpu.tensors_watched.filter(|share| *share < MOST_OF_THE_TIME) {
+        let text = format!(
+            "torch's tensors were watched for {} of the time: all of it would have cost more than allowed",
+            number::percent(share)
+        );
+        page.wrapped(Line::from("  "), Paint::Dim, &text);
     }
     for failure in gpu.failures.iter().take(FAILURES) {
         write_failure(page, failure, paths);
