@@ -5,13 +5,13 @@ which 64 KiB a request stay.
 
 import ctypes
 
-import cuda
+import fake_cuda
 import harness
 
 # Mapped memory comes in whole granules, so that not each request can keep some.
 REQUESTS = 32
 
-driver = cuda.load().driver
+driver = fake_cuda.load().driver
 kept = []
 
 
@@ -26,20 +26,20 @@ def churn(number):
 
 def map_for_now():
     handle, pointer = ctypes.c_uint64(), ctypes.c_uint64()
-    driver.cuMemCreate(ctypes.byref(handle), cuda.GRANULARITY, None, 0)
-    driver.cuMemAddressReserve(ctypes.byref(pointer), cuda.GRANULARITY, 0, 0, 0)
-    driver.cuMemMap(pointer, cuda.GRANULARITY, 0, handle, 0)
-    driver.cuMemUnmap(pointer, cuda.GRANULARITY)
+    driver.cuMemCreate(ctypes.byref(handle), fake_cuda.GRANULARITY, None, 0)
+    driver.cuMemAddressReserve(ctypes.byref(pointer), fake_cuda.GRANULARITY, 0, 0, 0)
+    driver.cuMemMap(pointer, fake_cuda.GRANULARITY, 0, handle, 0)
+    driver.cuMemUnmap(pointer, fake_cuda.GRANULARITY)
     driver.cuMemRelease(handle)
-    driver.cuMemAddressFree(pointer, cuda.GRANULARITY)
+    driver.cuMemAddressFree(pointer, fake_cuda.GRANULARITY)
 
 
 def map_for_good():
     """Releases the handle; the mapping, which stays, keeps the memory."""
     handle, pointer = ctypes.c_uint64(), ctypes.c_uint64()  # LEAK
-    driver.cuMemCreate(ctypes.byref(handle), cuda.GRANULARITY, None, 0)  # LEAK
-    driver.cuMemAddressReserve(ctypes.byref(pointer), cuda.GRANULARITY, 0, 0, 0)
-    driver.cuMemMap(pointer, cuda.GRANULARITY, 0, handle, 0)
+    driver.cuMemCreate(ctypes.byref(handle), fake_cuda.GRANULARITY, None, 0)  # LEAK
+    driver.cuMemAddressReserve(ctypes.byref(pointer), fake_cuda.GRANULARITY, 0, 0, 0)
+    driver.cuMemMap(pointer, fake_cuda.GRANULARITY, 0, handle, 0)
     driver.cuMemRelease(handle)
     kept.append(pointer)  # LEAK
 

@@ -4,7 +4,7 @@
 import ctypes
 import time
 
-import cuda
+import fake_cuda
 import harness
 
 SIZE = 64 * 1024
@@ -40,7 +40,7 @@ def main():
             # The requests that warm up don't count.
             due = time.monotonic() + options.after if number == harness.WARM_UP else None
         elif time.monotonic() >= due:
-            runtime = cuda.load().runtime
+            runtime = fake_cuda.load().runtime
 
     harness.serve(handle, options)
 

@@ -7,7 +7,7 @@
 import ctypes
 import os
 
-import cuda
+import fake_cuda
 import harness
 
 MIB = 1 << 20
@@ -53,7 +53,7 @@ def main():
     options = harness.arguments(__doc__, rate=200, device=1024)
     room = int(options.device) * MIB
     os.environ["FAKE_CUDA_BYTES"] = str(room)
-    libraries = cuda.load()
+    libraries = fake_cuda.load()
     fill(libraries, room)
 
     def handle(number):

@@ -3,12 +3,12 @@
 
 import ctypes
 
-import cuda
+import fake_cuda
 import harness
 
 SIZE = 16 * 1024
 
-runtime = cuda.load().runtime
+runtime = fake_cuda.load().runtime
 kept = []
 lasting = ctypes.create_string_buffer(SIZE)
 

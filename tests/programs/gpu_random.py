@@ -9,7 +9,7 @@ import json
 import sys
 import threading
 
-import cuda
+import fake_cuda
 import harness
 
 THREADS = 8
@@ -18,7 +18,7 @@ KEPT = 4
 
 def main():
     options = harness.arguments(__doc__, operations=1_000_000, seed=1)
-    libraries = cuda.load()
+    libraries = fake_cuda.load()
 
     def work(thread):
         operations = int(options.operations) // THREADS

@@ -1,12 +1,12 @@
 """Tensors from a caching allocator like torch's: a layer makes and drops many, and keeps one a request."""
 # domain: torch
 
-import cuda
+import fake_cuda
 import harness
 
 SIZE = 48 * 1024
 
-torch = cuda.load().c10
+torch = fake_cuda.load().c10
 kept = []
 
 

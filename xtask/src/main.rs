@@ -1,6 +1,7 @@
 //! Sets up, builds, tests and measures leaktrace: `cargo xtask --help`.
 
 mod bench;
+mod gpu_check;
 mod setup;
 mod step;
 mod test;
@@ -40,6 +41,8 @@ enum Command {
         #[arg(long, conflicts_with = "fast")]
         all: bool,
     },
+    /// Check, on a machine with a GPU, what can only be shown there, and write the result under docs/
+    GpuCheck(gpu_check::Options),
     /// Measure leaktrace and write the result under docs/
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -53,6 +56,7 @@ fn main() -> Result<()> {
         }
         Command::Trace { args } => trace::run(args),
         Command::Test { fast, all } => test::run(fast, all),
+        Command::GpuCheck(options) => gpu_check::run(&options),
         Command::Bench(bench) => bench::run(bench),
     }
 }
