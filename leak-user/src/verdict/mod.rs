@@ -6,6 +6,7 @@ mod judge;
 mod recycled;
 mod share;
 pub mod stats;
+mod stays;
 pub mod survival;
 pub mod trend;
 mod words;
