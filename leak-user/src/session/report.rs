@@ -366,6 +366,7 @@ fn trend(trend: Trend) -> &'static str {
     match trend {
         Trend::Steep => "steep",
         Trend::Slow => "slow",
+        Trend::Paused => "paused",
         Trend::Saturated => "saturated",
         Trend::Sawtooth => "sawtooth",
         Trend::Flat => "flat",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::evidence::{Domain, End, Evidence, SiteEvidence};
 use super::share::{self, Pot, Share};
+use super::stairs::Stairs;
 use super::stays::Asked;
 use super::survival::{self, Tail};
 use super::words::{bytes, number, percent, plural, rate, seconds};
@@ -86,7 +87,8 @@ impl Court<'_> {
     }
 
     fn examine(&self, site: &SiteEvidence, base: Tail, shares: Vec<Share>, bursts: &[f64]) -> Case {
-        let asked = Asked { site, bursts, duration_s: self.duration_s };
+        let stairs = self.stairs(&shares);
+        let asked = Asked { site, bursts, stairs, duration_s: self.duration_s };
         let (tail, leaves) = asked.telling_tail(base);
         let growth = share::sum(shares.iter().map(|share| share.growth));
         let stays = leaves.is_none();
@@ -119,6 +121,12 @@ impl Court<'_> {
         Case { finding, shares, objections, recycled: site.recycled }
     }
 
+    /// The steps of the memory that most of the site's growth is in, if it comes by steps.
+    fn stairs(&self, shares: &[Share]) -> Option<&Stairs> {
+        let main = shares.iter().max_by(|a, b| a.growth.value.total_cmp(&b.growth.value))?;
+        self.pots.get(main.pot).filter(|pot| pot.grows)?.course.stairs.as_ref()
+    }
+
     fn growth_objection(
         &self,
         domain: Domain,
@@ -127,8 +135,11 @@ impl Court<'_> {
     ) -> Option<String> {
         if growth.value <= 0.0 {
             let counted = self.pots.iter().any(|pot| pot.domain == domain);
+            let paused = |share: &Share| self.pots.get(share.pot).is_some_and(|pot| pot.paused);
             let why = if domain == Domain::Pymalloc && !counted {
                 "the memory that it allocates from was counted too rarely to tell whether it grows"
+            } else if shares.iter().any(paused) {
+                "the memory that it allocates from grew in steps, too few to tell whether it goes on"
             } else {
                 "the memory that it allocates from does not grow"
             };
@@ -192,7 +203,7 @@ impl Court<'_> {
         }
         let main = shares.iter().max_by(|a, b| a.staying.total_cmp(&b.staying));
         match main.and_then(|share| self.pots.get(share.pot)).map(|pot| pot.course.trend) {
-            Some(trend @ (Trend::Saturated | Trend::Sawtooth)) => trend,
+            Some(trend @ (Trend::Paused | Trend::Saturated | Trend::Sawtooth)) => trend,
             _ => Trend::Flat,
         }
     }

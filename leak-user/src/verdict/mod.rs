@@ -5,6 +5,7 @@ pub mod evidence;
 mod judge;
 mod recycled;
 mod share;
+mod stairs;
 pub mod stats;
 mod stays;
 pub mod survival;
@@ -89,6 +90,8 @@ pub enum Trend {
     Steep,
     /// Grows slowly.
     Slow,
+    /// Grew, stopped, went on and stopped again: whether it goes on cannot be told.
+    Paused,
     /// Grew, and stopped.
     Saturated,
     /// Up and down.

@@ -1,6 +1,7 @@
 //! Does what a site allocates surely stay, and go on to?
 
 use super::evidence::{End, SiteEvidence};
+use super::stairs::Stairs;
 use super::stats;
 use super::survival::{self, Tail};
 use super::words::{number, percent, plural, seconds};
@@ -15,6 +16,9 @@ const MIN_SURVIVAL: f64 = 0.9;
 
 /// Lower bound of that share. Three independent blocks that all stay reach 0.44, two 0.34.
 const MIN_SURVIVAL_LOW: f64 = 0.4;
+
+/// Where memory grows in steps, survivors must come from so many of them: what stays of one step may be a cache's.
+const MIN_RISES: usize = 2;
 
 /// Where a site that goes on would show its youngest survivor so early with less than this
 /// probability, it has stopped: a cache that is full.
@@ -35,6 +39,8 @@ pub struct Asked<'a> {
     pub site: &'a SiteEvidence,
     /// All bursts of its domain.
     pub bursts: &'a [f64],
+    /// The steps of the memory that it allocates from, if that grows by steps.
+    pub stairs: Option<&'a Stairs>,
     /// Length of the observation in seconds.
     pub duration_s: f64,
 }
@@ -88,13 +94,33 @@ impl Asked<'_> {
                 number(tail.alive as f64),
             ));
         }
-        (survival::still_born(tail, self.bursts, self.duration_s) < STOPPED_P).then(|| {
+        if self.stairs.is_some_and(|stairs| self.rises_with(stairs, tail) < MIN_RISES) {
+            return Some(
+                "memory grew in steps, and what stayed of it is from one of them only: it may have \
+                 stopped"
+                    .to_owned(),
+            );
+        }
+        let bursts = self.bursts_until_the_pause();
+        (survival::still_born(tail, bursts, self.duration_s) < STOPPED_P).then(|| {
             format!(
                 "nothing new of it stayed after {} of {}: it has stopped",
                 seconds(tail.last_birth_s),
                 seconds(self.duration_s),
             )
         })
+    }
+
+    /// In how many steps blocks of the tail that stayed were born.
+    fn rises_with(&self, stairs: &Stairs, tail: &Tail) -> usize {
+        stairs.rises_with(survival::births(self.site, tail))
+    }
+
+    /// In the pause after the last step nothing could have stayed.
+    fn bursts_until_the_pause(&self) -> &[f64] {
+        let Some(stairs) = self.stairs else { return self.bursts };
+        let end = self.bursts.partition_point(|start| *start <= stairs.until_s);
+        self.bursts.get(..end).unwrap_or(self.bursts)
     }
 }
 

@@ -1,6 +1,7 @@
-//! How a quantity moves: steep, slow, saturated, sawtooth, flat.
+//! How a quantity moves: steep, slow, paused, saturated, sawtooth, flat.
 
 use super::Trend;
+use super::stairs::Stairs;
 use super::stats::{self, Slope};
 
 /// A trend weaker than this many standard deviations is not believed: one in 700 by chance, which
@@ -43,7 +44,7 @@ const STOPPED_LATE: f64 = 0.25;
 const LEVELLING: [f64; 2] = [0.5, 0.75];
 
 /// How a quantity moved, and how fast.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Course {
     /// The shape.
     pub trend: Trend,
@@ -55,9 +56,19 @@ pub struct Course {
     pub to_s: f64,
     /// Since when it has been growing, at whatever pace: not after `from_s`.
     pub began_s: f64,
+    /// Its steps, where it is those that tell how it grows.
+    pub stairs: Option<Stairs>,
 }
 
 impl Course {
+    /// Growth by steps: a pause at its end is none unless those before were.
+    fn by_steps(stairs: Stairs, whole: &Part, steep_from: f64) -> Self {
+        let Part { from_s, to_s, .. } = *whole;
+        let slope = Slope { per_s: stairs.pace(), z: stairs.clear };
+        let trend = if stairs.goes_on { pace(&slope, steep_from) } else { Trend::Paused };
+        Self { trend, slope, from_s, to_s, began_s: from_s, stairs: Some(stairs) }
+    }
+
     /// Does it grow, and has it not stopped?
     #[must_use]
     pub fn grows(&self) -> bool {
@@ -94,21 +105,38 @@ pub fn course(points: &[(f64, f64)], steep_from: f64) -> Option<Course> {
         })
         .map_or(whole, |(_, last)| last);
 
-    let trend = if has_waves(&points) {
+    let waves = has_waves(&points);
+    let stopped = halves.is_some_and(|(first, last)| stopped(&points, &whole, &first, &last));
+    let ended = stopped || !rises(&now);
+    // What had stopped before and went on has not ended because it stops again.
+    let stairs = Stairs::of(&points).filter(|s| !waves && (s.goes_on || s.is_paused() || ended));
+    if let Some(stairs) = stairs {
+        return Some(Course::by_steps(stairs, &whole, steep_from));
+    }
+    let trend = if waves {
         if is_wavy(&points) { Trend::Sawtooth } else { Trend::Flat }
-    } else if halves.is_some_and(|(first, last)| stopped(&points, &whole, &first, &last)) {
+    } else if stopped {
         Trend::Saturated
-    } else if !rises(&now) {
+    } else if ended {
         Trend::Flat
-    } else if now.slope.per_s.value >= steep_from {
-        Trend::Steep
     } else {
-        Trend::Slow
+        pace(&now.slope, steep_from)
     };
     // One that has only changed its pace did not begin with that.
     let before = halves.is_some_and(|(first, _)| rises(&first));
     let began_s = if before { whole.from_s } else { now.from_s };
-    Some(Course { trend, slope: now.slope, from_s: now.from_s, to_s: now.to_s, began_s })
+    Some(Course {
+        trend,
+        slope: now.slope,
+        from_s: now.from_s,
+        to_s: now.to_s,
+        began_s,
+        stairs: None,
+    })
+}
+
+fn pace(slope: &Slope, steep_from: f64) -> Trend {
+    if slope.per_s.value >= steep_from { Trend::Steep } else { Trend::Slow }
 }
 
 /// A stretch of the series and its line.

@@ -93,3 +93,59 @@ fn too_little_is_no_course() {
     let constant: Vec<_> = (0..20).map(|i| (f64::from(i), 5.0)).collect();
     assert_eq!(course(&constant, 1.0).unwrap().trend, Trend::Flat);
 }
+
+/// Grows by 1,000 in each of these stretches.
+fn steps(t: f64, rises: &[(f64, f64)]) -> f64 {
+    rises.iter().map(|(from, to)| 1000.0 * ((t - from) / (to - from)).clamp(0.0, 1.0)).sum()
+}
+
+#[test]
+fn a_pause_is_no_end_where_it_went_on_before() {
+    let paused = &[Trend::Paused][..];
+    let open = &[Trend::Paused, Trend::Slow, Trend::Steep][..];
+    let grows = &[Trend::Slow, Trend::Steep][..];
+    let stopped = &[Trend::Saturated][..];
+    let in_phases = |t: f64, p: f64, period: f64| {
+        let phase = t / period + p;
+        1000.0 * (phase.floor() + (4.0 * phase.fract()).min(1.0))
+    };
+    let shapes: [(&str, usize, usize); 11] = [
+        ("two rises and pauses", 196, {
+            hits(paused, 30.0, |t, p| steps(t, &[(4.0 + p, 6.0 + p), (12.0 + p, 14.0 + p)]))
+        }),
+        (
+            "two steps",
+            196,
+            hits(paused, 30.0, |t, p| steps(t, &[(5.0 + p, 5.1 + p), (11.0 + p, 11.1 + p)])),
+        ),
+        ("three rises and pauses", 196, {
+            hits(grows, 30.0, |t, p| {
+                steps(t, &[(3.0 + p, 4.0 + p), (9.0 + p, 10.0 + p), (15.0 + p, 16.0 + p)])
+            })
+        }),
+        ("a fourth of the time", 200, hits(open, 30.0, |t, p| in_phases(t, p, 8.0))),
+        ("the same, noisy", 190, hits(open, 80.0, |t, p| in_phases(t, p, 8.0))),
+        ("the same, a fourth of 4 s", 198, hits(grows, 30.0, |t, p| in_phases(t, p, 4.0))),
+        ("three rises, then long none", 190, {
+            hits(paused, 30.0, |t, _| steps(t, &[(2.5, 3.5), (6.0, 7.0), (9.5, 10.5)]))
+        }),
+        ("filled with a hiccup", 190, {
+            hits(stopped, 30.0, |t, p| steps(t, &[(2.0, 4.0 + p), (5.0 + p, 7.0 + p)]))
+        }),
+        ("filled by two thirds, noisy", 190, { hits(stopped, 50.0, |t, _| 100.0 * t.min(13.0)) }),
+        ("the same, noisier", 188, {
+            hits(&[Trend::Saturated, Trend::Flat], 100.0, |t, _| 100.0 * t.min(13.0))
+        }),
+        ("a last bit after a pause", 190, {
+            hits(stopped, 10.0, |t, p| {
+                steps(t, &[(2.0, 6.0)]) + 0.05 * steps(t, &[(11.0, 12.0 + p)])
+            })
+        }),
+    ];
+    for (name, least, hits) in shapes {
+        println!("{name:28} {hits:3} of 200 (at least {least})");
+    }
+    for (name, least, hits) in shapes {
+        assert!(hits >= least, "{name}: {hits} of 200");
+    }
+}
