@@ -282,7 +282,7 @@ pub struct Site {
     pub pid: u32,
     /// How sure, 0 to 1.
     pub confidence: f64,
-    /// `steep`, `slow`, `saturated`, `sawtooth`, `flat`.
+    /// `steep`, `slow`, `paused`, `saturated`, `sawtooth`, `flat`.
     pub trend: String,
     /// `pymalloc`, `malloc`, `mmap`, `cuda`, `torch`.
     pub domain: String,

@@ -35,8 +35,8 @@ def churn(libraries, number):
 def ask_too_much(libraries, number, room):
     pointer = ctypes.c_void_p()
     if number % 100 == 0:
-        failed = libraries.runtime.cudaMalloc(ctypes.byref(pointer), room // 2) == cuda.OUT_OF_MEMORY
-        failed = failed and libraries.runtime.cudaGetLastError() == cuda.OUT_OF_MEMORY
+        failed = libraries.runtime.cudaMalloc(ctypes.byref(pointer), room // 2) == fake_cuda.OUT_OF_MEMORY
+        failed = failed and libraries.runtime.cudaGetLastError() == fake_cuda.OUT_OF_MEMORY
     else:
         failed = libraries.c10.fake_torch_malloc(room // 2, 0) is None
     if not failed:

@@ -69,8 +69,16 @@ pub fn altered_code(pid: u32) -> Result<Vec<String>> {
 /// # Errors
 /// As [`altered_code`], and if none comes within a minute.
 pub fn await_probe(pid: u32) -> Result<()> {
+    await_probe_in(pid, "")
+}
+
+/// The same in a file whose path has this in it.
+///
+/// # Errors
+/// As [`await_probe`].
+pub fn await_probe_in(pid: u32, file: &str) -> Result<()> {
     let give_up = Instant::now() + Duration::from_secs(60);
-    while altered_code(pid)?.is_empty() {
+    while !altered_code(pid)?.iter().any(|place| place.contains(file)) {
         ensure!(Instant::now() < give_up, "{pid} was not probed within a minute");
     }
     Ok(())

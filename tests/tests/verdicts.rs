@@ -166,6 +166,21 @@ fn a_service_that_mostly_waits_leaks() {
     assert!(program.is_culprit(&report["leaks"][0]["stack"]), "{report:#}");
 }
 
+/// It leaks a fourth of the time, so that an observation may end in a pause. Two steps say too little to accuse a
+/// line, and growth that has gone on before is not cleared for pausing again.
+#[test]
+fn a_service_whose_work_changes_is_not_cleared() {
+    let python = any_python!();
+    let program = Program::open("phases").unwrap();
+    let running = program.start(&python, &["--phase", "2"]).unwrap();
+    let outcome = leaktrace::observe(running.target.pid(), SECONDS).unwrap();
+    let report = outcome.report().unwrap();
+    assert_ne!(report["verdict"], "no-leak", "{report:#}");
+    for leak in report["leaks"].as_array().unwrap() {
+        assert!(program.is_culprit(&leak["stack"]), "{report:#}");
+    }
+}
+
 /// What `cargo xtask trace` shows first. The scores that `rank` drops are recycled as the vectors of the
 /// embeddings that stay, so that the innocent line seems to keep them.
 #[test]

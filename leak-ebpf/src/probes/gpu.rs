@@ -267,11 +267,8 @@ fn finish(own: &UnderWay, outer: &UnderWay, result: u64) {
     if result != 0 {
         add(call.memory, |totals| totals.failures += 1);
         if result == OUT_OF_MEMORY && call.does != does::MAP {
-            let size = if call.does == does::ALLOCATE_ROWS {
-                third.wrapping_mul(fourth)
-            } else {
-                second
-            };
+            let size =
+                if call.does == does::ALLOCATE_ROWS { third.wrapping_mul(fourth) } else { second };
             let failure = blank(outer.call, does::FAIL);
             emit::gpu(Record { size, result, by_torch, stack, native, ..failure });
         }

@@ -230,9 +230,7 @@ impl Devices {
 
     /// Forgets the dead of these sites.
     pub fn forget(&mut self, sites: &HashSet<SiteId>) {
-        for graves in
-            [&mut self.blocks.ended, &mut self.tensors.ended, &mut self.physical.ended]
-        {
+        for graves in [&mut self.blocks.ended, &mut self.tensors.ended, &mut self.physical.ended] {
             graves.forget(sites);
         }
         self.kinds.retain(|site, _| !sites.contains(site));
@@ -268,9 +266,10 @@ impl Devices {
         now_s: f64,
         with_segments: bool,
     ) -> impl Iterator<Item = (SiteId, Fate)> + 'a {
-        let physical = self.physical.live().map(move |block| {
-            (block.site, block.fate(seconds(block.born), now_s, End::Alive))
-        });
+        let physical = self
+            .physical
+            .live()
+            .map(move |block| (block.site, block.fate(seconds(block.born), now_s, End::Alive)));
         let physical = physical.chain(self.physical.ended.fates(seconds));
         let own = self.blocks.fates(seconds, now_s).chain(physical);
         let own = own.filter(move |(site, _)| with_segments || !self.segments.contains(site));

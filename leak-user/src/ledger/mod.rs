@@ -225,7 +225,13 @@ impl Ledger {
     }
 
     /// The site of a call of a GPU's library, or of a tensor.
-    pub fn device_site(&mut self, stacks: &Stacks, domain: Domain, stack: u64, native: u64) -> SiteId {
+    pub fn device_site(
+        &mut self,
+        stacks: &Stacks,
+        domain: Domain,
+        stack: u64,
+        native: u64,
+    ) -> SiteId {
         let site = self.sites.intern(domain, stack, native, stacks);
         self.sites.saw(site);
         site

@@ -63,15 +63,24 @@ impl GpuTables {
         })
     }
 
-    /// Every block that was handed out and not given back; tensors' by themselves.
+    /// Every block that calls handed out and that was not given back.
     ///
     /// # Errors
     /// [`ProbeError::Map`].
-    pub fn blocks(&self) -> Result<(Vec<(Addr, Block)>, Vec<(Addr, Block)>), ProbeError> {
-        let (mut blocks, mut tensors) = (Vec::new(), Vec::new());
+    pub fn blocks(&self) -> Result<Vec<(Addr, Block)>, ProbeError> {
+        let mut blocks = Vec::new();
         self.blocks.read(|(at, block)| blocks.push((Addr(at), block)))?;
+        Ok(blocks)
+    }
+
+    /// The same of torch's tensors.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub fn tensors(&self) -> Result<Vec<(Addr, Block)>, ProbeError> {
+        let mut tensors = Vec::new();
         self.tensors.read(|(at, block)| tensors.push((Addr(at), block)))?;
-        Ok((blocks, tensors))
+        Ok(tensors)
     }
 
     /// Takes out how many tensors of each Python stack have been given back.

@@ -132,7 +132,9 @@ impl Session {
         let calls = loads.calls();
         tracing::debug!(%path, calls = calls.len(), "a library of GPUs");
         if calls.is_empty() {
-            self.gpu.unseen.push(format!("what {path} does: it has none of the calls that are known"));
+            self.gpu
+                .unseen
+                .push(format!("what {path} does: it has none of the calls that are known"));
             return Ok(());
         }
         if let Err(error) = self.attach_library(loads.library, calls) {
@@ -192,7 +194,7 @@ impl Session {
         if !self.gpu.is_watched() {
             return Ok(());
         }
-        let (blocks, tensors) = self.gpu.tables.blocks()?;
+        let (blocks, tensors) = (self.gpu.tables.blocks()?, self.gpu.tables.tensors()?);
         let blocks = self.seen(&blocks, Domain::Cuda);
         let tensors = self.seen(&tensors, Domain::Torch);
         self.ledger.devices.blocks.look(blocks.into_iter(), time);
@@ -283,13 +285,13 @@ impl Session {
         self.ledger.device_site(&self.stacks, domain, stack, native)
     }
 
-    /// A context is gone, and with it what lay on its device. Which device that was is not known: all of them are
-    /// taken for one. Physical memory is no context's.
+    /// A context is gone, and with it what lay on its device and what was pinned for it. Which device that was is not
+    /// known: all of them are taken for one. Physical memory is no context's.
     fn drop_context(&mut self, time: Nanos) {
-        let Ok((blocks, tensors)) = self.gpu.tables.blocks() else { return };
-        let of_device = |memory| [memory::DEVICE, memory::MANAGED, memory::POOLED].contains(&memory);
+        let Ok(blocks) = self.gpu.tables.blocks() else { return };
+        let Ok(tensors) = self.gpu.tables.tensors() else { return };
         let before = |block: &Block| block.born_ns <= time.0;
-        for (addr, block) in blocks.iter().filter(|(_, block)| before(block) && of_device(block.memory)) {
+        for (addr, block) in blocks.iter().filter(|(_, block)| before(block)) {
             if self.gpu.tables.forget_block(*addr) {
                 self.gpu.dropped[block.memory as usize].add(Bytes(block.size));
             }
@@ -321,7 +323,8 @@ impl Session {
         let physical = &self.ledger.devices.physical;
         let counted = (0..).zip(self.gpu.tables.totals()?).map(|(memory, mut totals)| {
             if memory == memory::PHYSICAL {
-                (totals.allocations, totals.allocated) = (physical.made.count, physical.made.bytes.0);
+                (totals.allocations, totals.allocated) =
+                    (physical.made.count, physical.made.bytes.0);
                 (totals.frees, totals.freed) = (physical.gone.count, physical.gone.bytes.0);
             }
             if let Some(dropped) = self.gpu.dropped.get(memory as usize) {
@@ -340,6 +343,8 @@ impl Session {
     /// What torch's allocator last said: device, handed out, held.
     pub(super) fn torch_pools(&self) -> Result<Vec<(u32, Bytes, Bytes)>, SessionError> {
         let pools = self.gpu.tables.pools()?.into_iter();
-        Ok(pools.map(|(device, pool)| (device, Bytes(pool.allocated), Bytes(pool.reserved))).collect())
+        Ok(pools
+            .map(|(device, pool)| (device, Bytes(pool.allocated), Bytes(pool.reserved)))
+            .collect())
     }
 }

@@ -4,19 +4,14 @@ use std::sync::Arc;
 
 use leak_common::gpu::does;
 
-use super::{
-    Session, SessionError,
-    gpu::Failure as Failed,
-    report::Writer,
-};
+use super::{Session, SessionError, gpu::Failure as Failed, report::Writer};
 use crate::{
     gpu::calls,
     ledger::{devices::Holding, series::Recorder},
     snapshot::{
-        Frame,
+        Frame, FrameKind,
         gpu::{Device, Failure, Gpu, Holder, Memory, TorchPool},
     },
-    symbolize::stacks::line_of,
     verdict::{evidence::SiteId, stats},
 };
 
@@ -112,19 +107,17 @@ impl Session {
 
     /// Who held the most, the sites of one line together.
     fn holders(&mut self, held: &[(SiteId, Holding)], writer: &mut Writer) -> Vec<Holder> {
-        let mut by_line: Vec<(Option<(Arc<str>, u32)>, Holder)> = Vec::new();
+        let mut holders: Vec<Holder> = Vec::new();
         for (site, Holding { bytes, count }) in held {
-            let frames = self.ledger.sites.get(*site).map(|site| Arc::clone(&site.frames));
-            let line = frames.as_deref().and_then(line_of).map(|leaf| (leaf.file.clone(), leaf.line));
-            if let Some((_, holder)) = by_line.iter_mut().find(|(known, _)| *known == line) {
+            let stack = self.shown(*site, writer);
+            let is_same = |holder: &&mut Holder| innermost(&holder.stack) == innermost(&stack);
+            if let Some(holder) = holders.iter_mut().find(is_same) {
                 holder.bytes += bytes.0;
                 holder.count += count;
             } else {
-                let stack = self.shown(*site, writer);
-                by_line.push((line, Holder { bytes: bytes.0, count: *count, stack }));
+                holders.push(Holder { bytes: bytes.0, count: *count, stack });
             }
         }
-        let mut holders: Vec<Holder> = by_line.into_iter().map(|(_, holder)| holder).collect();
         holders.sort_by_key(|holder| std::cmp::Reverse(holder.bytes));
         holders.truncate(MOST_HOLDERS);
         holders
@@ -136,6 +129,11 @@ impl Session {
         let stack = Arc::clone(&site.stack);
         writer.stack(&mut self.modules, &stack)
     }
+}
+
+/// The innermost Python line.
+fn innermost(stack: &[Frame]) -> Option<&Frame> {
+    stack.iter().find(|frame| frame.kind == FrameKind::Python)
 }
 
 fn slope(held: &Recorder) -> f64 {

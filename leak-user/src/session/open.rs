@@ -7,7 +7,8 @@ use leak_common::config::{
 };
 
 use super::{
-    Native, Options, Session, SessionError, gpu::Gpu, mappings::Pace, midway::Midway, suspect::Suspicion,
+    Native, Options, Session, SessionError, gpu::Gpu, mappings::Pace, midway::Midway,
+    suspect::Suspicion,
 };
 use crate::{
     clock::{now, process_time},

@@ -6,13 +6,13 @@ use leak_common::counters::Counter;
 
 use super::{Ending, Session, SessionError};
 use crate::{
+    gpu::calls::memory_name,
     ledger::survivors::Kinds,
     probe::{plan, tables::Counts},
     snapshot::{
         Coverage, Frame, Losses, Memory, Observed, Overhead, SCHEMA, Site as SiteReport, Snapshot,
         Split, Target, TypeShare, Verdict as VerdictReport,
     },
-    gpu::calls::memory_name,
     symbolize::{
         modules::Modules,
         native::NativeSymbols,
@@ -372,6 +372,7 @@ fn trend(trend: Trend) -> &'static str {
     match trend {
         Trend::Steep => "steep",
         Trend::Slow => "slow",
+        Trend::Paused => "paused",
         Trend::Saturated => "saturated",
         Trend::Sawtooth => "sawtooth",
         Trend::Flat => "flat",

@@ -6,11 +6,7 @@
 //! loop it soon is.
 
 use super::{Session, SessionError};
-use crate::{
-    gpu::libraries::Found,
-    probe::gpu::GpuProbes,
-    units::Nanos,
-};
+use crate::{gpu::libraries::Found, probe::gpu::GpuProbes, units::Nanos};
 
 /// They may take this part of the allowed share; the rest is for bursts.
 const PART: f64 = 0.5;

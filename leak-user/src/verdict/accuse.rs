@@ -5,30 +5,12 @@ use std::collections::BTreeMap;
 
 use super::evidence::{Domain, End, Evidence, SiteEvidence};
 use super::share::{self, Pot, Share};
+use super::stairs::Stairs;
+use super::stays::Asked;
 use super::survival::{self, Tail};
 use super::words::{bytes, number, percent, plural, rate, seconds};
-use super::{Estimate, Finding, Trend, stats};
+use super::{Estimate, Finding, Trend};
 use crate::units::Bytes;
-
-/// Survivors must come from so many bursts: one or two lucky blocks accuse nobody, and a leak of
-/// one in 5,000 allocations still shows three in twenty bursts nine times in ten.
-const MIN_BIRTHS: usize = 3;
-
-/// Share of the old that must live to the end. A leak's old blocks do not die; a little is left
-/// for blocks that move (a list's body that is reallocated).
-const MIN_SURVIVAL: f64 = 0.9;
-
-/// Lower bound of that share. Three independent blocks that all stay reach 0.44, two 0.34.
-const MIN_SURVIVAL_LOW: f64 = 0.4;
-
-/// Where a site that goes on would show its youngest survivor so early with less than this
-/// probability, it has stopped: a cache that is full.
-const STOPPED_P: f64 = 0.003;
-
-/// So many of the blocks that die may be taken for alive, because their like took their place;
-/// survivors that these explain with more than [`MISTAKEN_P`] prove nothing.
-const MISTAKEN: f64 = 1.0 / 250.0;
-const MISTAKEN_P: f64 = 0.01;
 
 /// Smallest part of the whole growth that is worth a name …
 const MIN_SHARE: f64 = 0.05;
@@ -41,10 +23,6 @@ const MAX_OUT_OF_STEP: f64 = 0.5;
 
 /// A site that is not accused has at most this confidence.
 const UNACCUSED_CONFIDENCE: f64 = 0.3;
-
-/// Where blocks that are old by the base age die, those of twice and four times that age are
-/// asked: what lives for some seconds and then dies must not hide what stays behind.
-const LATER_AGES: [f64; 2] = [2.0, 4.0];
 
 /// A site examined.
 #[derive(Debug, Clone)]
@@ -109,7 +87,9 @@ impl Court<'_> {
     }
 
     fn examine(&self, site: &SiteEvidence, base: Tail, shares: Vec<Share>, bursts: &[f64]) -> Case {
-        let (tail, leaves) = self.telling_tail(site, base, bursts);
+        let stairs = self.stairs(&shares);
+        let asked = Asked { site, bursts, stairs, duration_s: self.duration_s };
+        let (tail, leaves) = asked.telling_tail(base);
         let growth = share::sum(shares.iter().map(|share| share.growth));
         let stays = leaves.is_none();
         let objections: Vec<String> = leaves
@@ -141,65 +121,10 @@ impl Court<'_> {
         Case { finding, shares, objections, recycled: site.recycled }
     }
 
-    /// The tail that says most, and what speaks against it: at the base age, unless blocks of that
-    /// age die and later ones stay.
-    fn telling_tail(
-        &self,
-        site: &SiteEvidence,
-        base: Tail,
-        bursts: &[f64],
-    ) -> (Tail, Option<String>) {
-        if base.survival.value < MIN_SURVIVAL {
-            for times in LATER_AGES {
-                let age = base.age_s * times;
-                if age > self.duration_s / 2.0 {
-                    break;
-                }
-                let tail = survival::tail(site, age, self.duration_s);
-                if self.tail_objection(site, &tail, bursts).is_none() {
-                    return (tail, None);
-                }
-            }
-        }
-        (base, self.tail_objection(site, &base, bursts))
-    }
-
-    fn tail_objection(&self, site: &SiteEvidence, tail: &Tail, bursts: &[f64]) -> Option<String> {
-        if tail.births < MIN_BIRTHS {
-            return Some(format!(
-                "its old blocks that are still alive come from {} only; fewer than {MIN_BIRTHS} \
-                 may be chance",
-                plural(tail.births, "burst"),
-            ));
-        }
-        if tail.survival.value < MIN_SURVIVAL {
-            return Some(format!(
-                "what it allocates does not stay: {} of the old live to the end",
-                percent(tail.survival.value),
-            ));
-        }
-        if tail.survival.low < MIN_SURVIVAL_LOW {
-            return Some(format!(
-                "too few of its old blocks could be followed: it is sure for {} of them only that \
-                 they stay",
-                percent(tail.survival.low),
-            ));
-        }
-        if stats::poisson_tail(MISTAKEN * gone(site) as f64, tail.births) > MISTAKEN_P {
-            return Some(format!(
-                "{} of its blocks are gone; the {} that seem to have stayed may be their \
-                 like in their places",
-                number(gone(site) as f64),
-                number(tail.alive as f64),
-            ));
-        }
-        (survival::still_born(tail, bursts, self.duration_s) < STOPPED_P).then(|| {
-            format!(
-                "nothing new of it stayed after {} of {}: it has stopped",
-                seconds(tail.last_birth_s),
-                seconds(self.duration_s),
-            )
-        })
+    /// The steps of the memory that most of the site's growth is in, if it comes by steps.
+    fn stairs(&self, shares: &[Share]) -> Option<&Stairs> {
+        let main = shares.iter().max_by(|a, b| a.growth.value.total_cmp(&b.growth.value))?;
+        self.pots.get(main.pot).filter(|pot| pot.grows)?.course.stairs.as_ref()
     }
 
     fn growth_objection(
@@ -210,8 +135,11 @@ impl Court<'_> {
     ) -> Option<String> {
         if growth.value <= 0.0 {
             let counted = self.pots.iter().any(|pot| pot.domain == domain);
+            let paused = |share: &Share| self.pots.get(share.pot).is_some_and(|pot| pot.paused);
             let why = if domain == Domain::Pymalloc && !counted {
                 "the memory that it allocates from was counted too rarely to tell whether it grows"
+            } else if shares.iter().any(paused) {
+                "the memory that it allocates from grew in steps, too few to tell whether it goes on"
             } else {
                 "the memory that it allocates from does not grow"
             };
@@ -275,7 +203,7 @@ impl Court<'_> {
         }
         let main = shares.iter().max_by(|a, b| a.staying.total_cmp(&b.staying));
         match main.and_then(|share| self.pots.get(share.pot)).map(|pot| pot.course.trend) {
-            Some(trend @ (Trend::Saturated | Trend::Sawtooth)) => trend,
+            Some(trend @ (Trend::Paused | Trend::Saturated | Trend::Sawtooth)) => trend,
             _ => Trend::Flat,
         }
     }
@@ -327,12 +255,6 @@ impl Court<'_> {
     }
 }
 
-/// Blocks that died or were lost sight of.
-fn gone(site: &SiteEvidence) -> usize {
-    let followed = survival::followed(site).filter(|block| block.fate.end != End::Alive);
-    followed.count() + usize::try_from(site.ended).unwrap_or(usize::MAX)
-}
-
 /// How sure a leak is:
 /// `√(lower bound of survival) · (1 − 2^(1 − births)) · P(growth > 0) · √seen`.
 ///
@@ -347,31 +269,5 @@ pub fn confidence(survival_low: f64, births: usize, rising: f64, seen: f64) -> f
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn confidence_is_what_it_says() {
-        assert!(confidence(0.83, 12, 0.999, 1.0) > 0.9);
-        assert!(confidence(0.44, 3, 0.999, 1.0) < 0.5);
-        assert_eq!(confidence(1.0, 1, 1.0, 1.0), 0.0);
-        assert_eq!(confidence(1.0, 0, 1.0, 1.0), 0.0);
-    }
-
-    proptest! {
-        #[test]
-        fn confidence_rises_with_everything(
-            a in (0.0..1.0f64, 0usize..100, 0.0..1.0f64, 0.0..1.0f64),
-            more in (0.0..1.0f64, 0usize..100, 0.0..1.0f64, 0.0..1.0f64),
-        ) {
-            let base = confidence(a.0, a.1, a.2, a.3);
-            prop_assert!((0.0..=1.0).contains(&base));
-            prop_assert!(confidence((a.0 + more.0).min(1.0), a.1, a.2, a.3) >= base);
-            prop_assert!(confidence(a.0, a.1 + more.1, a.2, a.3) >= base);
-            prop_assert!(confidence(a.0, a.1, (a.2 + more.2).min(1.0), a.3) >= base);
-            prop_assert!(confidence(a.0, a.1, a.2, (a.3 + more.3).min(1.0)) >= base);
-        }
-    }
-}
+#[path = "accuse_tests.rs"]
+mod tests;

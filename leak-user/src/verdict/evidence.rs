@@ -21,8 +21,7 @@ pub enum Domain {
 
 impl Domain {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Pymalloc, Self::Malloc, Self::Mmap, Self::Cuda, Self::Torch];
+    pub const ALL: [Self; 5] = [Self::Pymalloc, Self::Malloc, Self::Mmap, Self::Cuda, Self::Torch];
 }
 
 /// Names a site within one observation.

@@ -137,6 +137,8 @@ struct Whole {
     small_grows: bool,
     /// One of them grew, and stopped.
     stopped: bool,
+    /// One of them, or a pot, grew in steps, and may go on.
+    paused: bool,
     /// Growth of the pots that no accused site accounts for, bytes a second.
     unexplained: f64,
 }
@@ -145,11 +147,13 @@ impl Whole {
     fn of(court: &Court<'_>, accused: &[Case]) -> Self {
         let course = |points: &[(f64, f64)]| trend::course(points, court.steep_from);
         let resident = course(&court.evidence.rss.points);
+        let resident = resident.as_ref();
         let small = course(&share::small_live_bytes(court.evidence).points);
+        let small = small.as_ref();
         let blocks = course(&share::small_live_blocks(court.evidence).points);
-        let grows = |course: Option<trend::Course>, floor| {
+        let grows = |course: Option<&trend::Course>, floor| {
             course.is_some_and(|course| {
-                course.slope.z >= UNEXPLAINED_Z && share::matters(&course, floor)
+                course.slope.z >= UNEXPLAINED_Z && share::matters(course, floor)
             })
         };
         let unexplained = court
@@ -162,13 +166,16 @@ impl Whole {
         Self {
             resident: resident.map(|resident| resident.slope.per_s).unwrap_or_default(),
             resident_grows: grows(resident, share::RESIDENT_FLOOR)
-                || resident.is_some_and(|resident| grows_by_far(&resident)),
+                || resident.is_some_and(grows_by_far),
             small_blocks: blocks.map(|blocks| blocks.slope.per_s),
             small_bytes: small.map(|small| small.slope.per_s),
             small_grows: grows(small, share::PYMALLOC_FLOOR),
             stopped: [small, resident]
                 .iter()
                 .any(|course| course.is_some_and(|course| course.trend == Trend::Saturated)),
+            paused: court.pots.iter().any(|pot| pot.paused)
+                || resident.is_some_and(|course| share::is_paused(course, share::RESIDENT_FLOOR))
+                || small.is_some_and(|course| share::is_paused(course, share::PYMALLOC_FLOOR)),
             unexplained,
         }
     }
@@ -205,6 +212,13 @@ impl Whole {
             ));
         } else if self.small_grows || self.resident_grows {
             reasons.push("memory grows and no site explains it".to_owned());
+        }
+        if self.paused {
+            reasons.push(
+                "memory grew in steps: its growth stopped and went on before, so that a pause at the \
+                 end is no end; a longer observation may show whether it goes on"
+                    .to_owned(),
+            );
         }
         let verdict = if reasons.is_empty() { Verdict::NoLeak } else { Verdict::Inconclusive };
         if verdict == Verdict::NoLeak {

@@ -474,3 +474,6 @@ fn lines_that_only_recycle_are_accused_with_doubt() {
         assert!((doubtful.confidence / sure.confidence - 0.5).abs() < 1e-9);
     }
 }
+
+#[path = "judge_steps_tests.rs"]
+mod steps;

@@ -5,7 +5,9 @@ pub mod evidence;
 mod judge;
 mod recycled;
 mod share;
+mod stairs;
 pub mod stats;
+mod stays;
 pub mod survival;
 pub mod trend;
 mod words;
@@ -88,6 +90,8 @@ pub enum Trend {
     Steep,
     /// Grows slowly.
     Slow,
+    /// Grew, stopped, went on and stopped again: whether it goes on cannot be told.
+    Paused,
     /// Grew, and stopped.
     Saturated,
     /// Up and down.

@@ -3,11 +3,11 @@
 //! A pot is memory whose amount is known exactly over time. Its growth is divided among sites in
 //! proportion to the blocks of theirs in it that stay, so the sites' estimates add up to it.
 
-use super::Estimate;
 use super::evidence::{Domain, End, Evidence, Series, SiteEvidence};
 use super::stats;
 use super::survival::{self, Tail};
 use super::trend::{self, Course};
+use super::{Estimate, Trend};
 
 /// Least growth of a pot over the observation that matters, in bytes. Pools and mappings are
 /// counted exactly; a few requests' worth of blocks come and go.
@@ -35,6 +35,8 @@ pub struct Pot {
     pub course: Course,
     /// It grows, and by enough to matter.
     pub grows: bool,
+    /// It grew by as much in steps, and nobody can tell whether it goes on.
+    pub paused: bool,
 }
 
 impl Pot {
@@ -44,8 +46,8 @@ impl Pot {
             Domain::Malloc => RESIDENT_FLOOR,
             Domain::Mmap | Domain::Cuda | Domain::Torch => MMAP_FLOOR,
         };
-        let grows = matters(&course, floor);
-        Self { domain, size_class, course, grows }
+        let (grows, paused) = (matters(&course, floor), is_paused(&course, floor));
+        Self { domain, size_class, course, grows, paused }
     }
 
     /// Its growth in bytes a second.
@@ -69,7 +71,17 @@ impl Pot {
 /// Does this course grow by at least `floor` bytes and [`RATE_FLOOR`]?
 #[must_use]
 pub fn matters(course: &Course, floor: f64) -> bool {
-    course.grows() && course.rise() >= floor && course.slope.per_s.value >= RATE_FLOOR
+    course.grows() && is_enough(course, floor)
+}
+
+/// Did this course grow by at least as much, and may it go on?
+#[must_use]
+pub fn is_paused(course: &Course, floor: f64) -> bool {
+    course.trend == Trend::Paused && is_enough(course, floor)
+}
+
+fn is_enough(course: &Course, floor: f64) -> bool {
+    course.rise() >= floor && course.slope.per_s.value >= RATE_FLOOR
 }
 
 /// The pots of an observation that have a course.
@@ -85,8 +97,8 @@ pub fn pots(evidence: &Evidence, steep_from: f64) -> Vec<Pot> {
     }
     let mapped = trend::course(&evidence.mapped.points, steep_from);
     let own_mapped = mapped.filter(|course| mmap_sites_explain(evidence, course));
-    pots.extend(own_mapped.map(|course| Pot::new(Domain::Mmap, None, course)));
     let heap = c_heap(evidence, own_mapped.is_some(), steep_from);
+    pots.extend(own_mapped.map(|course| Pot::new(Domain::Mmap, None, course)));
     pots.extend(heap.map(|course| Pot::new(Domain::Malloc, None, course)));
     for (domain, held) in [(Domain::Cuda, &evidence.device), (Domain::Torch, &evidence.tensors)] {
         let course = trend::course(&held.points, steep_from);

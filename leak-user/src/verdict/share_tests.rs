@@ -23,7 +23,7 @@ fn site(id: u32, domain: Domain, births: u32, size: u64) -> SiteEvidence {
         bursts: 10,
         followed: followed.collect(),
         recycled: 0.0,
-            ended: 0,
+        ended: 0,
     }
 }
 

@@ -23,6 +23,8 @@ pub enum Habit {
     Churn { in_flight: f64 },
     /// Keeps `per_request` of them for good, from second `from` to second `to`.
     Keep { per_request: f64, from: f64, to: f64 },
+    /// The same in each of these stretches.
+    Steps { per_request: f64, rises: &'static [(f64, f64)] },
     /// A cache that fills ever slower: keeps with a probability that falls by half every
     /// `half_life` seconds.
     Fill { per_request: f64, half_life: f64 },
@@ -137,6 +139,8 @@ impl World {
         let rss =
             Series { points: anonymous.points.iter().map(|(t, v)| (*t, v + 1.2e7)).collect() };
         Evidence {
+            device: Series::default(),
+            tensors: Series::default(),
             duration_s: self.duration_s,
             pymalloc_bursts: self.bursts,
             malloc_bursts: self.bursts,
@@ -273,6 +277,10 @@ fn survivors(habit: Habit, requests: f64, t: f64, phase: f64) -> Vec<(f64, Lifet
             let on = f64::from(u8::from((from..to).contains(&t)));
             vec![(per_request * requests * on, Lifetime::Ever)]
         }
+        Habit::Steps { per_request, rises } => {
+            let on = rises.iter().filter(|(from, to)| (*from..*to).contains(&t)).count() as f64;
+            vec![(per_request * requests * on, Lifetime::Ever)]
+        }
         Habit::Fill { per_request, half_life } => {
             vec![(per_request * requests * (-t / half_life).exp2(), Lifetime::Ever)]
         }
@@ -296,6 +304,12 @@ fn kept(habit: Habit, t: f64, phase: f64, world: &World) -> f64 {
         Habit::Keep { per_request, from, to } => {
             per_request * (served(t.min(to), world) - served(from.min(t), world)).max(0.0)
         }
+        Habit::Steps { per_request, rises } => rises
+            .iter()
+            .map(|(from, to)| {
+                kept(Habit::Keep { per_request, from: *from, to: *to }, t, phase, world)
+            })
+            .sum(),
         Habit::Fill { per_request, half_life } => {
             let whole = per_request * REQUESTS_PER_S * half_life / std::f64::consts::LN_2;
             whole * (1.0 - (-t / half_life).exp2())

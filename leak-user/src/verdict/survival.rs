@@ -126,6 +126,12 @@ pub fn tail(site: &SiteEvidence, age_s: f64, end_s: f64) -> Tail {
     }
 }
 
+/// When the blocks of a tail that are alive were born.
+pub fn births(site: &SiteEvidence, tail: &Tail) -> impl Iterator<Item = f64> {
+    let alive = |block: &Followed<'_>| block.fate.end == End::Alive && block.age_s >= tail.age_s;
+    followed(site).filter(alive).map(|block| block.fate.born_s)
+}
+
 /// Kaplan and Meier's estimate of the share that outlives the observation, and deaths per block
 /// and second. `old` is sorted by age. A death counts at the age when the block was last seen
 /// alive, before those that left sight at that age; nothing old: no share.

@@ -1,6 +1,7 @@
-//! How a quantity moves: steep, slow, saturated, sawtooth, flat.
+//! How a quantity moves: steep, slow, paused, saturated, sawtooth, flat.
 
 use super::Trend;
+use super::stairs::Stairs;
 use super::stats::{self, Slope};
 
 /// A trend weaker than this many standard deviations is not believed: one in 700 by chance, which
@@ -43,7 +44,7 @@ const STOPPED_LATE: f64 = 0.25;
 const LEVELLING: [f64; 2] = [0.5, 0.75];
 
 /// How a quantity moved, and how fast.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Course {
     /// The shape.
     pub trend: Trend,
@@ -55,9 +56,19 @@ pub struct Course {
     pub to_s: f64,
     /// Since when it has been growing, at whatever pace: not after `from_s`.
     pub began_s: f64,
+    /// Its steps, where it is those that tell how it grows.
+    pub stairs: Option<Stairs>,
 }
 
 impl Course {
+    /// Growth by steps: a pause at its end is none unless those before were.
+    fn by_steps(stairs: Stairs, whole: &Part, steep_from: f64) -> Self {
+        let Part { from_s, to_s, .. } = *whole;
+        let slope = Slope { per_s: stairs.pace(), z: stairs.clear };
+        let trend = if stairs.goes_on { pace(&slope, steep_from) } else { Trend::Paused };
+        Self { trend, slope, from_s, to_s, began_s: from_s, stairs: Some(stairs) }
+    }
+
     /// Does it grow, and has it not stopped?
     #[must_use]
     pub fn grows(&self) -> bool {
@@ -94,21 +105,38 @@ pub fn course(points: &[(f64, f64)], steep_from: f64) -> Option<Course> {
         })
         .map_or(whole, |(_, last)| last);
 
-    let trend = if has_waves(&points) {
+    let waves = has_waves(&points);
+    let stopped = halves.is_some_and(|(first, last)| stopped(&points, &whole, &first, &last));
+    let ended = stopped || !rises(&now);
+    // What had stopped before and went on has not ended because it stops again.
+    let stairs = Stairs::of(&points).filter(|s| !waves && (s.goes_on || s.is_paused() || ended));
+    if let Some(stairs) = stairs {
+        return Some(Course::by_steps(stairs, &whole, steep_from));
+    }
+    let trend = if waves {
         if is_wavy(&points) { Trend::Sawtooth } else { Trend::Flat }
-    } else if halves.is_some_and(|(first, last)| stopped(&points, &whole, &first, &last)) {
+    } else if stopped {
         Trend::Saturated
-    } else if !rises(&now) {
+    } else if ended {
         Trend::Flat
-    } else if now.slope.per_s.value >= steep_from {
-        Trend::Steep
     } else {
-        Trend::Slow
+        pace(&now.slope, steep_from)
     };
     // One that has only changed its pace did not begin with that.
     let before = halves.is_some_and(|(first, _)| rises(&first));
     let began_s = if before { whole.from_s } else { now.from_s };
-    Some(Course { trend, slope: now.slope, from_s: now.from_s, to_s: now.to_s, began_s })
+    Some(Course {
+        trend,
+        slope: now.slope,
+        from_s: now.from_s,
+        to_s: now.to_s,
+        began_s,
+        stairs: None,
+    })
+}
+
+fn pace(slope: &Slope, steep_from: f64) -> Trend {
+    if slope.per_s.value >= steep_from { Trend::Steep } else { Trend::Slow }
 }
 
 /// A stretch of the series and its line.
@@ -209,100 +237,5 @@ fn levels_off(points: &[(f64, f64)], first: &Part, last: &Part) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::random::Random;
-    use super::*;
-
-    /// 20 s at two points a second, with noise of `sigma`.
-    fn series(seed: u64, sigma: f64, value: impl Fn(f64) -> f64) -> Vec<(f64, f64)> {
-        let mut random = Random::new(seed);
-        (0..40)
-            .map(|i| f64::from(i) / 2.0)
-            .map(|t| (t, 1e5 + value(t) + sigma * random.normal()))
-            .collect()
-    }
-
-    /// In how many of 200 series the shape is one of `expected`.
-    fn hits(expected: &[Trend], sigma: f64, value: impl Fn(f64, f64) -> f64) -> usize {
-        (0..200)
-            .filter(|seed| {
-                let phase = Random::new(seed + 1000).unit();
-                let points = series(*seed, sigma, |t| value(t, phase));
-                expected.contains(&course(&points, 500.0).unwrap().trend)
-            })
-            .count()
-    }
-
-    #[test]
-    fn shapes_are_told_apart() {
-        let still = &[Trend::Flat, Trend::Sawtooth][..];
-        let stopped = &[Trend::Saturated][..];
-        let shapes: [(&str, usize, usize); 14] = [
-            ("steep", 200, hits(&[Trend::Steep], 100.0, |t, _| 1000.0 * t)),
-            ("slow", 200, hits(&[Trend::Slow], 100.0, |t, _| 100.0 * t)),
-            ("slow, noisy", 180, hits(&[Trend::Slow], 300.0, |t, _| 100.0 * t)),
-            ("slow after a warm-up", 198, {
-                hits(&[Trend::Slow], 50.0, |t, _| 100.0 * t + 3000.0 * t.min(1.5))
-            }),
-            ("flat", 198, hits(still, 100.0, |_, _| 0.0)),
-            ("flat after a warm-up", 198, hits(still, 100.0, |t, _| 9000.0 * t.min(1.8))),
-            ("filled by a third", 198, hits(stopped, 50.0, |t, _| 1000.0 * t.min(7.0))),
-            ("filled by two thirds", 198, hits(stopped, 50.0, |t, _| 1000.0 * t.min(13.0))),
-            ("filling ever slower", 196, {
-                hits(stopped, 20.0, |t, _| 1e5 * (1.0 - (-t / 4.0).exp()))
-            }),
-            ("one step", 190, {
-                hits(stopped, 50.0, |t, p| if t > 5.0 + 5.0 * p { 5000.0 } else { 0.0 })
-            }),
-            ("teeth of 3 s", 198, hits(still, 20.0, |t, p| 1000.0 * (t / 3.0 + p).fract())),
-            ("teeth of 9 s", 198, hits(still, 20.0, |t, p| 1000.0 * (t / 9.0 + p).fract())),
-            ("slows to two fifths late", 190, {
-                hits(&[Trend::Steep], 50.0, |t, p| {
-                    let at = 13.0 + 4.0 * p;
-                    2000.0 * t.min(at) + 800.0 * (t - at).max(0.0)
-                })
-            }),
-            ("starts midway", 198, {
-                hits(&[Trend::Steep], 100.0, |t, _| 1000.0 * (t - 10.0).max(0.0))
-            }),
-        ];
-        for (name, least, hits) in shapes {
-            println!("{name:24} {hits:3} of 200 (at least {least})");
-        }
-        for (name, least, hits) in shapes {
-            assert!(hits >= least, "{name}: {hits} of 200");
-        }
-    }
-
-    #[test]
-    fn a_leak_under_waves_is_seen_once_it_outgrows_them() {
-        let wave = |t: f64, p: f64| 500.0 * (t / 4.0 + p).fract();
-        assert!(hits(&[Trend::Slow, Trend::Steep], 20.0, |t, p| 150.0 * t + wave(t, p)) >= 190);
-    }
-
-    #[test]
-    fn growth_that_starts_midway_is_measured_where_it_is() {
-        let points = series(1, 10.0, |t| 1000.0 * (t - 10.0).max(0.0));
-        let found = course(&points, 500.0).unwrap();
-        assert!((found.slope.per_s.value - 1000.0).abs() < 60.0, "{found:?}");
-        assert!(found.from_s > 9.0);
-    }
-
-    #[test]
-    fn growth_that_changes_its_pace_began_before() {
-        let slower = series(1, 10.0, |t| 1000.0 * t - 500.0 * (t - 10.0).max(0.0));
-        let found = course(&slower, 500.0).unwrap();
-        assert!((found.slope.per_s.value - 500.0).abs() < 60.0, "{found:?}");
-        assert!(found.from_s > 9.0 && found.began_s < 3.0, "{found:?}");
-        let midway = series(1, 10.0, |t| 1000.0 * (t - 10.0).max(0.0));
-        assert!(course(&midway, 500.0).unwrap().began_s > 9.0);
-    }
-
-    #[test]
-    fn too_little_is_no_course() {
-        assert_eq!(course(&[], 1.0), None);
-        assert_eq!(course(&series(1, 1.0, |t| t)[..MIN_POINTS - 1], 1.0), None);
-        let constant: Vec<_> = (0..20).map(|i| (f64::from(i), 5.0)).collect();
-        assert_eq!(course(&constant, 1.0).unwrap().trend, Trend::Flat);
-    }
-}
+#[path = "trend_tests.rs"]
+mod tests;

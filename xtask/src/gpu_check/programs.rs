@@ -64,10 +64,14 @@ pub fn figures(target: &mut Target, ask: &str) -> Result<Value> {
 pub fn check(case: &Case, options: &Options) -> Result<Found> {
     let program = Program::open(case.program)?;
     let mut target = start(case.program, case.args, options)?;
-    let observing = Leaktrace::start(
-        Command::new(leaktrace::binary()?)
-            .args(["--pid", &target.pid().to_string(), "--format", "json", "--duration", "60s"]),
-    )?;
+    let observing = Leaktrace::start(Command::new(leaktrace::binary()?).args([
+        "--pid",
+        &target.pid().to_string(),
+        "--format",
+        "json",
+        "--duration",
+        "60s",
+    ]))?;
     std::thread::sleep(Duration::from_secs(options.seconds.into()));
     let own = figures(&mut target, "pause\n")?;
     observing.signal(Signal::SIGINT)?;
@@ -122,7 +126,9 @@ fn judge(program: &Program, own: &Value, report: &Value) -> Result<Found> {
 fn own_line(program: &Program, leak: &Value) -> Option<u64> {
     let frames = leak["stack"].as_array()?;
     let own = frames.iter().find(|frame| {
-        frame["file"].as_str().is_some_and(|file| program.path.ends_with(file.trim_start_matches('/')))
+        frame["file"]
+            .as_str()
+            .is_some_and(|file| program.path.ends_with(file.trim_start_matches('/')))
     });
     own?["line"].as_u64()
 }
@@ -130,7 +136,8 @@ fn own_line(program: &Program, leak: &Value) -> Option<u64> {
 /// What calls handed out while leaktrace was there, and is still held; of tensors what they were.
 fn kept(program: &Program, report: &Value) -> u64 {
     let kinds = report["gpu"]["memory"].as_array().map_or(&[][..], Vec::as_slice);
-    let of_domain = kinds.iter().filter(|kind| (kind["kind"] == "tensor") == (program.domain == "torch"));
+    let of_domain =
+        kinds.iter().filter(|kind| (kind["kind"] == "tensor") == (program.domain == "torch"));
     of_domain.filter_map(|kind| kind["live_bytes"].as_u64()).sum()
 }
 

@@ -21,15 +21,8 @@ Written by `cargo xtask gpu-check`. Steps a second of `tests/programs/real_train
 those of the periods before and after without it: the median of the pairs with its 95 % interval.
 ";
 
-const COLUMNS: [&str; 7] = [
-    "program",
-    "pairs",
-    "steps a second",
-    "speed",
-    "tensors watched",
-    "libraries",
-    "machine",
-];
+const COLUMNS: [&str; 7] =
+    ["program", "pairs", "steps a second", "speed", "tensors watched", "libraries", "machine"];
 
 /// Measures it.
 ///
@@ -61,7 +54,8 @@ pub fn measure(options: &Options, versions: &str) -> Result<()> {
         options.pairs.to_string(),
         format!("{:.0}", statistics::median(&mut untraced).unwrap_or(0.0)),
         format!("{median:.4} ({low:.4}–{high:.4})"),
-        statistics::median(&mut watched).map_or("–".to_owned(), |share| format!("{:.0} %", 100.0 * share)),
+        statistics::median(&mut watched)
+            .map_or("–".to_owned(), |share| format!("{:.0} %", 100.0 * share)),
         versions.to_owned(),
         machine::describe(),
     ])

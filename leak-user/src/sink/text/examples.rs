@@ -1,5 +1,6 @@
 //! Reports for the tests of the outputs. The first one is a file, so that a person can read it.
 
+use crate::snapshot::gpu;
 use crate::snapshot::{
     NotAttached, OtherProgram, ProcessReport, Snapshot, Tree, TreeMember, Verdict,
 };
@@ -25,6 +26,62 @@ fn two_leaks() -> Snapshot {
     snapshot.memory.growth_bytes_per_s = 20_480.0;
     snapshot.memory.limit_bytes = None;
     snapshot.memory.growth_interval = (-40_960.0, 81_920.0);
+    snapshot
+}
+
+/// A training loop that keeps tensors, on a device that is full now and then.
+fn gpu() -> Snapshot {
+    let mut snapshot = leak();
+    let site = &mut snapshot.leaks[0];
+    site.domain = "torch".to_owned();
+    (site.memory, site.device) = (Some("tensor".to_owned()), Some(0));
+    site.types.clear();
+    let stack = site.stack.clone();
+    let memory = |kind: &str, live: u64, count, failures| gpu::Memory {
+        kind: kind.to_owned(),
+        live_bytes: live << 20,
+        live_count: count,
+        allocations: 10 * count,
+        allocated_bytes: 10 * (live << 20),
+        frees: 9 * count,
+        freed_bytes: 9 * (live << 20),
+        failures,
+        unreached: 0,
+    };
+    let failure = gpu::Failure {
+        at_s: 12.25,
+        call: "torch's allocator".to_owned(),
+        memory: "tensor".to_owned(),
+        size_bytes: 20 << 30,
+        free_bytes: vec![3 << 30],
+        torch_allocated_bytes: Some(70 << 30),
+        torch_reserved_bytes: Some(74 << 30),
+        stack: stack.clone(),
+        holders: vec![gpu::Holder { bytes: 41 << 30, count: 1_200, stack }],
+    };
+    snapshot.gpu = Some(gpu::Gpu {
+        driver: Some("580.159.04".to_owned()),
+        devices: vec![gpu::Device {
+            index: 0,
+            name: "NVIDIA H200".to_owned(),
+            in_parts: false,
+            total_bytes: 140 << 30,
+            used_bytes: 80 << 30,
+            used_at_first_bytes: 60 << 30,
+            process_bytes: Some(76 << 30),
+        }],
+        memory: vec![memory("device", 512, 26, 0), memory("tensor", 480, 1_200, 3)],
+        torch: vec![gpu::TorchPool {
+            device: 0,
+            allocated_bytes: 70 << 30,
+            reserved_bytes: 74 << 30,
+        }],
+        tensors_watched: Some(0.12),
+        growth_bytes_per_s: 0.0,
+        tensor_growth_bytes_per_s: 1e6,
+        failures: vec![failure],
+        failed: 3,
+    });
     snapshot
 }
 
@@ -173,6 +230,8 @@ pub(crate) fn all() -> Vec<(&'static str, Snapshot)> {
     vec![
         ("leak", leak()),
         ("two_leaks", two_leaks()),
+        ("gpu", gpu()),
+        ("gpu", gpu()),
         ("no_leak", no_leak()),
         ("inconclusive", inconclusive()),
         ("ended_early", ended_early()),

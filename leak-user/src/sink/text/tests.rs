@@ -142,6 +142,8 @@ fn any_site() -> impl Strategy<Value = Site> {
                 confidence: share,
                 trend,
                 domain,
+                memory: texts.last().cloned(),
+                device: Some(rank),
                 growth_bytes_per_s: growth,
                 growth_interval: (low, growth),
                 live_bytes: bytes,
@@ -165,7 +167,7 @@ proptest! {
         sites in proptest::collection::vec(any_site(), 0..14),
         texts in proptest::collection::vec(any::<String>(), 0..4),
         word in any::<String>(),
-        which in 0_usize..7,
+        which in 0_usize..8,
         columns in Terminal::NARROWEST..140,
     ) {
         let mut snapshot = examples::all().swap_remove(which).1;

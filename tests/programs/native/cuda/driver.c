@@ -185,11 +185,11 @@ static int release(unsigned kinds, uint64_t address)
     return entry ? OK : INVALID_VALUE;
 }
 
-/* A context is gone, and with it all memory of the device but that which is mapped. */
+/* A context is gone, and with it all memory but that which is mapped: pinned memory of the host, too. */
 static void drop_all(void)
 {
     for (size_t i = 0; i < entries_used; i++)
-        if (entries[i].kind < COUNTED && ON_DEVICE >> entries[i].kind & 1)
+        if (entries[i].kind < COUNTED && entries[i].kind != VMM)
             let_go(&entries[i], 1);
 }
 
