@@ -195,11 +195,16 @@ impl Session {
             return Ok(());
         }
         let (blocks, tensors) = (self.gpu.tables.blocks()?, self.gpu.tables.tensors()?);
+        let ended = self.gpu.tables.take_ended()?;
+        // Their stacks came before them.
+        let mut events = Vec::new();
+        self.ring.drain(&mut events);
+        self.digest(&mut events);
         let blocks = self.seen(&blocks, Domain::Cuda);
         let tensors = self.seen(&tensors, Domain::Torch);
         self.ledger.devices.blocks.look(blocks.into_iter(), time);
         self.ledger.devices.tensors.look(tensors.into_iter(), time);
-        for (stack, count) in self.gpu.tables.take_ended()? {
+        for (stack, count) in ended {
             let site = self.ledger.device_site(&self.stacks, Domain::Torch, stack, 0);
             self.ledger.devices.note_ended(site, count);
         }
@@ -309,8 +314,6 @@ impl Session {
             return;
         }
         let site = self.site_of(&call);
-        // Who holds it now, not when it was last looked at.
-        let _ = self.look_at_gpus(now());
         let mut holders = self.ledger.devices.holders();
         holders.truncate(MOST_HOLDERS);
         let failure = Failure { call, site, devices: self.devices(), holders };
