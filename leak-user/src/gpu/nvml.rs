@@ -41,11 +41,16 @@ impl Devices {
         Ok(Self { nvml, driver })
     }
 
+    /// How many devices there are.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.nvml.device_count().unwrap_or(0)
+    }
+
     /// All devices; `pids`: the numbers that the process may have there. What can't be read is left out.
     #[must_use]
     pub fn read(&self, pids: &[u32]) -> Vec<Reading> {
-        let count = self.nvml.device_count().unwrap_or(0);
-        (0..count).filter_map(|index| self.reading(index, pids).ok()).collect()
+        (0..self.count()).filter_map(|index| self.reading(index, pids).ok()).collect()
     }
 
     fn reading(&self, index: u32, pids: &[u32]) -> Result<Reading, NvmlError> {
