@@ -284,7 +284,7 @@ pub struct Site {
     pub confidence: f64,
     /// `steep`, `slow`, `paused`, `saturated`, `sawtooth`, `flat`.
     pub trend: String,
-    /// `pymalloc`, `malloc`, `mmap`, `cuda`, `torch`.
+    /// `pymalloc`, `malloc`, `mmap`, `cuda` (of HIP's calls, too), `torch`.
     pub domain: String,
     /// Of `cuda` and `torch`: the kind of memory, as in [`gpu::Memory::kind`].
     #[serde(default, skip_serializing_if = "Option::is_none")]

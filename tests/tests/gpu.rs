@@ -166,6 +166,7 @@ fn the_program_goes_on(python: &Interpreter) {
             // In the midst of its calls.
             std::thread::sleep(Duration::from_millis(300));
             observing.signal(signal).unwrap();
+            assert!(running.target.line(Duration::ZERO).is_err(), "it was done before");
         }
         results.push(running.target.line(Duration::from_secs(120)).unwrap());
         drop(observing);

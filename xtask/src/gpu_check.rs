@@ -48,7 +48,8 @@ const COLUMNS: [&str; 9] = [
     "machine",
 ];
 
-/// Checks everything, row by row; fails at the end if a line was not named, or a sum is off by more than 1 %.
+/// Checks everything, row by row; fails at the end if a line was not named, or a sum of torch's is off by more than
+/// 1 %.
 ///
 /// # Errors
 /// What couldn't be started, traced or written, and what was wrong.

@@ -33,7 +33,7 @@ static GPU_BLOCKS: HashMap<u64, Block> = HashMap::with_max_entries(1 << 16, BPF_
 #[map]
 static GPU_TENSORS: HashMap<u64, Block> = HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
 
-/// Tensors' blocks that were given back, by their stack; taken out by the user side.
+/// Tensors' blocks that were given back, by their stack, the native one where it was taken; taken out by the user side.
 #[map]
 static GPU_ENDED: HashMap<u64, u64> = HashMap::with_max_entries(1 << 14, BPF_F_NO_PREALLOC);
 
@@ -201,7 +201,7 @@ fn reported(ctx: &ProbeContext, call: Call) {
     }
     if size <= 0 {
         if let Some(block) = gone(&GPU_TENSORS, address) {
-            count_end(block.stack);
+            count_end(if block.native == 0 { block.stack } else { block.native });
         }
         return;
     }
@@ -237,6 +237,14 @@ fn refused(ctx: &ProbeContext, call: Call) {
     });
 }
 
+/// Forgets the calls that a thread which ends was in.
+#[inline(always)]
+pub fn forget(thread: u64) {
+    // Not there: nothing to forget.
+    let _ = GPU_DRIVER.remove(thread);
+    let _ = GPU_RUNTIME.remove(thread);
+}
+
 /// The thread's call that began at this stack pointer.
 #[inline(always)]
 fn ended(calls: &HashMap<u64, UnderWay>, thread: u64, stack_pointer: u64) -> Option<UnderWay> {
@@ -255,6 +263,18 @@ fn ended(calls: &HashMap<u64, UnderWay>, thread: u64, stack_pointer: u64) -> Opt
 fn finish(own: &UnderWay, outer: &UnderWay, result: u64) {
     let call = own.call;
     let by_torch = is_by_torch(outer.caller);
+    let [first, second, third, fourth] = own.arguments;
+    if result == 0 && call.does == does::MAP {
+        let record = blank(outer.call, does::MAP);
+        emit::gpu(Record { address: first, size: second, other: fourth, ..record });
+        return;
+    }
+    if result != 0 {
+        add(call.memory, |totals| totals.failures += 1);
+        if result != OUT_OF_MEMORY || call.does == does::MAP {
+            return;
+        }
+    }
     let stack = python::stack_id();
     // From the outermost call's caller on: below it, the kernel has put return addresses of its own on the stack.
     let from = Registers {
@@ -263,15 +283,11 @@ fn finish(own: &UnderWay, outer: &UnderWay, result: u64) {
         bp: outer.base_pointer,
     };
     let native = native::stack_id(stack, from);
-    let [first, second, third, fourth] = own.arguments;
     if result != 0 {
-        add(call.memory, |totals| totals.failures += 1);
-        if result == OUT_OF_MEMORY && call.does != does::MAP {
-            let size =
-                if call.does == does::ALLOCATE_ROWS { third.wrapping_mul(fourth) } else { second };
-            let failure = blank(outer.call, does::FAIL);
-            emit::gpu(Record { size, result, by_torch, stack, native, ..failure });
-        }
+        let rows = call.does == does::ALLOCATE_ROWS;
+        let size = if rows { third.wrapping_mul(fourth) } else { second };
+        let failure = blank(outer.call, does::FAIL);
+        emit::gpu(Record { size, result, by_torch, stack, native, ..failure });
         return;
     }
     let (address, size) = match call.does {
@@ -279,11 +295,6 @@ fn finish(own: &UnderWay, outer: &UnderWay, result: u64) {
         does::ALLOCATE_ROWS => {
             let pitch = user::read::<u64>(second);
             (user::pointer(first), pitch.map(|pitch| pitch.wrapping_mul(fourth)))
-        }
-        does::MAP => {
-            let record = blank(outer.call, does::MAP);
-            emit::gpu(Record { address: first, size: second, other: fourth, ..record });
-            return;
         }
         _ => (user::pointer(first), Some(second)),
     };

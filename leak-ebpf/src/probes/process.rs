@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use leak_common::event::kind;
 
-use super::malloc;
+use super::{gpu, malloc};
 use crate::{emit, gate, log, maps::config};
 
 /// `sched:sched_process_exit`: a thread ended.
@@ -16,6 +16,7 @@ pub fn process_exit(_ctx: TracePointContext) -> u32 {
     if gate::is_target() {
         let whole = bpf_get_current_pid_tgid();
         malloc::forget(whole);
+        gpu::forget(whole);
         let thread = whole & 0xffff_ffff;
         emit::process(kind::EXIT, config!(tgid), thread);
         log::exited(thread);

@@ -51,15 +51,19 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// These are there now, and no others.
-    pub fn look(&mut self, seen: impl Iterator<Item = Seen>, time: Nanos) {
-        let now: HashMap<Addr, Followed> = seen.map(|seen| (seen.addr, seen.block)).collect();
+    /// These are there now, and no others; but for those where a younger one lies by now: their ends were not seen.
+    /// Names them.
+    pub fn look(&mut self, seen: Vec<Seen>, time: Nanos) -> Vec<Addr> {
+        let (now, stale) = without_stale(seen);
+        let now: HashMap<Addr, Followed> =
+            now.into_iter().map(|seen| (seen.addr, seen.block)).collect();
         for (addr, block) in &self.live {
             if now.get(addr).is_none_or(|there| there.born != block.born) {
                 self.ended.bury(*block, time);
             }
         }
         self.live = now;
+        stale
     }
 
     /// The block at an address that came at this time, if it is known.
@@ -78,6 +82,26 @@ impl Blocks {
         };
         self.live.values().map(alive).chain(self.ended.fates(seconds))
     }
+}
+
+/// Tells blocks that are there from those that a younger one overlaps.
+fn without_stale(mut seen: Vec<Seen>) -> (Vec<Seen>, Vec<Addr>) {
+    seen.sort_by_key(|seen| seen.addr);
+    let (mut there, mut stale): (Vec<Seen>, Vec<Addr>) = (Vec::new(), Vec::new());
+    for next in seen {
+        let reaches =
+            |before: &Seen| before.addr.0.saturating_add(before.block.size.0) > next.addr.0;
+        let is_younger = |before: &Seen| before.block.born > next.block.born;
+        while let Some(older) = there.pop_if(|before| reaches(before) && !is_younger(before)) {
+            stale.push(older.addr);
+        }
+        if there.last().is_some_and(reaches) {
+            stale.push(next.addr);
+        } else {
+            there.push(next);
+        }
+    }
+    (there, stale)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -170,6 +194,7 @@ impl Physical {
 impl Holding {
     /// One more block.
     pub fn add(&mut self, size: Bytes) {
+        // Sizes are the target's word.
         self.bytes.0 = self.bytes.0.saturating_add(size.0);
         self.count += 1;
     }
@@ -197,7 +222,8 @@ impl Devices {
     /// What a site's blocks are, and whether torch's allocator asked for them.
     pub fn note(&mut self, site: SiteId, kind: Kind, by_torch: bool) {
         self.kinds.entry(site).or_insert(kind);
-        if by_torch && kind.memory != memory::TENSOR {
+        // What it takes from a pool of the driver's it hands on whole, and does not report.
+        if by_torch && [memory::DEVICE, memory::PHYSICAL].contains(&kind.memory) {
             self.segments.insert(site);
         }
     }
@@ -246,11 +272,12 @@ impl Devices {
         self.live().filter(counts).map(|block| block.size.0 as f64).sum()
     }
 
-    /// What each site holds now, tensors and what is no segment, the most first.
+    /// What each site holds now, the most first; without segments of torch's, where its tensors are followed.
     #[must_use]
-    pub fn holders(&self) -> Vec<(SiteId, Holding)> {
+    pub fn holders(&self, with_segments: bool) -> Vec<(SiteId, Holding)> {
         let mut held: HashMap<SiteId, Holding> = HashMap::new();
-        let own = self.live().filter(|block| !self.segments.contains(&block.site));
+        let counts = |block: &&Followed| with_segments || !self.segments.contains(&block.site);
+        let own = self.live().filter(counts);
         for block in own.chain(self.tensors.live.values()) {
             held.entry(block.site).or_default().add(block.size);
         }
@@ -300,10 +327,34 @@ mod tests {
     fn an_address_that_is_handed_out_again_is_another_block() {
         let mut devices = Devices::default();
         let (old, new) = (block(1, 100, 1), block(2, 200, 5));
-        devices.blocks.look([seen(0x1000, old), seen(0x2000, old)].into_iter(), Nanos(2));
-        devices.blocks.look([seen(0x1000, new), seen(0x2000, old)].into_iter(), Nanos(6));
+        devices.blocks.look(vec![seen(0x1000, old), seen(0x2000, old)], Nanos(2));
+        devices.blocks.look(vec![seen(0x1000, new), seen(0x2000, old)], Nanos(6));
         assert_eq!(devices.bytes(true), 300.0);
         assert_eq!(ends(&devices), [(1, End::Died), (1, End::Alive), (2, End::Alive)]);
+    }
+
+    #[test]
+    fn a_block_under_a_younger_one_has_ended_unseen() {
+        let mut blocks = Blocks::default();
+        // A large one in whose place two others lie, and one that begins within a younger one.
+        let large = seen(0x1000, block(1, 0x1000, 1));
+        let others = [seen(0x1200, block(2, 0x100, 5)), seen(0x1800, block(2, 0x100, 6))];
+        let within = [seen(0x3000, block(3, 0x200, 9)), seen(0x3100, block(4, 0x400, 2))];
+        let apart = seen(0x5000, block(5, 0x100, 3));
+        let all = [others[1], large, within[1], others[0], apart, within[0]];
+        assert_eq!(blocks.look(all.to_vec(), Nanos(10)), [Addr(0x1000), Addr(0x3100)]);
+        assert_eq!(blocks.live.len(), 4);
+        // Hostile sizes do no harm.
+        let endless = seen(1, block(6, u64::MAX, 1));
+        assert_eq!(blocks.look(vec![endless, apart], Nanos(11)), [Addr(1)]);
+    }
+
+    #[test]
+    fn what_torch_takes_from_a_pool_of_the_drivers_is_no_segment() {
+        let mut devices = Devices::default();
+        devices.note(SiteId(1), Kind { memory: memory::POOLED, device: None }, true);
+        devices.blocks.look(vec![seen(0x1000, block(1, 4096, 1))], Nanos(2));
+        assert_eq!(devices.bytes(false), 4096.0);
     }
 
     #[test]
@@ -336,12 +387,12 @@ mod tests {
         let kind = |memory| Kind { memory, device: None };
         devices.note(SiteId(1), kind(memory::DEVICE), true);
         devices.note(SiteId(2), kind(memory::TENSOR), true);
-        devices.blocks.look([seen(0x1000, block(1, 4096, 1))].into_iter(), Nanos(2));
-        devices.tensors.look([seen(0x1000, block(2, 512, 1))].into_iter(), Nanos(2));
+        devices.blocks.look(vec![seen(0x1000, block(1, 4096, 1))], Nanos(2));
+        devices.tensors.look(vec![seen(0x1000, block(2, 512, 1))], Nanos(2));
         assert_eq!((devices.bytes(true), devices.bytes(false)), (4096.0, 0.0));
         assert_eq!(devices.fates(Nanos::seconds, 9.0, false).count(), 1);
         let held = Holding { bytes: Bytes(512), count: 1 };
-        assert_eq!(devices.holders(), [(SiteId(2), held)]);
+        assert_eq!(devices.holders(false), [(SiteId(2), held)]);
     }
 
     #[test]

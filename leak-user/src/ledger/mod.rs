@@ -53,7 +53,7 @@ pub struct Ledger {
     pub fresh: Fresh,
     /// Memory of GPUs.
     pub devices: Devices,
-    /// torch's allocator tells of its blocks, so that its segments are not counted beside them.
+    /// torch's allocator has told of its blocks, so that its segments are not counted beside them.
     pub follows_tensors: bool,
     mappings: Mappings,
     free_listed: Vec<Addr>,
@@ -242,6 +242,11 @@ impl Ledger {
     pub fn device_usage(&mut self, time: Nanos, tensors: Option<Bytes>) {
         let at = self.seconds(time);
         if let Some(tensors) = tensors {
+            if !self.follows_tensors {
+                // What was counted with its segments is no measure for what comes.
+                self.follows_tensors = true;
+                self.device = Recorder::default();
+            }
             self.tensors.add(at, tensors.0 as f64);
         }
         self.device.add(at, self.devices.bytes(!self.follows_tensors));

@@ -14,7 +14,7 @@ use super::{
     error::ProbeError,
     keeper::Keeper,
     object::Object,
-    plan::{self, Probe, Returns},
+    plan::{self, Probe},
     tables::take,
 };
 use crate::{
@@ -113,14 +113,19 @@ impl GpuTables {
             let by_cpu = self.totals.get(&index, 0);
             let by_cpu = by_cpu.map_err(|source| ProbeError::Map { map: "GPU_TOTALS", source })?;
             for one in by_cpu.iter() {
-                sum.allocations += one.allocations;
-                sum.allocated += one.allocated;
-                sum.frees += one.frees;
-                sum.freed += one.freed;
-                sum.failures += one.failures;
-                sum.unreached += one.unreached;
-                sum.hits += one.hits;
-                sum.spent_ns += one.spent_ns;
+                for (sum, one) in [
+                    (&mut sum.allocations, one.allocations),
+                    (&mut sum.allocated, one.allocated),
+                    (&mut sum.frees, one.frees),
+                    (&mut sum.freed, one.freed),
+                    (&mut sum.failures, one.failures),
+                    (&mut sum.unreached, one.unreached),
+                    (&mut sum.hits, one.hits),
+                    (&mut sum.spent_ns, one.spent_ns),
+                ] {
+                    // Sizes are the target's word.
+                    *sum = sum.saturating_add(one);
+                }
             }
         }
         Ok(totals)
@@ -162,7 +167,8 @@ impl GpuProbes {
         Ok(Self { keeper: Rc::new(keeper), attached: Vec::new() })
     }
 
-    /// Attaches a library's calls: all or none.
+    /// Attaches a library's calls: all or none. `is_new`: none of another mapping of the same file is attached yet, since
+    /// a probe is the file's, wherever it lies.
     ///
     /// # Errors
     /// [`ProbeError`]; where one is refused, those of before are gone too.
@@ -172,15 +178,13 @@ impl GpuProbes {
         tables: &mut GpuTables,
         pid: Pid,
         calls: &[Found],
-        returns: Returns,
+        is_new: bool,
     ) -> Result<(), ProbeError> {
         let mut probes = Vec::new();
         for found in calls {
-            if found.returns && returns == Returns::Instructions {
-                continue;
-            }
             let entry = plan::probe(found.program, &found.function);
-            let at = found.function.addr.0 + (entry.file_offset - found.function.file_offset);
+            let offset = entry.file_offset.wrapping_sub(found.function.file_offset);
+            let at = found.function.addr.offset(offset).0;
             let added = tables.calls.insert(at, found.call, 0);
             added.map_err(|source| ProbeError::Map { map: "GPU_CALLS", source })?;
             if found.returns {
@@ -188,7 +192,7 @@ impl GpuProbes {
             }
             probes.push(entry);
         }
-        if !probes.is_empty() {
+        if is_new && !probes.is_empty() {
             object.verify(&probes)?;
             self.attached.push(attach::attach(object, &self.keeper, pid, &probes)?);
         }
@@ -197,6 +201,12 @@ impl GpuProbes {
 }
 
 impl GpuProbes {
+    /// Are any there?
+    #[must_use]
+    pub fn are_attached(&self) -> bool {
+        !self.attached.is_empty()
+    }
+
     /// Lets all of them go.
     pub fn detach(&mut self) {
         if self.attached.drain(..).map(Attached::detach).count() > 0 {

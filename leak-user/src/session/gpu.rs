@@ -26,6 +26,9 @@ use crate::{
     verdict::evidence::{Domain, SiteId},
 };
 
+/// Libraries that are watched at most: a target may load and unload them as often as it likes.
+const MOST_LIBRARIES: usize = 32;
+
 /// Failures that are told of at length.
 const MOST_FAILURES: usize = 16;
 
@@ -50,7 +53,8 @@ pub(super) struct Gpu {
     booked: Cost,
     /// When torch's allocator was asked last.
     asked: Nanos,
-    known: HashSet<(Library, u64)>,
+    /// Files, and where they lie.
+    known: HashSet<(String, u64)>,
     /// What could not be watched, in sentences.
     pub(super) unseen: Vec<String>,
     nvml: Option<nvml::Devices>,
@@ -58,6 +62,8 @@ pub(super) struct Gpu {
     pub(super) at_first: Vec<Reading>,
     /// What contexts took with them when they were destroyed.
     dropped: [Holding; memory::KINDS],
+    /// How many contexts were destroyed.
+    pub(super) resets: u64,
     pub(super) failures: Vec<Failure>,
     pub(super) failed: u64,
 }
@@ -66,7 +72,7 @@ pub(super) struct Gpu {
 pub(super) struct Failure {
     pub(super) call: GpuCall,
     pub(super) site: SiteId,
-    /// Free of each device then.
+    /// The devices shortly after.
     pub(super) devices: Vec<Reading>,
     /// Who held the most then.
     pub(super) holders: Vec<(SiteId, Holding)>,
@@ -92,6 +98,7 @@ impl Gpu {
             nvml: None,
             at_first: Vec::new(),
             dropped: [Holding::default(); memory::KINDS],
+            resets: 0,
             failures: Vec::new(),
             failed: 0,
         }
@@ -117,38 +124,39 @@ impl Session {
         // torch without its allocator for GPUs reports nothing of them.
         loads.retain(|loads| loads.library != Library::Torch || torch_code.is_some());
         for loads in loads {
-            if self.gpu.known.insert((loads.library, loads.file.module.bias)) {
-                if let Some(code) = torch_code {
-                    self.gpu.tables.set_torch(code)?;
-                }
-                self.watch_library(&loads)?;
+            let module = &loads.file.module;
+            let known = (module.path.clone(), module.bias);
+            if self.gpu.known.len() >= MOST_LIBRARIES || !self.gpu.known.insert(known) {
+                continue;
             }
+            if let Some(code) = torch_code {
+                self.gpu.tables.set_torch(code)?;
+            }
+            self.watch_library(&loads);
         }
         Ok(())
     }
 
-    fn watch_library(&mut self, loads: &Loads) -> Result<(), SessionError> {
+    fn watch_library(&mut self, loads: &Loads) {
         let path = &loads.file.module.path;
         let calls = loads.calls();
         tracing::debug!(%path, calls = calls.len(), "a library of GPUs");
         if calls.is_empty() {
-            self.gpu
-                .unseen
-                .push(format!("what {path} does: it has none of the calls that are known"));
-            return Ok(());
-        }
-        if let Err(error) = self.attach_library(loads.library, calls) {
-            if !self.is_alive() {
-                return Ok(());
-            }
-            self.gpu.unseen.push(format!("the calls of {path}: {error}"));
-            return Ok(());
+            let what = format!("what {path} does: it has none of the calls that are known");
+            self.gpu.unseen.push(what);
+            return;
         }
         if self.returns == Returns::Instructions && loads.library != Library::Torch {
             self.gpu.unseen.push(format!(
                 "what the calls of {path} hand out: a return probe could make the target's seccomp filter kill it \
                  on this kernel"
             ));
+            return;
+        }
+        let is_new = self.gpu.known.iter().filter(|(known, _)| known == path).count() == 1;
+        if let Err(error) = self.attach_library(loads.library, &calls, is_new) {
+            self.gpu.unseen.push(format!("the calls of {path}: {error}"));
+            return;
         }
         if self.gpu.nvml.is_none() {
             match nvml::Devices::open() {
@@ -159,24 +167,30 @@ impl Session {
                 Err(error) => tracing::debug!("NVML: {error}"),
             }
         }
-        Ok(())
     }
 
-    fn attach_library(&mut self, library: Library, calls: Vec<Found>) -> Result<(), ProbeError> {
-        let (object, tables) = (&mut self.object, &mut self.gpu.tables);
-        let (pid, returns) = (self.target.pid, self.returns);
+    fn attach_library(
+        &mut self,
+        library: Library,
+        calls: &[Found],
+        is_new: bool,
+    ) -> Result<(), ProbeError> {
+        let (object, tables, pid) = (&mut self.object, &mut self.gpu.tables, self.target.pid);
         if library == Library::Torch {
             let mut probes = GpuProbes::new()?;
-            probes.attach(object, tables, pid, &calls, returns)?;
-            self.gpu.tensors = Some(Tensors::new(calls, probes, now()));
-            self.ledger.follows_tensors = true;
+            probes.attach(object, tables, pid, calls, true)?;
+            self.gpu.tensors = Some(Tensors::new(probes, now()));
             return Ok(());
         }
-        let probes = match &mut self.gpu.probes {
+        let mut probes = match self.gpu.probes.take() {
             Some(probes) => probes,
-            none => none.insert(GpuProbes::new()?),
+            None => GpuProbes::new()?,
         };
-        probes.attach(object, tables, pid, &calls, returns)
+        let attached = probes.attach(object, tables, pid, calls, is_new);
+        if attached.is_ok() || probes.are_attached() {
+            self.gpu.probes = Some(probes);
+        }
+        attached
     }
 
     /// The numbers that the process may have for the driver.
@@ -202,20 +216,33 @@ impl Session {
         self.digest(&mut events);
         let blocks = self.seen(&blocks, Domain::Cuda);
         let tensors = self.seen(&tensors, Domain::Torch);
-        self.ledger.devices.blocks.look(blocks.into_iter(), time);
-        self.ledger.devices.tensors.look(tensors.into_iter(), time);
-        for (stack, count) in ended {
-            let site = self.ledger.device_site(&self.stacks, Domain::Torch, stack, 0);
-            self.ledger.devices.note_ended(site, count);
+        self.ledger.devices.blocks.look(blocks, time);
+        for stale in self.ledger.devices.tensors.look(tensors, time) {
+            self.gpu.tables.forget_tensor(stale);
+        }
+        if self.ledger.devices.in_windows {
+            self.note_ended(&ended);
         }
         let pools = self.gpu.tables.pools()?;
         let watched = self.gpu.tensors.as_ref().is_some_and(Tensors::are_watched);
         let is_news = watched || pools.iter().any(|(_, pool)| pool.time_ns > self.gpu.asked.0);
-        let handed_out = pools.iter().map(|(_, pool)| pool.allocated).sum();
+        // The target's word.
+        let sum = |sum: u64, allocated| sum.saturating_add(allocated);
+        let handed_out = pools.iter().map(|(_, pool)| pool.allocated).fold(0, sum);
         let handed_out = (is_news && !pools.is_empty()).then_some(Bytes(handed_out));
         self.gpu.asked = time;
         self.ledger.device_usage(time, handed_out);
         Ok(())
+    }
+
+    /// Books tensors that ended to the sites of their stacks, those that are still known.
+    fn note_ended(&mut self, ended: &[(u64, u64)]) {
+        for (stack, count) in ended {
+            if self.stacks.get(*stack).is_some() {
+                let site = self.ledger.device_site(&self.stacks, Domain::Torch, *stack, 0);
+                self.ledger.devices.note_ended(site, *count);
+            }
+        }
     }
 
     /// Books what the probes have cost, and sees to it that tensors cost no more than they may.
@@ -275,6 +302,8 @@ impl Session {
                 self.ledger.devices.physical.create(call.address.0, block);
             }
             does::RESET => self.drop_context(time),
+            // torch drops what it holds unused and asks again; where that fails too, it says so itself.
+            does::FAIL if call.by_torch && self.ledger.follows_tensors => {}
             does::FAIL | does::REPORT_FAILURE => self.note_failure(call),
             _ => {}
         }
@@ -293,6 +322,7 @@ impl Session {
     /// A context is gone, and with it what lay on its device and what was pinned for it. Which device that was is not
     /// known: all of them are taken for one. Physical memory is no context's.
     fn drop_context(&mut self, time: Nanos) {
+        self.gpu.resets += 1;
         let Ok(blocks) = self.gpu.tables.blocks() else { return };
         let Ok(tensors) = self.gpu.tables.tensors() else { return };
         let before = |block: &Block| block.born_ns <= time.0;
@@ -314,7 +344,7 @@ impl Session {
             return;
         }
         let site = self.site_of(&call);
-        let mut holders = self.ledger.devices.holders();
+        let mut holders = self.ledger.devices.holders(!self.ledger.follows_tensors);
         holders.truncate(MOST_HOLDERS);
         let failure = Failure { call, site, devices: self.devices(), holders };
         tracing::debug!(call = calls::name(call.call), size = call.size.0, "no memory of a GPU");

@@ -112,7 +112,7 @@ impl Session {
             let stack = self.shown(*site, writer);
             let is_same = |holder: &&mut Holder| innermost(&holder.stack) == innermost(&stack);
             if let Some(holder) = holders.iter_mut().find(is_same) {
-                holder.bytes += bytes.0;
+                holder.bytes = holder.bytes.saturating_add(bytes.0);
                 holder.count += count;
             } else {
                 holders.push(Holder { bytes: bytes.0, count: *count, stack });

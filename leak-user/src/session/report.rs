@@ -241,6 +241,13 @@ impl Session {
         }
         unseen.extend(self.unseen_midway());
         unseen.extend(self.gpu.unseen.iter().cloned());
+        if self.gpu.resets > 0 {
+            unseen.push(format!(
+                "on which devices contexts lay that ended (there were {}): what all devices held is taken to be gone \
+                 with each",
+                self.gpu.resets
+            ));
+        }
         unseen
     }
 

@@ -6,7 +6,11 @@
 //! loop it soon is.
 
 use super::{Session, SessionError};
-use crate::{gpu::libraries::Found, probe::gpu::GpuProbes, units::Nanos};
+use crate::{
+    gpu::{calls::Library, libraries},
+    probe::{error::ProbeError, gpu::GpuProbes},
+    units::Nanos,
+};
 
 /// They may take this part of the allowed share; the rest is for bursts.
 const PART: f64 = 0.5;
@@ -22,7 +26,6 @@ const LOOK_EVERY: Nanos = Nanos(10_000_000);
 
 /// The hook of torch's allocator.
 pub(super) struct Tensors {
-    calls: Vec<Found>,
     probes: GpuProbes,
     state: State,
     /// For how long they have been watched.
@@ -39,9 +42,9 @@ enum State {
 
 impl Tensors {
     /// Their hook, attached by `probes`.
-    pub(super) fn new(calls: Vec<Found>, probes: GpuProbes, now: Nanos) -> Self {
+    pub(super) fn new(probes: GpuProbes, now: Nanos) -> Self {
         let state = State::Watched { since: now, spent: Nanos(0) };
-        Self { calls, probes, state, watched: Nanos(0) }
+        Self { probes, state, watched: Nanos(0) }
     }
 
     /// Are they watched now?
@@ -67,6 +70,19 @@ fn rest(window: Nanos, spent: Nanos, allowed: f64) -> Option<Nanos> {
 }
 
 impl Session {
+    /// Attaches the hook where torch's core lies by now.
+    fn attach_tensors(&mut self) -> Result<(), ProbeError> {
+        let Some(tensors) = &mut self.gpu.tensors else { return Ok(()) };
+        let loads = libraries::loaded(self.modules.files()).into_iter();
+        let core = loads.into_iter().find(|loads| loads.library == Library::Torch);
+        let calls = core.map(|core| core.calls()).unwrap_or_default();
+        if calls.is_empty() {
+            return Err(ProbeError::Missing("torch's library".to_owned()));
+        }
+        let (object, tables, pid) = (&mut self.object, &mut self.gpu.tables, self.target.pid);
+        tensors.probes.attach(object, tables, pid, &calls, true)
+    }
+
     /// When tensors are to be looked at again.
     pub(super) fn tensors_wait(&self) -> Nanos {
         let watched = self.gpu.tensors.as_ref().is_some_and(Tensors::are_watched);
@@ -87,9 +103,9 @@ impl Session {
                 }
                 let rest = rest(window, spent_in_it, PART * self.options.overhead);
                 if rest.is_some() {
+                    self.ledger.devices.in_windows = true;
                     self.look_at_gpus(time)?;
                 }
-                self.ledger.devices.in_windows |= rest.is_some();
                 let Some(tensors) = &mut self.gpu.tensors else { return Ok(()) };
                 tensors.watched.0 += window.0;
                 tensors.state = match rest {
@@ -107,14 +123,13 @@ impl Session {
                 };
             }
             State::Resting { until } if time >= until => {
-                let Some(tensors) = &mut self.gpu.tensors else { return Ok(()) };
-                let (object, tables) = (&mut self.object, &mut self.gpu.tables);
-                let (pid, returns) = (self.target.pid, self.returns);
-                let attached = tensors.probes.attach(object, tables, pid, &tensors.calls, returns);
-                if attached.is_err() && self.is_alive() {
-                    attached?;
-                }
-                if let Some(tensors) = &mut self.gpu.tensors {
+                if let Err(error) = self.attach_tensors() {
+                    self.gpu.tensors = None;
+                    self.gpu.unseen.push(format!(
+                        "torch's tensors from {:.1} s on: {error}",
+                        self.ledger.seconds(time)
+                    ));
+                } else if let Some(tensors) = &mut self.gpu.tensors {
                     tensors.state = State::Watched { since: time, spent };
                 }
             }

@@ -24,7 +24,8 @@ pub struct Gpu {
     pub growth_bytes_per_s: f64,
     /// Growth of torch's tensors.
     pub tensor_growth_bytes_per_s: f64,
-    /// Calls that found no memory, the first of them at length.
+    /// Calls that found no memory, the first of them at length; without those of torch's allocator that it made good
+    /// by giving back what it held unused.
     pub failures: Vec<Failure>,
     /// How many there were.
     pub failed: u64,
@@ -55,7 +56,7 @@ pub struct Device {
 pub struct Memory {
     /// `device`, `managed`, `pooled`, `pinned`, `registered`, `physical`, `tensor`.
     pub kind: String,
-    /// Handed out while observed and still held.
+    /// Handed out while observed and still held; of tensors that were not watched all the time, as far as is known.
     pub live_bytes: u64,
     /// See `live_bytes`.
     pub live_count: u64,
@@ -95,7 +96,7 @@ pub struct Failure {
     pub memory: String,
     /// What it asked for.
     pub size_bytes: u64,
-    /// Free on each device then, by the management library.
+    /// Free on each device shortly after, by the management library.
     pub free_bytes: Vec<u64>,
     /// What torch's allocator had handed out, where it tells of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -83,6 +83,9 @@ pub fn check(case: &Case, options: &Options) -> Result<Found> {
 
 fn judge(program: &Program, own: &Value, report: &Value) -> Result<Found> {
     let mut wrong = Vec::new();
+    if report["verdict"] != "leak" {
+        wrong.push(format!("the verdict is {}", report["verdict"]));
+    }
     let leaks = report["leaks"].as_array().context("a report")?;
     let of_domain = leaks.iter().find(|leak| leak["domain"] == program.domain.as_str());
     let line = of_domain.and_then(|leak| own_line(program, leak));

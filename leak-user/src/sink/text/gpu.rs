@@ -33,6 +33,7 @@ pub(super) fn write(page: &mut Page, gpu: Option<&Gpu>, paths: Paths<'_>) {
         );
         page.wrapped(Line::from("  "), Paint::Plain, &text);
     }
+    let rest = gpu.tensors_watched.filter(|share| *share < MOST_OF_THE_TIME);
     for memory in &gpu.memory {
         let name = match memory.kind.as_str() {
             "tensor" => "torch's tensors",
@@ -40,12 +41,15 @@ pub(super) fn write(page: &mut Page, gpu: Option<&Gpu>, paths: Paths<'_>) {
             other => other,
         };
         let mut text = format!(
-            "{name}: {} handed out while observed, {} given back; {} held ({})",
+            "{name}: {} handed out while observed, {} given back",
             number::counted(memory.allocations, "block"),
             number::count(memory.frees),
-            Bytes(memory.live_bytes),
-            number::counted(memory.live_count, "block"),
         );
+        // Where ends went unseen, nobody knows what is held.
+        if memory.kind != "tensor" || rest.is_none() {
+            let count = number::counted(memory.live_count, "block");
+            text.push_str(&format!("; {} held ({count})", Bytes(memory.live_bytes)));
+        }
         if memory.failures > 0 {
             text.push_str(&format!("; {} failed", number::count(memory.failures)));
         }
@@ -55,7 +59,7 @@ pub(super) fn write(page: &mut Page, gpu: Option<&Gpu>, paths: Paths<'_>) {
         let text = "nothing was handed out while observed";
         page.wrapped(Line::from("  "), Paint::Plain, text);
     }
-    if let Some(share) = gpu.tensors_watched.filter(|share| *share < MOST_OF_THE_TIME) {
+    if let Some(share) = rest {
         let text = format!(
             "torch's tensors were watched for {} of the time: all of it would have cost more than allowed",
             number::percent(share)
@@ -97,7 +101,7 @@ fn write_failure(page: &mut Page, failure: &Failure, paths: Paths<'_>) {
     );
     if !failure.free_bytes.is_empty() {
         let free = failure.free_bytes.iter().map(|free| Bytes(*free).to_string());
-        text.push_str(&format!("; free {}", free.collect::<Vec<_>>().join(", ")));
+        text.push_str(&format!("; free {} shortly after", free.collect::<Vec<_>>().join(", ")));
     }
     if let (Some(allocated), Some(reserved)) =
         (failure.torch_allocated_bytes, failure.torch_reserved_bytes)

@@ -77,6 +77,9 @@ fn heading(width: usize, site: &Site) -> Line {
 fn source(site: &Site) -> String {
     let Some(memory) = &site.memory else { return format!("allocator {}", site.domain) };
     match site.device {
+        _ if ["pinned", "registered"].contains(&memory.as_str()) => {
+            format!("{memory} memory of the host, for a GPU")
+        }
         Some(device) => format!("{memory} memory of GPU {device}"),
         None => format!("{memory} memory of a GPU"),
     }
