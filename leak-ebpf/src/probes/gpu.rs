@@ -1,7 +1,7 @@
 //! Memory of GPUs: calls of the driver, of the runtime above it, and what torch's allocator reports.
 //!
 //! Which call a probe is at, and what that does, the user side says by the address of the probed instruction
-//! ([`CALLS`]). All programs end in the driver, so a block is booked there, under the name of the outermost
+//! ([`GPU_CALLS`]). All programs end in the driver, so a block is booked there, under the name of the outermost
 //! call. A block is taken out before it is given back, not after: another thread may be handed the same address
 //! at once.
 

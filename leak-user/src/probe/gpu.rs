@@ -198,9 +198,7 @@ impl GpuProbes {
         }
         Ok(())
     }
-}
 
-impl GpuProbes {
     /// Are any there?
     #[must_use]
     pub fn are_attached(&self) -> bool {

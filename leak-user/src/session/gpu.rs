@@ -362,7 +362,7 @@ impl Session {
             }
             if let Some(dropped) = self.gpu.dropped.get(memory as usize) {
                 totals.frees += dropped.count;
-                totals.freed += dropped.bytes.0;
+                totals.freed = totals.freed.saturating_add(dropped.bytes.0);
             }
             let live = Holding {
                 bytes: Bytes(totals.allocated.saturating_sub(totals.freed)),
