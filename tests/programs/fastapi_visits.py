@@ -1,6 +1,6 @@
 """FastAPI on uvicorn: one handler appends to a list of the module.
 
-Says `ready PORT`; `load.py PORT` sends it requests.
+Says `ready PORT --rate RATE`, which are the arguments that `load.py` wants.
 """
 # domain: pymalloc
 
@@ -12,7 +12,7 @@ import fastapi
 import harness
 import uvicorn
 
-options = harness.arguments(__doc__)
+options = harness.arguments(__doc__, rate=600)
 app = fastapi.FastAPI()
 times = harness.Times(options.times)
 visits = []
@@ -58,7 +58,7 @@ async def main():
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         await asyncio.sleep(0.01)
-    print("ready", listener.getsockname()[1], flush=True)
+    print("ready", listener.getsockname()[1], "--rate", options.rate, flush=True)
     asyncio.get_running_loop().call_later(options.seconds, setattr, server, "should_exit", True)
     await serving
     times.flush()

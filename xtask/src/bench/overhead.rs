@@ -26,9 +26,12 @@ pub struct Options {
     /// Traced periods, each compared with the untraced ones before and after it
     #[arg(long, default_value_t = 10)]
     pairs: u32,
-    /// Length of a period in seconds
-    #[arg(long, default_value_t = 8)]
+    /// Length of a period in seconds; the budget is kept over ten
+    #[arg(long, default_value_t = 10)]
     seconds: u32,
+    /// How requests follow each other (repeatable); the idle service has its own pace always
+    #[arg(long = "pace", value_enum, default_value = "full")]
+    paces: Vec<Pace>,
     /// Measure another process of the same program, which nobody traces, while the one is traced
     #[arg(long)]
     bystander: bool,
@@ -39,6 +42,36 @@ pub struct Options {
     #[arg(long, conflicts_with_all = ["budgets", "bystander"])]
     placebo: bool,
 }
+
+/// How requests follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Pace {
+    /// Back to back: the service is loaded, its speed is its throughput
+    Full,
+    /// As its program has it: it waits between requests
+    Own,
+}
+
+impl Pace {
+    /// What tells it to a program.
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Full => &["--rate", "0"],
+            Self::Own => &[],
+        }
+    }
+
+    /// As the table names it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Full => "back to back",
+            Self::Own => "own",
+        }
+    }
+}
+
+/// The program that is there for its own pace.
+const IDLE: &str = "idle";
 
 const INTRO: &str = "\
 # Overhead
@@ -55,15 +88,18 @@ allocates nothing is timed right after each request, and a request counts in uni
 measured\" shows the ratio of the median request times without that. Of a service that nobody traces, the means and the
 99th percentiles scatter less by it than by the piece's median in the same second.
 
-What leaktrace says that it has spent is a share of the service's processor time, or of a core's where it takes less, the
-median over the periods; what was measured is the slow-down of the mean request, which holds its waits too.
+What leaktrace says that it has spent is a share of the service's processor time, or of a core's where it takes less, and
+beside it the share of the service's own work, both as the median over the periods; what was measured is the slow-down of
+the mean request, which holds its waits too.
+
+Back to back, a service is loaded all the time, and its speed is its throughput. At its own pace it waits between
+requests: the budget, a share of a whole core, then falls on less work, and a request pays more of it.
 
 A placebo is leaktrace not started at all: it shows what the measurement itself adds. A bystander is a process of the
 same program beside the traced one: its own requests are what counts.
 
-Each service runs at its own pace; a thread of the idle
-class keeps every core awake, since one that falls asleep between requests makes the first microseconds of
-the next one slow, and leaktrace's own work would wake it.
+A thread of the idle class keeps every core awake, since one that falls asleep between requests makes the first
+microseconds of the next one slow, and leaktrace's own work would wake it.
 
 ![What is left of a service's speed](overhead.svg)
 ";
@@ -71,10 +107,11 @@ the next one slow, and leaktrace's own work would wake it.
 /// The picture's.
 const TITLE: &str = "What is left of a service's speed (1 = untraced)";
 
-const COLUMNS: [&str; 15] = [
+const COLUMNS: [&str; 17] = [
     "program",
     "Python",
     "budget",
+    "pace",
     "pairs",
     "request",
     "median ratio",
@@ -86,6 +123,7 @@ const COLUMNS: [&str; 15] = [
     "95 % interval",
     "slow-down",
     "spent",
+    "of its work",
     "machine",
 ];
 
@@ -101,7 +139,7 @@ const PLACEBO: &str = "placebo";
 /// What couldn't be started, traced or written.
 pub fn run(options: &Options) -> Result<()> {
     let _awake = Awake::start()?;
-    let mut page = Page::open("overhead.md", INTRO, &COLUMNS, 3)?;
+    let mut page = Page::open("overhead.md", INTRO, &COLUMNS, 4)?;
     page.print_head();
     let budgets: Vec<Option<&str>> = if options.placebo {
         vec![None]
@@ -111,12 +149,12 @@ pub fn run(options: &Options) -> Result<()> {
     for name in super::workloads(&options.programs) {
         let program = Program::open(&name)?;
         for python in super::interpreters(&options.interpreters)? {
-            for budget in &budgets {
-                let row = summarise(&measure(&program, &python, *budget, options)?)?;
+            for (budget, pace) in cases(&name, &budgets, &options.paces) {
+                let row = summarise(&measure(&program, &python, budget, pace, options)?)?;
                 let bystander = if options.bystander { ", bystander" } else { "" };
                 let budget = budget.unwrap_or(PLACEBO);
-                let identity =
-                    [format!("{name}{bystander}"), python.name.to_owned(), budget.to_owned()];
+                let name = format!("{name}{bystander}");
+                let identity = [&name, python.name, budget, pace.name()].map(str::to_owned);
                 page.put(identity.into_iter().chain(row).chain([machine::describe()]).collect())?;
             }
         }
@@ -124,13 +162,24 @@ pub fn run(options: &Options) -> Result<()> {
     plot::write("overhead.svg", TITLE, &bars(page.rows()))
 }
 
+/// Each budget at each pace that a program can have.
+fn cases<'a>(
+    program: &str,
+    budgets: &[Option<&'a str>],
+    paces: &[Pace],
+) -> Vec<(Option<&'a str>, Pace)> {
+    let paces = if program == IDLE { &[Pace::Own] } else { paces };
+    budgets.iter().flat_map(|budget| paces.iter().map(move |pace| (*budget, *pace))).collect()
+}
+
 /// The rows as bars.
 fn bars(rows: &[Vec<String>]) -> Vec<Bar> {
     let bar = |row: &Vec<String>| {
-        let [program, python, budget, .., speed, interval, _, _, _] = row.as_slice() else {
+        let [program, python, budget, pace, .., speed, interval, _, _, _, _] = &row[..] else {
             return None;
         };
-        let bar = Bar::read(format!("{program}, {python}"), budget.clone(), speed, interval)?;
+        let (group, name) = (format!("{program}, {python}"), format!("{budget}, {pace}"));
+        let bar = Bar::read(group, name, speed, interval)?;
         Some(Bar { stands_out: budget != PLACEBO, ..bar })
     };
     rows.iter().filter_map(bar).collect()
@@ -142,20 +191,32 @@ struct Measured {
     /// One more than the traced ones, which lie between them.
     untraced: Vec<Period>,
     traced: Vec<Period>,
-    /// What leaktrace says of each traced period: the share that it cost.
-    spent: Vec<f64>,
+    /// What leaktrace says of each traced period that it cost.
+    spent: Vec<Spent>,
+}
+
+/// What leaktrace says that it cost, over all of its time, its start and its end included.
+#[derive(Debug, Clone, Copy)]
+struct Spent {
+    /// The share of the target's work, or of a core's time.
+    share: f64,
+    /// The share of the target's work.
+    of_own_work: f64,
 }
 
 fn measure(
     program: &Program,
     python: &Interpreter,
     budget: Option<&str>,
+    pace: Pace,
     options: &Options,
 ) -> Result<Measured> {
     let times = std::env::temp_dir().join(format!("leaktrace-times-{}", std::process::id()));
     let path = times.to_str().context("the temporary directory isn't UTF-8")?;
-    let running = program.start(python, &["--times", path])?;
-    let traced_instead = options.bystander.then(|| program.start(python, &[])).transpose()?;
+    let arguments = [&["--times", path], pace.arguments()].concat();
+    let running = program.start(python, &arguments)?;
+    let traced_instead =
+        options.bystander.then(|| program.start(python, pace.arguments())).transpose()?;
     let pid = traced_instead.as_ref().unwrap_or(&running).target.pid();
 
     let mut untraced = vec![rest(options)?];
@@ -177,8 +238,8 @@ fn measure(
     Ok(Measured { requests, untraced, traced, spent })
 }
 
-/// Runs leaktrace, and returns the share of its time, start and end included, that it says it has cost the target.
-fn trace(pid: u32, budget: &str, seconds: u32) -> Result<f64> {
+/// Runs leaktrace, and returns what it says that it has cost the target.
+fn trace(pid: u32, budget: &str, seconds: u32) -> Result<Spent> {
     let (pid, duration) = (pid.to_string(), format!("{seconds}s"));
     let arguments = ["--pid", &pid, "--duration", &duration, "--overhead", budget];
     let outcome = leaktrace::run(&[&arguments[..], &["--format", "json"]].concat())?;
@@ -187,9 +248,10 @@ fn trace(pid: u32, budget: &str, seconds: u32) -> Result<f64> {
     }
     let report = outcome.report()?;
     let figure = |place: &str| report.pointer(place)?.as_f64();
-    let both = figure("/overhead/spent").zip(figure("/observed/duration_s"));
-    let (share, observed) = both.context("the report doesn't say what was spent")?;
-    Ok(share * observed / outcome.took.as_secs_f64())
+    let figure = |place: &str| figure(place).with_context(|| format!("no {place} in the report"));
+    let part = figure("/observed/duration_s")? / outcome.took.as_secs_f64();
+    let share = figure("/overhead/spent")? * part;
+    Ok(Spent { share, of_own_work: figure("/overhead/of_own_work")? * part })
 }
 
 /// An untraced period, some of it left out at its begin for what the last detach still does.
@@ -215,6 +277,10 @@ impl Measured {
     fn plain(&self) -> Vec<Request> {
         self.untraced.iter().flat_map(|period| within(&self.requests, *period)).collect()
     }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
 }
 
 fn summarise(measured: &Measured) -> Result<Vec<String>> {
@@ -245,8 +311,10 @@ fn summarise(measured: &Measured) -> Result<Vec<String>> {
     let mut means = ratios(&|requests| statistics::mean(&corrected(requests)))?;
     let slower = middle(&mut means)? - 1.0;
     let mut speeds: Vec<f64> = means.iter().map(|ratio| ratio.recip()).collect();
-    let spent = statistics::median(&mut measured.spent.clone());
-    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+    let spent = |share: fn(&Spent) -> f64| {
+        let mut shares: Vec<f64> = measured.spent.iter().map(share).collect();
+        statistics::median(&mut shares).map(percent).unwrap_or_default()
+    };
     Ok(vec![
         measured.traced.len().to_string(),
         format!("{:.0} µs", request / 1000.0),
@@ -258,7 +326,8 @@ fn summarise(measured: &Measured) -> Result<Vec<String>> {
         format!("{:.3}", middle(&mut speeds)?),
         interval(&mut speeds)?,
         percent(slower),
-        spent.map(percent).unwrap_or_default(),
+        spent(|spent| spent.share),
+        spent(|spent| spent.of_own_work),
     ])
 }
 
@@ -280,7 +349,7 @@ mod tests {
             requests: (0..in_each * 5).map(|n| request(n * 20)).collect(),
             untraced: [0, 2, 4].map(period).to_vec(),
             traced: [1, 3].map(period).to_vec(),
-            spent: vec![0.01, 0.02],
+            spent: [0.01, 0.02].map(|share| Spent { share, of_own_work: 2.0 * share }).to_vec(),
         }
     }
 
@@ -302,17 +371,25 @@ mod tests {
     #[test]
     fn what_was_measured_stands_beside_what_was_reported() {
         let row = summarise(&measured(10)).unwrap();
-        assert_eq!(row[9..], ["50.00 %", "1.50 %"]);
+        assert_eq!(row[9..], ["50.00 %", "1.50 %", "3.00 %"]);
+    }
+
+    #[test]
+    fn the_idle_service_keeps_its_pace() {
+        let both = [Pace::Full, Pace::Own];
+        assert_eq!(cases("small", &[Some("1%")], &both), both.map(|pace| (Some("1%"), pace)));
+        assert_eq!(cases("idle", &[Some("1%")], &[Pace::Full]), [(Some("1%"), Pace::Own)]);
     }
 
     #[test]
     fn a_bar_shows_the_speed() {
-        let identity = ["small", "py3.11", "1%"].map(str::to_owned);
+        let identity = ["small", "py3.11", "1%", "own"].map(str::to_owned);
         let row = summarise(&measured(10)).unwrap();
         let rows = [identity.into_iter().chain(row).chain(["m".to_owned()]).collect::<Vec<_>>()];
         assert_eq!(rows[0].len(), COLUMNS.len());
         let bar = &bars(&rows)[0];
         assert_eq!((bar.group.as_str(), bar.value), ("small, py3.11", 0.667));
+        assert_eq!(bar.name, "1%, own");
         assert_eq!(bar.interval, Some((0.667, 0.667)));
     }
 }

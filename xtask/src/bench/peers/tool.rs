@@ -44,9 +44,10 @@ pub struct Job<'a> {
 pub const OUT: &str = "OUT";
 
 /// All, the untraced program first.
-pub const ALL: [Tool; 10] = [
+pub const ALL: [Tool; 11] = [
     Tool { name: "untraced", tells_sites: false, way: Way::Not },
     Tool { name: "leaktrace", tells_sites: true, way: Way::Attach(attach_leaktrace) },
+    Tool { name: "leaktrace --exact", tells_sites: true, way: Way::Attach(attach_exact) },
     Tool {
         name: "tracemalloc, 1 frame",
         tells_sites: true,
@@ -86,6 +87,13 @@ fn attach_leaktrace(job: &Job<'_>) -> Result<Command> {
     let mut command = Command::new(leaktrace::binary()?);
     command.args(["--pid", &job.pid.to_string(), "--duration", &format!("{}s", job.seconds)]);
     command.arg("--quiet");
+    Ok(command)
+}
+
+/// Every allocation, of Python's heap and of the C library's.
+fn attach_exact(job: &Job<'_>) -> Result<Command> {
+    let mut command = attach_leaktrace(job)?;
+    command.arg("--exact");
     Ok(command)
 }
 
