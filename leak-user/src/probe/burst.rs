@@ -8,6 +8,7 @@ use leak_common::{config::Gate, counters::Counter};
 use super::{
     attach::{self, Attached, Detaching},
     classes::{self, Breakpoints},
+    elsewhere::Elsewhere,
     error::ProbeError,
     keeper::Keeper,
     object::Object,
@@ -49,6 +50,7 @@ pub struct Bursts {
     turn: Option<Turn>,
     shares_turn: bool,
     keeper: Rc<Keeper>,
+    elsewhere: Elsewhere,
 }
 
 /// What a burst attaches.
@@ -83,7 +85,11 @@ impl Bursts {
     ///
     /// # Errors
     /// [`ProbeError`] where the object has none.
-    pub fn new(object: &mut Object, keeper: Rc<Keeper>) -> Result<Self, ProbeError> {
+    pub fn new(
+        object: &mut Object,
+        keeper: Rc<Keeper>,
+        elsewhere: Elsewhere,
+    ) -> Result<Self, ProbeError> {
         Ok(Self {
             gate: take(object, "GATE")?,
             deadline: take(object, "DEADLINE")?,
@@ -97,6 +103,7 @@ impl Bursts {
             turn: None,
             shares_turn: object.places_at_once(),
             keeper,
+            elsewhere,
         })
     }
 
@@ -176,6 +183,7 @@ impl Bursts {
         if let Points::Functions(probes) = at.points {
             at.object.verify(probes)?;
         }
+        self.elsewhere.go(Some(self.keeper.pid()));
         let ahead = Ahead::of_the_others();
         if let Err(error) = &ahead {
             tracing::debug!(%error, "the burst waits for its turn on a core");

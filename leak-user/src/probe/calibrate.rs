@@ -26,8 +26,9 @@ use crate::{
 /// The hidden argument that makes leaktrace the throw-away process.
 pub const ARGUMENT: &str = "--calibration-loop";
 
-/// Calls in one measurement: some 4 ms with probes. Few, since leaktrace runs beside its target.
-const CALLS: u32 = 2_000;
+/// Calls in one measurement: less than a millisecond with probes, 5 with a breakpoint on a word. Few, since leaktrace
+/// runs beside its target, which is not yet seen meanwhile.
+const CALLS: u32 = 500;
 
 /// Measurements of each kind; the fastest counts, since all that disturbs makes it slower.
 const ROUNDS: usize = 5;
@@ -63,30 +64,31 @@ impl Calibration {
         // Where the return address is still on top of the stack, which `free_enter` doesn't need.
         let returning = plan::probe("malloc_enter", &free);
         let exits = plan::exits(&free, &returning, returns).map_err(|e| e.to_string())?;
-        let with_exits: Vec<_> =
-            std::iter::once(entry.clone()).chain(exits.unwrap_or_default()).collect();
-        let mut fastest = |probes: &[Probe]| -> Result<f64, String> {
-            let attached =
-                attach::attach(object, keeper, dummy.pid(), probes).map_err(|e| e.to_string())?;
-            let times: io::Result<Vec<f64>> = (0..ROUNDS).map(|_| dummy.time()).collect();
-            attached.detach().wait();
-            let times = times.map_err(|e| format!("the throw-away process: {e}"))?;
-            Ok(times.into_iter().fold(f64::INFINITY, f64::min))
+        let exits = exits.unwrap_or_default();
+        // One on top of the other: letting go of each before the next would take the kernel longer than all the rest.
+        let mut attached = Vec::new();
+        let mut with = |dummy: &mut Dummy, probes: &[Probe]| -> Result<f64, String> {
+            let added = attach::attach(object, keeper, dummy.pid(), probes);
+            attached.push(added.map_err(|e| e.to_string())?);
+            dummy.fastest()
         };
-        let bare = fastest(&[])?;
-        let entered = fastest(std::slice::from_ref(&entry))?;
-        let returned = fastest(&with_exits)?;
-        let word = dummy.word;
-        let watched = classes::set(object, &[word], &[Tid(dummy.pid().0)]).ok().and_then(|set| {
-            let times: io::Result<Vec<f64>> = (0..ROUNDS).map(|_| dummy.time()).collect();
+        let bare = dummy.fastest()?;
+        let entered = with(&mut dummy, std::slice::from_ref(&entry));
+        let returned = entered.clone().and_then(|_| with(&mut dummy, &exits));
+        let (word, tid) = (dummy.word, Tid(dummy.pid().0));
+        let watched = classes::set(object, &[word], &[tid]).ok().and_then(|set| {
+            let watched = dummy.fastest();
             drop(set);
-            times.ok().map(|times| times.into_iter().fold(f64::INFINITY, f64::min))
+            watched.ok()
         });
+        // The last one's lets go of all; the next attach waits for that.
+        let _ = attached.pop().map(attach::Attached::detach);
+        let (entered, returned) = (entered?, returned?);
         let cost = |more: f64, less: f64| Nanos((more - less).max(1.0) as u64);
         Ok(Self {
             trap: cost(entered, bare),
             return_trap: cost(returned, entered),
-            breakpoint_trap: watched.map_or(Self::USUAL.breakpoint_trap, |w| cost(w, bare)),
+            breakpoint_trap: watched.map_or(Self::USUAL.breakpoint_trap, |w| cost(w, returned)),
         })
     }
 }
@@ -126,6 +128,13 @@ impl Dummy {
 
     fn pid(&self) -> Pid {
         Pid(self.child.id())
+    }
+
+    /// The fastest of [`ROUNDS`].
+    fn fastest(&mut self) -> Result<f64, String> {
+        let times: io::Result<Vec<f64>> = (0..ROUNDS).map(|_| self.time()).collect();
+        let times = times.map_err(|e| format!("the throw-away process: {e}"))?;
+        Ok(times.into_iter().fold(f64::INFINITY, f64::min))
     }
 
     /// Mean time of a call in ns, of the process's own.

@@ -154,11 +154,19 @@ impl Keeper {
         Ok(Self { socket, process, waiting: Cell::new(false) })
     }
 
-    /// Has it link programs to a process, side by side: all or none. The probes go when it is told to let go.
+    /// Its process; what it starts to hold links is where that is.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid(self.process.id())
+    }
+
+    /// Has it link programs to a process, side by side: all or none. The probes go when it is told to let go. Waits
+    /// until what it was told to let go of before is gone.
     ///
     /// # Errors
     /// [`AttachError`]: nothing is attached then.
     pub fn attach(&self, links: &[Link<'_>]) -> Result<(), AttachError> {
+        while !self.is_released(Duration::from_secs(1)) {}
         for (number, link) in (0..).zip(links) {
             let message = link.encode(number);
             let message = [IoSlice::new(&message)];

@@ -11,6 +11,7 @@ pub mod budget;
 pub mod burst;
 pub mod calibrate;
 pub mod classes;
+pub mod elsewhere;
 pub mod error;
 pub mod faults;
 pub mod gpu;

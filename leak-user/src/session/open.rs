@@ -19,6 +19,7 @@ use crate::{
         budget::{Allowed, Budget},
         burst::Bursts,
         calibrate::Calibration,
+        elsewhere::Elsewhere,
         error::ProbeError,
         faults::Faults,
         gpu::GpuTables,
@@ -55,6 +56,8 @@ impl Session {
         costs: Option<Calibration>,
     ) -> Result<Self, SessionError> {
         tracefs::ensure()?;
+        let mut elsewhere = Elsewhere::than(target.pid);
+        elsewhere.go(None);
         // From here on, so that the first burst finds out how busy the target is.
         let come = Moment { now: now(), worked: process_time(target.pid).unwrap_or_default() };
         let returns = if options.no_return_probes {
@@ -76,7 +79,7 @@ impl Session {
         let mut modules = Modules::new(target.pid);
         tables.set_code(&modules.code())?;
         let ring = Ring::new(&mut object)?;
-        let mut bursts = Bursts::new(&mut object, Rc::clone(&keeper))?;
+        let mut bursts = Bursts::new(&mut object, Rc::clone(&keeper), elsewhere)?;
         let costs = costs.unwrap_or_else(|| measure(&mut object, &keeper, returns));
         let log = ProgramLog::new(&mut object);
         tracing::debug!(?costs, "calibrated");
