@@ -35,6 +35,9 @@ pub struct Options {
     /// Measure another process of the same program, which nobody traces, while the one is traced
     #[arg(long)]
     bystander: bool,
+    /// The programs leak nothing: for those that would fill the machine's memory, back to back
+    #[arg(long)]
+    clean: bool,
     /// Leaktrace's budget (repeatable)
     #[arg(long = "budget", value_name = "SHARE", default_value = "1%")]
     budgets: Vec<String>,
@@ -153,7 +156,8 @@ pub fn run(options: &Options) -> Result<()> {
                 let row = summarise(&measure(&program, &python, budget, pace, options)?)?;
                 let bystander = if options.bystander { ", bystander" } else { "" };
                 let budget = budget.unwrap_or(PLACEBO);
-                let name = format!("{name}{bystander}");
+                let clean = if options.clean { ", clean" } else { "" };
+                let name = format!("{name}{clean}{bystander}");
                 let identity = [&name, python.name, budget, pace.name()].map(str::to_owned);
                 page.put(identity.into_iter().chain(row).chain([machine::describe()]).collect())?;
             }
@@ -213,10 +217,10 @@ fn measure(
 ) -> Result<Measured> {
     let times = std::env::temp_dir().join(format!("leaktrace-times-{}", std::process::id()));
     let path = times.to_str().context("the temporary directory isn't UTF-8")?;
-    let arguments = [&["--times", path], pace.arguments()].concat();
-    let running = program.start(python, &arguments)?;
-    let traced_instead =
-        options.bystander.then(|| program.start(python, pace.arguments())).transpose()?;
+    let clean: &[&str] = if options.clean { &["--clean"] } else { &[] };
+    let work = [pace.arguments(), clean].concat();
+    let running = program.start(python, &[&["--times", path], &work[..]].concat())?;
+    let traced_instead = options.bystander.then(|| program.start(python, &work)).transpose()?;
     let pid = traced_instead.as_ref().unwrap_or(&running).target.pid();
 
     let mut untraced = vec![rest(options)?];
