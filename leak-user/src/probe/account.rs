@@ -14,10 +14,6 @@ pub(super) const EVEN: Nanos = Nanos(10_000_000_000);
 /// less and less, until the account is even after that time, or at the observation's end if that is sooner.
 const AHEAD: f64 = 0.5;
 
-/// A target that hardly works is taken to do more (see [`Account::new`]), but for so many times what it does at most:
-/// bursts that its work pays a hundredth part of would slow down every other request of it.
-pub(super) const MOST_TIMES: u64 = 20;
-
 /// What was there is noted so often.
 const STEP: Nanos = Nanos(1_000_000_000);
 
@@ -105,12 +101,10 @@ impl Account {
         Nanos(self.counted_before.0 + self.counted_since(&self.stretch, done).0)
     }
 
-    /// … and since a moment: its own, or that of as many cores as it is taken to keep busy at least, but for no more
-    /// than [`MOST_TIMES`] its own.
+    /// … and since a moment: its own, or that of as many cores as it is taken to keep busy at least.
     fn counted_since(&self, since: &Balance, done: Done) -> Nanos {
-        let own = done.own.0.saturating_sub(since.own.0);
-        let at_least = (self.least_pace * elapsed(since, done).0 as f64) as u64;
-        Nanos(own.max(at_least.min(own.saturating_mul(MOST_TIMES))))
+        let at_least = self.least_pace * elapsed(since, done).0 as f64;
+        Nanos(done.own.0.saturating_sub(since.own.0).max(at_least as u64))
     }
 
     /// The latest moment that lies [`EVEN`] back, and since which so much work has been counted; else the first.
@@ -126,7 +120,7 @@ impl Account {
     fn pace(&self, done: Done) -> f64 {
         let since = self.moment(Nanos(0), done);
         let counted = self.counted_since(&since, done).0 as f64;
-        counted / elapsed(&since, done).0.max(1) as f64
+        (counted / elapsed(&since, done).0.max(1) as f64).max(self.least_pace)
     }
 
     /// What a burst may take that comes once in so much time.
@@ -215,22 +209,13 @@ mod tests {
     }
 
     #[test]
-    fn but_not_much_more() {
-        let account = Account::new(0.01, 1.0, Nanos(0));
-        assert_eq!(account.counted(at(1, 0.01)), Nanos(SECOND / 100 * MOST_TIMES));
-        assert_eq!(account.allows(Nanos(SECOND), at(1, 0.01)), Nanos(100_000 * MOST_TIMES));
-        assert_eq!(account.counted(at(1, 0.0)), Nanos(0));
-        assert!(!covers(&account, Kind::Malloc, 1, at(1, 0.0)));
-    }
-
-    #[test]
     fn part_of_what_is_to_come_is_spent_ahead() {
         let account = Account::new(0.01, 1.0, Nanos(0));
         let ahead = |least_ms: u64, duration: u64| {
             account.covers(
                 Kind::Malloc,
                 Nanos(least_ms * 1_000_000),
-                Done { now: Nanos(1), own: Nanos(1) },
+                at(0, 0.0),
                 Nanos(duration * SECOND),
             )
         };
