@@ -6,9 +6,11 @@
 //! buffer, and the reader unwinds it. What else looks like a return address makes one stack look like two,
 //! which costs another copy.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     bindings::{BPF_ANY, pt_regs},
-    helpers::{bpf_get_current_comm, generated::bpf_probe_read_user},
+    helpers::generated::{bpf_get_current_comm, bpf_probe_read_user},
     macros::map,
     maps::Array,
 };
@@ -35,6 +37,9 @@ static CODE: Array<code::Table> = Array::with_max_entries(1, 0);
 
 /// Words of the stack that are looked at for return addresses.
 const WORDS: usize = 24;
+
+/// … so many at a time: before Linux 6.13 this function and who calls it have 512 bytes of stack together.
+const PART: usize = 12;
 
 /// The registers that unwinding begins with, from those that a program was given.
 #[inline(always)]
@@ -94,13 +99,14 @@ fn return_addresses(mut hash: u64, sp: u64) -> u64 {
     let Some(table) = CODE.get_ptr(0) else { return hash };
     // SAFETY: the verifier checked the pointer; the user side may change the table meanwhile.
     let table = unsafe { &*table };
-    // The stack may end earlier.
-    let words = user::read::<[u64; WORDS]>(sp)
-        .or_else(|| Some([user::read(sp)?; WORDS]))
-        .unwrap_or([0; WORDS]);
-    for word in words {
-        let is_code = u64::from(code::is_code(table, word));
-        hash = hash::feed(hash, word * is_code);
+    let mut words = MaybeUninit::<[u64; PART]>::uninit();
+    for part in 0..WORDS / PART {
+        // The stack may end earlier.
+        let Some(words) = user::read_to(&mut words, sp + (8 * PART * part) as u64) else { break };
+        for &word in words {
+            let is_code = u64::from(code::is_code(table, word));
+            hash = hash::feed(hash, word * is_code);
+        }
     }
     hash
 }
@@ -113,7 +119,6 @@ fn send<const BYTES: usize>(native: u64, stack: u64, registers: Registers) {
     };
     let record = entry.as_mut_ptr();
     let header = emit::header(kind::NATIVE);
-    let thread = bpf_get_current_comm().unwrap_or_default();
     let mut len = 0;
     while len < BYTES {
         // SAFETY: within the record, which is reserved; the helper checks the source.
@@ -132,8 +137,13 @@ fn send<const BYTES: usize>(native: u64, stack: u64, registers: Registers) {
         (*record).native = native;
         (*record).stack = stack;
         (*record).registers = registers;
-        (*record).thread = thread;
         (*record).len = len as u64;
+        // Straight into the record: as a value it would lie on the stack, a word for each byte.
+        (*record).thread = [0; _];
+        bpf_get_current_comm(
+            (&raw mut (*record).thread).cast(),
+            size_of_val(&(*record).thread) as u32,
+        );
     }
     entry.submit(emit::unhurried());
     maps::count(Counter::NativeCopies);

@@ -5,7 +5,7 @@
 //! The stack is walked once to hash it, and a second time only when the hash is new, straight into
 //! the ring buffer: no scratch memory that a preempting thread could overwrite.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     bindings::BPF_ANY,
@@ -144,7 +144,8 @@ fn step(walk: &mut Walk) -> Option<u64> {
     if walk.frame == 0 || walk.depth >= MAX_FRAMES as u64 {
         return None;
     }
-    let Some(bytes) = user::read::<[u64; FRAME_BYTES / 8]>(walk.frame) else {
+    let mut bytes = MaybeUninit::<[u64; FRAME_BYTES / 8]>::uninit();
+    let Some(bytes) = user::read_to(&mut bytes, walk.frame) else {
         walk.fault = 1;
         return None;
     };

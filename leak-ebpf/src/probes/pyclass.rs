@@ -46,26 +46,48 @@ fn take(open: &Open, regs: &pt_regs, slot: u64, class: u64) {
 
 #[inline(always)]
 fn next_block(regs: &pt_regs, slot: u64, class: u64) -> Option<Next> {
-    // A sequence of registers, not of addresses: the context can't be indexed.
-    let registers = [
-        regs.rax, regs.rdx, regs.rcx, regs.rsi, regs.rdi, regs.rbx, regs.rbp, regs.r8, regs.r9,
-        regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
-    ];
-    let mask = config!(pymalloc.pool_size) - 1;
-    for register in registers {
-        // The head of an empty class pretends to be a pool.
-        if register == slot - 16 {
-            return pymem::fresh_block(class);
-        }
-        if register != 0 && register & mask == 0 {
-            // Its class, in the upper half of the word at 32.
-            if let Some(word) = user::read::<u64>(register + 32) {
-                if word >> 32 == class {
-                    return pymem::block_of(register);
-                }
+    // The context can't be indexed, and a list of its words would take too much of the stack.
+    macro_rules! first_pool {
+        ($($register:ident)*) => { $(
+            if let Some(pool) = pool(regs.$register, slot, class) {
+                return pool.next(class);
             }
-        }
+        )* };
     }
+    first_pool!(rax rdx rcx rsi rdi rbx rbp r8 r9 r10 r11 r12 r13 r14 r15);
     maps::count(Counter::Unpredicted);
     None
+}
+
+/// What a register points to.
+enum Pool {
+    /// The head of an empty class, which pretends to be a pool.
+    Head,
+    /// A pool of the class.
+    At(u64),
+}
+
+/// The pool of a class that a register points to.
+#[inline(always)]
+fn pool(register: u64, slot: u64, class: u64) -> Option<Pool> {
+    if register == slot - 16 {
+        return Some(Pool::Head);
+    }
+    let mask = config!(pymalloc.pool_size) - 1;
+    if register == 0 || register & mask != 0 {
+        return None;
+    }
+    // Its class, in the upper half of the word at 32.
+    let word = user::read::<u64>(register + 32)?;
+    (word >> 32 == class).then_some(Pool::At(register))
+}
+
+impl Pool {
+    #[inline(always)]
+    fn next(self, class: u64) -> Option<Next> {
+        match self {
+            Self::Head => pymem::fresh_block(class),
+            Self::At(pool) => pymem::block_of(pool),
+        }
+    }
 }

@@ -7,9 +7,9 @@
 
 use aya_ebpf::{
     bindings::BPF_ANY,
-    macros::{btf_tracepoint, map, perf_event},
+    macros::{btf_tracepoint, fexit, map, perf_event},
     maps::{Array, LruHashMap, PerCpuArray},
-    programs::{BtfTracePointContext, PerfEventContext},
+    programs::{BtfTracePointContext, FExitContext, PerfEventContext},
 };
 use leak_common::{
     counters::Counter,
@@ -86,20 +86,66 @@ impl Call {
     }
 }
 
-/// `sys_exit(regs, result)`: the end of every system call of every process. The tracepoint of a single
-/// call (`sys_exit_mmap`) would cost more, since the kernel first copies a record of the call for perf.
+/// A call of the target's that has ended well, and is not its heap's own. `registers` and `result` are what
+/// `__x64_sys_…` was given and returns.
+#[inline(always)]
+fn ended(registers: *const u64, result: u64) -> Option<Call> {
+    // An error is -4095..=-1.
+    (gate::is_target() && result <= -4096_i64 as u64).then_some(Call { registers, result })
+}
+
+/// The ends of the four calls themselves: who calls others, in whatever process, pays nothing. The tracepoint of all
+/// system calls makes each of every process take the kernel's slow way.
+#[fexit(function = "__x64_sys_mmap")]
+pub fn mmap_exit(ctx: FExitContext) -> i32 {
+    if let Some(call) = ended(ctx.arg(0), ctx.arg(1))
+        && !is_by_heap(&call)
+    {
+        mmap(&call);
+    }
+    0
+}
+
+/// See [`mmap_exit`].
+#[fexit(function = "__x64_sys_munmap")]
+pub fn munmap_exit(ctx: FExitContext) -> i32 {
+    if let Some(call) = ended(ctx.arg(0), ctx.arg(1)) {
+        munmap(&call);
+    }
+    0
+}
+
+/// See [`mmap_exit`].
+#[fexit(function = "__x64_sys_mremap")]
+pub fn mremap_exit(ctx: FExitContext) -> i32 {
+    if let Some(call) = ended(ctx.arg(0), ctx.arg(1)) {
+        mremap(&call);
+    }
+    0
+}
+
+/// See [`mmap_exit`].
+#[fexit(function = "__x64_sys_brk")]
+pub fn brk_exit(ctx: FExitContext) -> i32 {
+    if let Some(call) = ended(ctx.arg(0), ctx.arg(1)) {
+        brk(&call);
+    }
+    0
+}
+
+/// `sys_exit(regs, result)`: the end of every system call of every process, for kernels that can't attach to functions of
+/// their own (built without ftrace). The tracepoint of a single call (`sys_exit_mmap`) would cost more, since the
+/// kernel first copies a record of the call for perf.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
-    let call = Call { registers: ctx.arg(0), result: ctx.arg(1) };
-    let number = call.register(Call::NUMBER);
+    let registers: *const u64 = ctx.arg(0);
+    let number = Call { registers, result: 0 }.register(Call::NUMBER);
     if !matches!(number, number::MMAP | number::MUNMAP | number::MREMAP | number::BRK) {
         return 0;
     }
-    // An error is -4095..=-1.
-    if !gate::is_target() || call.result > -4096_i64 as u64 || is_by_heap(&call) {
-        return 0;
-    }
+    let Some(call) = ended(registers, ctx.arg(1)) else { return 0 };
     match number {
+        number::MMAP if is_by_heap(&call) => {}
         number::MMAP => mmap(&call),
         number::MUNMAP => munmap(&call),
         number::MREMAP => mremap(&call),
@@ -113,11 +159,9 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn is_by_heap(call: &Call) -> bool {
     let (start, end) = (config!(heap_code.start), config!(heap_code.end));
-    if end == 0 || call.register(Call::NUMBER) != number::MMAP {
-        return false;
-    }
-    user::read::<u64>(call.register(Call::STACK_POINTER))
-        .is_some_and(|caller| (start..end).contains(&caller))
+    end != 0
+        && user::read::<u64>(call.register(Call::STACK_POINTER))
+            .is_some_and(|caller| (start..end).contains(&caller))
 }
 
 #[inline(always)]

@@ -16,7 +16,8 @@ use aya_obj::{
     generated::{
         BPF_F_UPROBE_MULTI_RETURN,
         bpf_attach_type::{
-            BPF_PERF_EVENT, BPF_TRACE_ITER, BPF_TRACE_RAW_TP, BPF_TRACE_UPROBE_MULTI,
+            BPF_PERF_EVENT, BPF_TRACE_FEXIT, BPF_TRACE_ITER, BPF_TRACE_RAW_TP,
+            BPF_TRACE_UPROBE_MULTI,
         },
         bpf_attr, bpf_cmd, bpf_prog_info,
         bpf_prog_type::{
@@ -79,6 +80,8 @@ pub enum Kind {
     Tracepoint,
     /// A tracepoint with its own arguments, by the id of its type.
     TypedTracepoint(u32),
+    /// The end of one of the kernel's functions, by the function's id. Linux 5.5.
+    FunctionExit(u32),
     /// An event that perf counts.
     PerfEvent,
     /// An iterator, by the id of its function. Linux 5.8.
@@ -110,6 +113,7 @@ pub fn load(
         Kind::Uprobes => (BPF_PROG_TYPE_KPROBE, Some(BPF_TRACE_UPROBE_MULTI), 0),
         Kind::Tracepoint => (BPF_PROG_TYPE_TRACEPOINT, None, 0),
         Kind::TypedTracepoint(id) => (BPF_PROG_TYPE_TRACING, Some(BPF_TRACE_RAW_TP), id),
+        Kind::FunctionExit(id) => (BPF_PROG_TYPE_TRACING, Some(BPF_TRACE_FEXIT), id),
         Kind::PerfEvent => (BPF_PROG_TYPE_PERF_EVENT, None, 0),
         Kind::Iterator(id) => (BPF_PROG_TYPE_TRACING, Some(BPF_TRACE_ITER), id),
     };

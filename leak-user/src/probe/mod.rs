@@ -27,6 +27,8 @@ pub mod prologue;
 mod relocated;
 mod returns;
 pub mod ring;
+#[cfg(test)]
+mod stack_tests;
 pub mod tables;
 pub mod threads;
 pub mod tracefs;

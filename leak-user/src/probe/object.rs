@@ -11,6 +11,7 @@ use super::{
     multi::Multi,
     plan::Probe,
     verifier::{self, Verified},
+    watch,
 };
 
 /// The programs and maps, loaded.
@@ -42,7 +43,7 @@ impl Object {
     /// [`ProbeError`] of one that it refuses.
     pub fn verified(&self) -> Result<Vec<Verified>, ProbeError> {
         // Those that are attached by name have the name of their place.
-        verifier::verify(OBJECT, &self.ebpf, |name| name)
+        verifier::verify(OBJECT, &self.ebpf, watch::place)
     }
 
     /// Has the kernel verify what these probes need, as far as it has not yet.
@@ -69,7 +70,8 @@ impl Object {
     }
 }
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/leak-ebpf"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/leak-ebpf"));
 
 /// How many recorded blocks and sites the kernel can hold.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +112,8 @@ pub(super) fn kernel_types() -> Result<Arc<Btf>, ProbeError> {
     Ok(types)
 }
 
-/// Makes the maps and has the programs verified, but for those that [`Multi`] loads at their first use.
+/// Makes the maps and has the programs verified, but for those that [`Multi`] loads at their first use, and those that
+/// [`super::watch`] attaches by the kernel's types.
 /// `one_by_one`: does without [`Multi`], even where the kernel knows it.
 ///
 /// # Errors
@@ -127,12 +130,10 @@ pub fn load(config: &Config, capacity: Capacity, one_by_one: bool) -> Result<Obj
         .map_err(|e| ProbeError::Load(Box::new(e)))?;
     let multi = if one_by_one { None } else { Multi::new(OBJECT, &ebpf)? };
     tracing::debug!(at_once = multi.is_some(), "uprobes");
-    let btf = kernel_types()?;
     for (name, program) in ebpf.programs_mut() {
         let loaded = match program {
             Program::UProbe(p) if multi.is_none() => p.load(),
             Program::TracePoint(p) => p.load(),
-            Program::BtfTracePoint(p) => p.load(name, &btf),
             Program::PerfEvent(p) => p.load(),
             _ => continue,
         };

@@ -19,7 +19,8 @@ use super::{
 };
 use crate::units::Tid;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/leak-threads"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/leak-threads"));
 
 const PROGRAM: &str = "thread_registers";
 

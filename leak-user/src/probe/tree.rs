@@ -20,7 +20,8 @@ use crate::{
     units::{Nanos, Pid},
 };
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/leak-tree"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/leak-tree"));
 
 /// Program and tracepoint.
 const PROGRAMS: [(&str, &str); 3] = [

@@ -44,7 +44,8 @@ pub struct Work {
 
 /// Has the kernel verify all programs of `object`, whose maps are `ebpf`'s, one after the other, in the order of
 /// their names. `place` says for the name of a program by which of the kernel's names it is attached, where it is
-/// attached by name.
+/// attached by name. Programs at the end of the kernel's functions are left out where it refuses them: what they
+/// do can be done in another way ([`super::watch`]).
 ///
 /// # Errors
 /// [`ProbeError`] of one that it refuses.
@@ -60,19 +61,27 @@ pub(super) fn verify(
     programs.sort_unstable_by_key(|(name, ..)| *name);
     // Read once for all of them.
     let _types = kernel_types()?;
-    let verified = programs.into_iter().map(|(name, program, function)| {
+    let mut verified = Vec::with_capacity(programs.len());
+    for (name, program, function) in programs {
         let mut log = [0; LOG];
         let kind = kind(&program.section, place(name))?;
-        let loaded = relocated.load(name, kind, Some(&mut log))?;
+        let loaded = match relocated.load(name, kind, Some(&mut log)) {
+            Ok(loaded) => loaded,
+            Err(error) if matches!(kind, Kind::FunctionExit(_)) => {
+                tracing::info!(name, %error, "left out");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let info = bpf::info(loaded.as_fd()).map_err(refused(name))?;
-        Ok(Verified {
+        verified.push(Verified {
             name: name.to_owned(),
             instructions: function.instructions.len() as u64,
             machine_code: Bytes(info.jited_prog_len.into()),
             work: Work::parse(&String::from_utf8_lossy(&log)),
-        })
-    });
-    verified.collect()
+        });
+    }
+    Ok(verified)
 }
 
 /// How a program of a section is loaded.
@@ -87,6 +96,9 @@ fn kind(section: &ProgramSection, place: &str) -> Result<Kind, ProbeError> {
         ProgramSection::PerfEvent => Kind::PerfEvent,
         ProgramSection::BtfTracePoint => {
             Kind::TypedTracepoint(type_id(format!("btf_trace_{place}"), BtfKind::Typedef)?)
+        }
+        ProgramSection::FExit { .. } => {
+            Kind::FunctionExit(type_id(place.to_owned(), BtfKind::Func)?)
         }
         ProgramSection::Iter { .. } => {
             Kind::Iterator(type_id(format!("bpf_iter_{place}"), BtfKind::Func)?)

@@ -49,6 +49,7 @@ pub(super) fn checks(root: &Path, pid: Pid, instruments: Instruments) -> Process
                 end = ExitStatus::Unavailable;
             }
             checks.push(check);
+            checks.extend(programs::system_calls(&found));
             verified = found;
         }
         Some(Err(error)) => {

@@ -3,7 +3,10 @@
 use serde::Serialize;
 
 use super::{Verify, check::Check};
-use crate::{probe::verifier::Verified, target::Target};
+use crate::{
+    probe::{verifier::Verified, watch},
+    target::Target,
+};
 
 /// One of them, as the kernel took it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -65,6 +68,21 @@ pub(super) fn programs(target: &Target, verify: Option<Verify>) -> (Check, Vec<P
     }
 }
 
+/// Whose system calls pay for what is watched: those of the target, or all. None where it is not known.
+pub(super) fn system_calls(programs: &[Program]) -> Option<Check> {
+    const NAME: &str = "system calls";
+    if programs.is_empty() {
+        return None;
+    }
+    Some(if programs.iter().any(|program| program.name == watch::MMAP) {
+        Check::ok(NAME, "mmap, munmap, mremap and brk alone are watched")
+    } else {
+        let found = "the kernel lets nothing watch its functions: every call of every process takes 0.1 µs longer";
+        let advice = "use a kernel with CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS, and no sandbox that denies fexit";
+        Check::note(NAME, found).advice(advice)
+    })
+}
+
 fn taken(programs: &[Program]) -> String {
     let works = || programs.iter().filter_map(|program| program.verifier);
     format!(
@@ -78,6 +96,24 @@ fn taken(programs: &[Program]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::doctor::check::State;
+
+    #[test]
+    fn who_pays_for_system_calls_is_said() {
+        let program = |name: &str| Program {
+            name: name.to_owned(),
+            instructions: 100,
+            machine_code_bytes: 700,
+            verifier: None,
+        };
+        assert_eq!(system_calls(&[]), None);
+        let state = |names: &[&str]| {
+            let programs: Vec<_> = names.iter().map(|name| program(name)).collect();
+            system_calls(&programs).unwrap().state
+        };
+        assert_eq!(state(&["mmap_exit", "sys_exit"]), State::Ok);
+        assert_eq!(state(&["sys_exit"]), State::Note);
+    }
 
     #[test]
     fn what_the_verifier_does_is_summed_up() {
