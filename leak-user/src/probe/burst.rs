@@ -1,6 +1,9 @@
 //! One burst: attach, open the gate, wait for its end, drop everything at once.
 
-use std::{rc::Rc, time::Instant};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use aya::maps::{Array, MapData};
 use leak_common::{config::Gate, counters::Counter};
@@ -132,7 +135,8 @@ impl Bursts {
     /// The same goes for those of another leaktrace, or another session where each probe is let go by itself.
     pub fn is_ready(&mut self) -> bool {
         self.let_go();
-        if !self.detaching.is_empty() {
+        // The calibration's too, the last of which nobody has waited for.
+        if !self.detaching.is_empty() || !self.keeper.is_released(Duration::ZERO) {
             return false;
         }
         if self.turn.is_none() {
