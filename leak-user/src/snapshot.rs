@@ -5,6 +5,7 @@
 
 pub mod dump;
 pub mod gpu;
+pub mod heap;
 pub mod suspect;
 
 use serde::{Deserialize, Serialize};

@@ -8,7 +8,7 @@ use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use super::filter::LineFilter;
 use super::options::{
-    Command, DoctorOptions, DumpOptions, Format, Invocation, Native, TraceOptions,
+    Command, DoctorOptions, DumpOptions, Format, HeapOptions, Invocation, Native, TraceOptions,
 };
 use super::values;
 use crate::units::{Bytes, Pid};
@@ -27,6 +27,8 @@ const AFTER_HELP: &str = "Examples:
   sudo leaktrace --pid $(pgrep -o gunicorn) --children
   sudo leaktrace --pid 4242 --format json -o report.json --fail-on-leak
   sudo leaktrace dump --pid 4242
+  sudo leaktrace heap --pid 4242
+  sudo leaktrace heap --pid 4242 --watch 5s
   sudo leaktrace doctor --pid 4242
 
 Exit codes:
@@ -39,8 +41,8 @@ Exit codes:
   10  a leak was found (with --fail-on-leak)
 
 Privileges:
-  root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE (and to read tracefs); `dump` without
-  --native needs CAP_SYS_PTRACE alone.
+  root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE (and to read tracefs); `heap`, and
+  `dump` without --native, need CAP_SYS_PTRACE alone.
   `leaktrace doctor` says what is missing on this machine.
 
 Ctrl-C ends the observation early and prints the report.";
@@ -71,6 +73,8 @@ struct Cli {
 enum Sub {
     /// Print the Python stack of every thread of a process, without stopping it
     Dump(DumpArgs),
+    /// Print how many objects of which type a process has, and what its allocator holds, without stopping it
+    Heap(HeapArgs),
     /// Say whether this machine, and a process on it, can be traced
     Doctor(DoctorArgs),
 }
@@ -161,6 +165,33 @@ struct DumpArgs {
 }
 
 #[derive(Args, Debug)]
+struct HeapArgs {
+    /// The process to look at
+    #[arg(short, long, value_name = "PID", value_parser = values::pid)]
+    pid: Pid,
+    /// How many types to list, as text
+    #[arg(long, value_name = "N", default_value_t = 25)]
+    top: usize,
+    /// Stop the process while its heap is read, so that all of it is of one moment; it runs on whatever happens to leaktrace
+    #[arg(long, conflicts_with = "watch")]
+    freeze: bool,
+    /// Look again and again, so much time apart (5s, 1m), and print which types grow; as JSON, one line a look
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    watch: Option<Duration>,
+    /// For how long to watch; without it until Ctrl-C or the process's end
+    #[arg(long, value_name = "TIME", value_parser = values::duration, requires = "watch")]
+    duration: Option<Duration>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value = "text")]
+    format: FormatArg,
+    /// Write the report to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    verbosity: Verbosity,
+}
+
+#[derive(Args, Debug)]
 struct DoctorArgs {
     /// A process to look at as well
     #[arg(short, long, value_name = "PID", value_parser = values::pid)]
@@ -211,6 +242,18 @@ where
                 output: dump.output,
             }),
             verbosity: dump.verbosity.verbose,
+        }),
+        Some(Sub::Heap(heap)) => Ok(Invocation {
+            command: Command::Heap(HeapOptions {
+                pid: heap.pid,
+                top: heap.top,
+                freeze: heap.freeze,
+                watch: heap.watch,
+                duration: heap.duration,
+                format: heap.format.into(),
+                output: heap.output,
+            }),
+            verbosity: heap.verbosity.verbose,
         }),
         Some(Sub::Doctor(doctor)) => Ok(Invocation {
             command: Command::Doctor(DoctorOptions {
@@ -339,6 +382,32 @@ mod tests {
     }
 
     #[test]
+    fn a_heap() {
+        let heap = |line| match parsed(line).unwrap().command {
+            Command::Heap(options) => options,
+            other => panic!("{other:?}"),
+        };
+        let plain = HeapOptions {
+            pid: Pid(7),
+            top: 25,
+            freeze: false,
+            watch: None,
+            duration: None,
+            format: Format::Text,
+            output: None,
+        };
+        assert_eq!(heap("heap --pid 7"), plain);
+        let output = Some(PathBuf::from("x.json"));
+        let json = HeapOptions { top: 3, format: Format::Json, output, ..plain.clone() };
+        assert_eq!(heap("heap -p 7 --top 3 --format json -o x.json"), json);
+        let (watch, duration) = (Some(Duration::from_secs(5)), Some(Duration::from_secs(60)));
+        let frozen = HeapOptions { freeze: true, ..plain.clone() };
+        assert_eq!(heap("heap --pid 7 --freeze"), frozen);
+        let watched = HeapOptions { watch, duration, ..plain };
+        assert_eq!(heap("heap --pid 7 --watch 5s --duration 1m"), watched);
+    }
+
+    #[test]
     fn errors_are_usage_errors_and_name_the_option() {
         for (line, word) in [
             ("", "--pid"),
@@ -353,6 +422,9 @@ mod tests {
             ("--pid 7 -q -v", "--quiet"),
             ("--pid 7 doctor", "doctor"),
             ("dump", "--pid"),
+            ("heap", "--pid"),
+            ("heap --pid 7 --duration 5s", "--watch"),
+            ("heap --pid 7 --freeze --watch 5s", "--watch"),
             ("dump --pid 7 --duration 3s", "--duration"),
         ] {
             let error = parsed(line).unwrap_err();
@@ -363,7 +435,7 @@ mod tests {
 
     #[test]
     fn help_and_version_are_no_errors() {
-        for line in ["--help", "-h", "--version", "doctor --help", "dump --help"] {
+        for line in ["--help", "-h", "--version", "doctor --help", "dump --help", "heap --help"] {
             assert_eq!(parsed(line).unwrap_err().exit_code(), 0, "{line}");
         }
         let help = parsed("--help").unwrap_err().to_string();

@@ -4,10 +4,13 @@ use super::error::CliError;
 use super::exit::ExitStatus;
 use super::output::OutputError;
 use crate::dump::DumpError;
+use crate::heap::pymalloc::PymallocError;
+use crate::heap::report::HeapError;
 use crate::probe::error::ProbeError;
 use crate::session::SessionError;
 use crate::sink::SinkError;
 use crate::target::TargetError;
+use crate::target::freeze::FreezeError;
 use crate::target::kernel::KernelError;
 use crate::target::memory::ReadError;
 use crate::target::privileges::Missing;
@@ -58,6 +61,24 @@ impl From<DumpError> for CliError {
             DumpError::Probe(error) => error.into(),
             DumpError::Within => Self::new(ExitStatus::Unavailable, error)
                 .hint("run it on the host, or without --native"),
+        }
+    }
+}
+
+impl From<HeapError> for CliError {
+    fn from(error: HeapError) -> Self {
+        match error {
+            HeapError::Target(error) => error.into(),
+            HeapError::Read(error) | HeapError::Pymalloc(PymallocError::Read(error)) => {
+                error.into()
+            }
+            HeapError::Freeze(FreezeError::Target(error)) => error.into(),
+            HeapError::Freeze(_) => Self::new(ExitStatus::Unavailable, error)
+                .hint("look without --freeze, while it runs"),
+            HeapError::Pymalloc(_)
+            | HeapError::FreeThreaded { .. }
+            | HeapError::DebugHooks
+            | HeapError::Interpreters(_) => Self::new(ExitStatus::Unsuitable, error),
         }
     }
 }

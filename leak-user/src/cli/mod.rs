@@ -14,4 +14,6 @@ pub use args::parse;
 pub use error::CliError;
 pub use exit::ExitStatus;
 pub use filter::LineFilter;
-pub use options::{Command, DoctorOptions, DumpOptions, Format, Invocation, Native, TraceOptions};
+pub use options::{
+    Command, DoctorOptions, DumpOptions, Format, HeapOptions, Invocation, Native, TraceOptions,
+};

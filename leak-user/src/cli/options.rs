@@ -22,6 +22,8 @@ pub enum Command {
     Trace(TraceOptions),
     /// Print the stacks of a process's threads.
     Dump(DumpOptions),
+    /// Say what lies in a process's heap.
+    Heap(HeapOptions),
     /// Say whether this machine (and a process on it) can be traced.
     Doctor(DoctorOptions),
 }
@@ -81,6 +83,25 @@ pub struct DumpOptions {
     /// With compiled code's frames.
     pub native: bool,
     /// The dump's form.
+    pub format: Format,
+    /// Where it goes; standard output if None.
+    pub output: Option<PathBuf>,
+}
+
+/// Which process's heap to read, and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeapOptions {
+    /// The process.
+    pub pid: Pid,
+    /// How many types the text lists.
+    pub top: usize,
+    /// Stop the process meanwhile.
+    pub freeze: bool,
+    /// Look again and again, so much time apart, and say what grows.
+    pub watch: Option<Duration>,
+    /// For how long; None: until it is ended by hand or the process ends.
+    pub duration: Option<Duration>,
+    /// The report's form.
     pub format: Format,
     /// Where it goes; standard output if None.
     pub output: Option<PathBuf>,

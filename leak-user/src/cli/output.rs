@@ -81,22 +81,45 @@ impl Output {
     ///
     /// # Errors
     /// [`OutputError::Write`], [`OutputError::Stdout`].
-    pub fn write(self, report: &[u8]) -> Result<(), OutputError> {
-        match self.0 {
+    pub fn write(mut self, report: &[u8]) -> Result<(), OutputError> {
+        self.append(report)?;
+        self.finish()
+    }
+
+    /// Writes a part of the report. Is there anybody to read more of it?
+    ///
+    /// # Errors
+    /// [`OutputError::Write`], [`OutputError::Stdout`].
+    pub fn append(&mut self, part: &[u8]) -> Result<bool, OutputError> {
+        let write = |path: &Path, source| OutputError::Write { path: path.to_owned(), source };
+        match &mut self.0 {
             Kind::Stdout => {
                 let mut out = io::stdout().lock();
-                match out.write_all(report).and_then(|()| out.flush()) {
-                    Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                        Err(OutputError::Stdout(error))
-                    }
-                    _ => Ok(()),
+                match out.write_all(part).and_then(|()| out.flush()) {
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(false),
+                    written => written.map_err(OutputError::Stdout)?,
                 }
             }
-            Kind::Stream { path, mut file } => {
-                file.write_all(report).map_err(|source| OutputError::Write { path, source })
+            Kind::Stream { path, file } => {
+                file.write_all(part).map_err(|error| write(path, error))?;
             }
-            Kind::File { path, temporary } => commit(temporary, &path, report)
-                .map_err(|source| OutputError::Write { path, source }),
+            Kind::File { path, temporary } => {
+                temporary.write_all(part).map_err(|error| write(path, error))?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Has all parts in their final place.
+    ///
+    /// # Errors
+    /// [`OutputError::Write`].
+    pub fn finish(self) -> Result<(), OutputError> {
+        match self.0 {
+            Kind::Stdout | Kind::Stream { .. } => Ok(()),
+            Kind::File { path, temporary } => {
+                commit(temporary, &path).map_err(|source| OutputError::Write { path, source })
+            }
         }
     }
 }
@@ -140,8 +163,7 @@ fn open(path: &Path) -> io::Result<Kind> {
     Ok(Kind::File { path, temporary })
 }
 
-fn commit(mut temporary: NamedTempFile, path: &Path, report: &[u8]) -> io::Result<()> {
-    temporary.write_all(report)?;
+fn commit(temporary: NamedTempFile, path: &Path) -> io::Result<()> {
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
     Ok(())
@@ -185,6 +207,18 @@ mod tests {
         output.write(b"new").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn parts_follow_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report.json");
+        let mut output = Output::open(Some(&path)).unwrap();
+        assert!(output.append(b"1\n").unwrap());
+        assert!(!path.exists());
+        assert!(output.append(b"2\n").unwrap());
+        output.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"1\n2\n");
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 pub mod doctor;
 pub mod dump;
+pub mod heap;
 pub mod limit;
+pub mod stop;
 pub mod trace;
 
 use std::rc::Rc;
@@ -25,6 +27,7 @@ pub fn run(command: Command) -> Result<ExitStatus, CliError> {
     match command {
         Command::Trace(options) => trace::run(&options),
         Command::Dump(options) => dump::run(&options),
+        Command::Heap(options) => heap::run(&options),
         Command::Doctor(options) => doctor::run(&options, instruments()),
     }
 }

@@ -1,18 +1,8 @@
 //! `leaktrace --pid PID`: observe, judge, report.
 
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use tokio::signal::unix::{SignalKind, signal};
-
-use super::limit;
+use super::{limit, stop};
 use crate::{
     cli::{self, CliError, ExitStatus, TraceOptions, output::Output},
     session::{Native, Options, Session, Status, report::Wanted},
@@ -73,7 +63,7 @@ fn observe(
 ) -> Result<Snapshot, CliError> {
     let mut session = Session::open(target, session_options, None)?;
     // Not before: the session may have to change what all of the process's threads see.
-    let stop = stop_on_signal();
+    let stop = stop::on_signal();
     if options.exact {
         warn_of_cost(&mut session, options.quiet)?;
     }
@@ -100,7 +90,7 @@ fn observe_tree(
         min_size: options.min_size,
     };
     let tree = Tree::open(target, tree_options)?;
-    let stop = stop_on_signal();
+    let stop = stop::on_signal();
     let snapshot = tree.observe(&stop, |status| {
         let suspect = status.suspect.clone();
         let processes = Some((status.observed, status.processes));
@@ -136,35 +126,4 @@ fn warn_of_cost(session: &mut Session, quiet: bool) -> Result<(), CliError> {
         );
     }
     Ok(())
-}
-
-/// Set by the first SIGINT, SIGTERM or SIGHUP; the second one ends leaktrace at once.
-fn stop_on_signal() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&stop);
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let listen = async {
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut hang_up = signal(SignalKind::hangup())?;
-            for earlier in [false, true] {
-                let number = tokio::select! {
-                    _ = interrupt.recv() => 2,
-                    _ = terminate.recv() => 15,
-                    _ = hang_up.recv() => 1,
-                };
-                set.store(true, Ordering::Relaxed);
-                if earlier {
-                    // The kernel removes the probes of a process that ends.
-                    std::process::exit(128 + number);
-                }
-            }
-            Ok::<(), std::io::Error>(())
-        };
-        if let Err(error) = runtime.and_then(|runtime| runtime.block_on(listen)) {
-            tracing::warn!("signals end leaktrace without a report: {error}");
-        }
-    });
-    stop
 }

@@ -17,10 +17,13 @@ const RAW_PRINT: usize = 32;
 const OBJECT_PRINT: usize = 24;
 
 /// Where in a block an object can start: no header, GC head, GC head and managed words.
-const HEADERS: [u64; 3] = [0, 16, 32];
+pub(super) const HEADERS: [u64; 3] = [0, 16, 32];
 
 /// No object has more references than fit into memory.
 const MAX_REFCOUNT: u64 = 1 << 36;
+
+/// References of 3.14 that don't fit into 32 bits go on counting here.
+const MAX_OVERFLOW: u64 = 16;
 
 /// Reference counts from here on could also be addresses (of a program at a fixed address).
 const COULD_BE_ADDRESS: u64 = 1 << 16;
@@ -161,7 +164,7 @@ impl Identifier {
 }
 
 /// An array of pointers to types could pass for an object whose reference count is an address.
-fn is_instance<M: Memory>(
+pub(super) fn is_instance<M: Memory>(
     types: &mut Types,
     memory: &M,
     head: &TypeHead,
@@ -173,11 +176,17 @@ fn is_instance<M: Memory>(
 }
 
 /// The words at an object's start: type pointer and reference count, if the count can be one.
-fn candidate(layout: &ObjectLayout, bytes: &[u8], header: u64) -> Option<(Addr, u64)> {
+pub(super) fn candidate(layout: &ObjectLayout, bytes: &[u8], header: u64) -> Option<(Addr, u64)> {
     let from = |at: u64| bytes.get(usize::try_from(header + at).ok()?..);
     let word = |at| Some(u64::from_le_bytes(*from(at)?.first_chunk()?));
     let refcount = match layout.references {
         References::One => word(0)?,
+        References::Flagged => {
+            let word = word(0)?;
+            // Flags are few, and counts seldom go over.
+            let is_count = word >> 56 == 0 && word >> 32 & 0xffff < MAX_OVERFLOW;
+            u64::from(is_count.then_some(word as u32)?)
+        }
         References::Split { local, shared } => {
             let own = u32::from_le_bytes(*from(local)?.first_chunk()?);
             u64::from(own).checked_add_signed(word(shared)?.cast_signed() >> 2)?

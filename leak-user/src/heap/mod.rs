@@ -4,10 +4,14 @@
 //! every structure may be half changed: whatever is read is checked, bounded, and counted or answered
 //! with «unknown» where it makes no sense.
 
+pub mod collector;
 pub mod glibc;
+pub mod growth;
 pub mod identity;
 pub mod names;
+pub mod objects;
 pub mod pymalloc;
+pub mod report;
 pub mod types;
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ impl TypeNames {
 }
 
 /// Bytes of a table's index, and whether its entries hold hashes.
-fn index(size: KeysSize, head: &[u8]) -> Option<(u64, bool)> {
+pub(super) fn index(size: KeysSize, head: &[u8]) -> Option<(u64, bool)> {
     match size {
         KeysSize::Slots => {
             let slots = word(head, 8)?;
@@ -129,7 +129,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// A C string, read piece by piece since its end may be the end of what is mapped.
-fn c_string<M: Memory>(memory: &M, addr: Addr) -> Option<String> {
+pub(super) fn c_string<M: Memory>(memory: &M, addr: Addr) -> Option<String> {
     let mut text = Vec::new();
     while text.len() < MAX_NAME {
         let at = addr.offset(text.len() as u64);

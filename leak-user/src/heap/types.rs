@@ -1,6 +1,6 @@
 //! Type objects: is a word a pointer to one?
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use crate::target::layout::{Layout, ObjectLayout};
 use crate::target::memory::Memory;
@@ -12,6 +12,16 @@ mod flag {
     pub(super) const HEAPTYPE: u64 = 1 << 9;
     /// Instances have a `PyGC_Head` before them.
     pub(super) const HAVE_GC: u64 = 1 << 14;
+    /// A subclass of `int`.
+    pub(super) const INT_SUBCLASS: u64 = 1 << 24;
+    /// A subclass of `bytes`.
+    pub(super) const BYTES_SUBCLASS: u64 = 1 << 27;
+    /// A subclass of `str`.
+    pub(super) const STR_SUBCLASS: u64 = 1 << 28;
+    /// A subclass of `list`.
+    pub(super) const LIST_SUBCLASS: u64 = 1 << 25;
+    /// A subclass of `dict`.
+    pub(super) const DICT_SUBCLASS: u64 = 1 << 29;
     /// A subclass of `type`.
     pub(super) const TYPE_SUBCLASS: u64 = 1 << 31;
 }
@@ -49,7 +59,40 @@ impl TypeHead {
         self.flags & flag::HEAPTYPE != 0
     }
 
-    fn is_metatype(&self) -> bool {
+    /// `int`, or a subclass of it.
+    #[must_use]
+    pub fn is_int(&self) -> bool {
+        self.flags & flag::INT_SUBCLASS != 0
+    }
+
+    /// `str`, or a subclass of it.
+    #[must_use]
+    pub fn is_str(&self) -> bool {
+        self.flags & flag::STR_SUBCLASS != 0
+    }
+
+    /// Are the words of its instances text or numbers, and no references?
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let plain = flag::INT_SUBCLASS | flag::BYTES_SUBCLASS | flag::STR_SUBCLASS;
+        self.flags & plain != 0 && !self.is_heap_type()
+    }
+
+    /// `list`, or a subclass of it.
+    #[must_use]
+    pub fn is_list(&self) -> bool {
+        self.flags & flag::LIST_SUBCLASS != 0
+    }
+
+    /// `dict`, or a subclass of it.
+    #[must_use]
+    pub fn is_dict(&self) -> bool {
+        self.flags & flag::DICT_SUBCLASS != 0
+    }
+
+    /// `type`, or a subclass of it.
+    #[must_use]
+    pub fn is_metatype(&self) -> bool {
         self.flags & flag::TYPE_SUBCLASS != 0
     }
 }
@@ -69,15 +112,27 @@ impl Types {
         &self.layout.object
     }
 
+    /// The version's whole layout.
+    #[must_use]
+    pub fn layout(&self) -> &'static Layout {
+        self.layout
+    }
+
     /// Reads nothing yet; `type_type` is `PyType_Type`.
     #[must_use]
     pub fn new(layout: &'static Layout, type_type: Addr) -> Self {
-        Self { layout, type_type, known: HashMap::new() }
+        Self { layout, type_type, known: HashMap::default() }
     }
 
     /// Forgets what was found out: types come and go. Call it at the start of each look.
     pub fn begin_look(&mut self) {
         self.known.clear();
+    }
+
+    /// Has it been found out what is there?
+    #[must_use]
+    pub fn is_known(&self, addr: Addr) -> bool {
+        self.known.contains_key(&addr)
     }
 
     /// The type at an address, if there is one.
@@ -156,7 +211,7 @@ impl Types {
 }
 
 /// Can an object be there? Aligned, in the half of the address space that is the process's.
-fn plausible(addr: Addr) -> bool {
+pub(super) fn plausible(addr: Addr) -> bool {
     addr.0.is_multiple_of(8) && (1 << 16..1 << 47).contains(&addr.0)
 }
 

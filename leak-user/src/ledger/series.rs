@@ -2,19 +2,32 @@
 
 use crate::verdict::evidence::Series;
 
-/// Points kept at most.
+/// Points kept at most, if nothing else is said.
 const MAX_POINTS: usize = 2048;
 
 /// Records a quantity.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Recorder {
+    most: usize,
     points: Vec<(f64, f64)>,
     /// One of so many additions is kept.
     stride: usize,
     skipped: usize,
 }
 
+impl Default for Recorder {
+    fn default() -> Self {
+        Self::with_at_most(MAX_POINTS)
+    }
+}
+
 impl Recorder {
+    /// Keeps so many points at most.
+    #[must_use]
+    pub fn with_at_most(most: usize) -> Self {
+        Self { most, points: Vec::new(), stride: 0, skipped: 0 }
+    }
+
     /// Adds a point; times must not go back.
     pub fn add(&mut self, at: f64, value: f64) {
         self.skipped += 1;
@@ -22,7 +35,7 @@ impl Recorder {
             return;
         }
         self.skipped = 0;
-        if self.points.len() == MAX_POINTS {
+        if self.points.len() >= self.most {
             let mut index = 0;
             self.points.retain(|_| {
                 index += 1;

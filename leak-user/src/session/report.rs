@@ -11,7 +11,7 @@ use crate::{
     probe::{plan, tables::Counts},
     snapshot::{
         Coverage, Frame, Losses, Memory, Observed, Overhead, SCHEMA, Site as SiteReport, Snapshot,
-        Split, Target, TypeShare, Verdict as VerdictReport,
+        Target, TypeShare, Verdict as VerdictReport,
     },
     symbolize::{
         modules::Modules,
@@ -22,11 +22,11 @@ use crate::{
     target::{AllocatorKind, process},
     units::{Addr, Bytes, Nanos},
     verdict::{
-        Estimate, Finding, Judgement, MIN_DURATION_S, Trend, Verdict,
+        Estimate, Finding, Judgement, MIN_DURATION_S, Verdict,
         evidence::{Domain, Evidence, SiteId},
         judge, stats,
     },
-    watch::usage,
+    watch::{split, usage},
 };
 
 /// With fewer bursts than this, or in less time than a verdict takes, nothing can be said of a process that ended.
@@ -261,28 +261,7 @@ impl Session {
             limit_bytes: None,
             growth_bytes_per_s: growth.value,
             growth_interval: (growth.low, growth.high),
-            split: self.split(),
-        }
-    }
-
-    /// The parts of RSS. pymalloc's parts come from its own counts, so they can exceed what is
-    /// resident where the target was swapped out; then they are cut, in order.
-    fn split(&self) -> Split {
-        let mut left = self.usage.rss.0;
-        let mut part = |bytes: u64| {
-            let part = bytes.min(left);
-            left -= part;
-            part
-        };
-        let (live, held, free) = self.census.as_ref().map_or((0, 0, 0), |census| {
-            (census.live_bytes.0, census.held_free.0, census.free_bytes.0 + census.overhead.0)
-        });
-        Split {
-            file: part(self.usage.file.0 + self.usage.shared.0),
-            python_live: part(live),
-            held_free: part(held),
-            fragmentation: part(free),
-            unattributed: left,
+            split: split::split(&self.usage, self.census.as_ref()),
         }
     }
 
@@ -304,7 +283,7 @@ impl Session {
                     rank,
                     pid: self.target.pid.0,
                     confidence: finding.confidence,
-                    trend: trend(finding.trend).to_owned(),
+                    trend: finding.trend.name().to_owned(),
                     domain: domain(finding.domain).to_owned(),
                     memory: held.map(|kind| memory_name(kind.memory).to_owned()),
                     device: held.and_then(|kind| kind.device),
@@ -373,17 +352,6 @@ fn coverage(counts: &Counts) -> Option<f64> {
     let seen = counts.get(Counter::PoolEventsSeen) as f64;
     let missed = counts.get(Counter::PoolEventsMissed) as f64;
     (seen > 0.0).then(|| seen / (seen + missed))
-}
-
-fn trend(trend: Trend) -> &'static str {
-    match trend {
-        Trend::Steep => "steep",
-        Trend::Slow => "slow",
-        Trend::Paused => "paused",
-        Trend::Saturated => "saturated",
-        Trend::Sawtooth => "sawtooth",
-        Trend::Flat => "flat",
-    }
 }
 
 fn domain(domain: Domain) -> &'static str {

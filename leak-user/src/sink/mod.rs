@@ -2,6 +2,7 @@
 
 pub mod dump;
 pub mod escape;
+pub mod heap;
 pub(crate) mod json;
 pub mod live;
 pub(crate) mod page;

@@ -18,7 +18,8 @@ const ENTRY: u64 = 40;
 const MAX_HOOKS: usize = 8;
 /// Words for the report.
 const TRACEMALLOC: &str = "tracemalloc";
-const DEBUG_HOOKS: &str = "debug hooks";
+/// As [`Allocators`] names them.
+pub const DEBUG_HOOKS: &str = "debug hooks";
 const OTHER_HOOKS: &str = "an extension's hooks";
 
 /// The tables' addresses in the target.

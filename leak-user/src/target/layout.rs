@@ -25,6 +25,8 @@ pub struct Layout {
     pub types: TypeLayout,
     /// `PyDictKeysObject`.
     pub keys: KeysLayout,
+    /// The state of the cyclic garbage collector.
+    pub collector: CollectorLayout,
     /// pymalloc's sizes, as it may have been built.
     pub pools: &'static [PoolLayout],
     /// Types whose dead objects the interpreter keeps on free lists and hands out again without a call of
@@ -262,6 +264,43 @@ pub enum KeysSize {
     Bytes,
 }
 
+/// `struct _gc_runtime_state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CollectorLayout {
+    /// Where it is.
+    pub place: CollectorPlace,
+    /// `enabled`, an i32.
+    pub enabled: u64,
+    /// Where the three `struct gc_generation` can be, the usual place first: builds differ.
+    pub generations: &'static [u64],
+    /// `permanent_generation`: what `gc.freeze()` has put aside.
+    pub permanent: u64,
+    /// What it has done.
+    pub stats: CollectorStats,
+    /// `collecting`, an i32.
+    pub collecting: u64,
+    /// `garbage`: a list.
+    pub garbage: u64,
+}
+
+/// Where the collector's state is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CollectorPlace {
+    /// In the runtime, one for all interpreters (3.8).
+    Runtime(u64),
+    /// In each interpreter.
+    Interpreter(u64),
+}
+
+/// How the collector counts what it has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CollectorStats {
+    /// `generation_stats`: a `struct gc_generation_stats` for each generation (3.14 and before).
+    Array(u64),
+    /// A pointer to a `struct gc_stats`, which has the latest of each in a ring (3.15).
+    Rings(u64),
+}
+
 /// pymalloc's sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolLayout {
@@ -291,8 +330,10 @@ pub struct ObjectLayout {
 /// How an object counts who refers to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum References {
-    /// `ob_refcnt`, its first word.
+    /// `ob_refcnt`, its first word (3.13 and before).
     One,
+    /// `ob_refcnt`, an u32, which `ob_overflow` and `ob_flags` follow (3.14 and later).
+    Flagged,
     /// Without a GIL: those of the thread that owns it, and those of the others.
     Split {
         /// `ob_ref_local`, an u32.

@@ -7,9 +7,9 @@
 //! interpreter says of itself goes before them ([`super::debug_offsets`]).
 
 use super::layout::{
-    CodeLayout, Copies, Entry, FrameLayout, Gil, Instr, InterpreterLayout, KeysLayout, KeysSize,
-    Layout, Lines, ObjectLayout, Obmalloc, PoolLayout, References, RuntimeLayout, StateSlot,
-    ThreadLayout, TypeLayout, UnicodeLayout,
+    CodeLayout, CollectorLayout, CollectorPlace, CollectorStats, Copies, Entry, FrameLayout, Gil,
+    Instr, InterpreterLayout, KeysLayout, KeysSize, Layout, Lines, ObjectLayout, Obmalloc,
+    PoolLayout, References, RuntimeLayout, StateSlot, ThreadLayout, TypeLayout, UnicodeLayout,
 };
 
 /// All builds with a GIL.
@@ -34,6 +34,17 @@ const TYPE: TypeLayout = TypeLayout {
 };
 /// 3.12 to 3.14.
 const TYPE_3_12: TypeLayout = TypeLayout { qualname: 872, managed: 1 << 3 | 1 << 4, ..TYPE };
+
+/// 3.9 and 3.10.
+const COLLECTOR: CollectorLayout = CollectorLayout {
+    place: CollectorPlace::Interpreter(616),
+    enabled: 12,
+    generations: &[24],
+    permanent: 104,
+    stats: CollectorStats::Array(128),
+    collecting: 200,
+    garbage: 208,
+};
 
 /// 3.9 and before.
 const SMALL_POOLS: &[PoolLayout] = &[PoolLayout { pool_size: 4 << 10, arena_size: 256 << 10 }];
@@ -105,6 +116,7 @@ const PY_3_8: Layout = Layout {
     unicode: UnicodeLayout { state: 32, kind: 2, ascii_data: 48, compact_data: 72 },
     types: TYPE,
     keys: OLD_KEYS,
+    collector: CollectorLayout { place: CollectorPlace::Runtime(344), ..COLLECTOR },
     pools: SMALL_POOLS,
     free_listed: FREE_LISTED,
 };
@@ -118,6 +130,7 @@ const PY_3_9: Layout = Layout {
     },
     interpreter: InterpreterLayout { id: 24, gil: Gil::Current(568), ..PY_3_8.interpreter },
     types: TypeLayout { qualname: 856, ..TYPE },
+    collector: COLLECTOR,
     ..PY_3_8
 };
 
@@ -177,6 +190,7 @@ const PY_3_11: Layout = Layout {
     unicode: UnicodeLayout { state: 32, kind: 2, ascii_data: 48, compact_data: 72 },
     types: TypeLayout { managed: 1 << 4, ..TYPE },
     keys: KEYS,
+    collector: CollectorLayout { place: CollectorPlace::Interpreter(648), ..COLLECTOR },
     pools: POOLS,
     free_listed: FREE_LISTED,
 };
@@ -221,6 +235,7 @@ const PY_3_12: Layout = Layout {
     },
     unicode: UnicodeLayout { state: 32, kind: 2, ascii_data: 40, compact_data: 56 },
     types: TYPE_3_12,
+    collector: CollectorLayout { place: CollectorPlace::Interpreter(112), ..COLLECTOR },
     ..PY_3_11
 };
 
@@ -254,6 +269,12 @@ const PY_3_13: Layout = Layout {
         owner: Some(70),
         entry: Entry::Boundary,
         copies: None,
+    },
+    // Debian's build moves the generations by 4 bytes (its patch `gchead-alignment.diff`).
+    collector: CollectorLayout {
+        place: CollectorPlace::Interpreter(7400),
+        generations: &[24, 20],
+        ..COLLECTOR
     },
     ..PY_3_12
 };
@@ -316,6 +337,17 @@ const PY_3_14: Layout = Layout {
         entry: Entry::Boundary,
         copies: None,
     },
+    object: ObjectLayout { references: References::Flagged, ..OBJECT },
+    // In 3.14.0 to 3.14.4, whose collector is incremental, these are the young and the two old lists.
+    collector: CollectorLayout {
+        place: CollectorPlace::Interpreter(7408),
+        generations: &[24],
+        permanent: 96,
+        stats: CollectorStats::Array(120),
+        collecting: 192,
+        garbage: 200,
+        ..COLLECTOR
+    },
     free_listed: FREE_LISTED_3_14,
     ..PY_3_13
 };
@@ -360,6 +392,15 @@ const PY_3_15: Layout = Layout {
         native_thread_id: Some(184),
     },
     types: TypeLayout { qualname: 880, ..TYPE_3_12 },
+    collector: CollectorLayout {
+        place: CollectorPlace::Interpreter(7400),
+        enabled: 0,
+        generations: &[8],
+        permanent: 80,
+        stats: CollectorStats::Rings(104),
+        collecting: 112,
+        garbage: 128,
+    },
     pools: POOLS_3_15,
     ..PY_3_14
 };

@@ -12,6 +12,7 @@ pub mod error;
 pub mod files;
 mod frame_table;
 pub mod frames;
+pub mod freeze;
 pub mod kernel;
 pub mod layout;
 mod layouts;

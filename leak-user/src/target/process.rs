@@ -224,6 +224,14 @@ pub fn tasks(pid: Pid) -> Result<Vec<Task>, TargetError> {
     Ok(tasks.collect())
 }
 
+/// Has a thread ended, even if it is still listed (as a main thread is that has called `pthread_exit`)?
+#[must_use]
+pub fn thread_has_ended(pid: Pid, tid: Tid) -> bool {
+    let path = proc_path(pid, "task").join(tid.0.to_string()).join("status");
+    let Ok(status) = read_up_to(&path, MAX_FILE) else { return true };
+    status_field(&status, "State").is_none_or(|state| state.starts_with(['Z', 'X']))
+}
+
 /// The ids of its threads as the process itself numbers them (in the innermost pid namespace).
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use super::Pymalloc;
 use super::decode;
 use super::error::TargetError;
 use super::files::Loaded;
-use super::layout::{Obmalloc, PoolLayout};
+use super::layout::{Layout, Obmalloc, PoolLayout};
 use super::memory::Memory;
 use super::python::Interpreter;
 use crate::units::{Addr, Pid};
@@ -62,6 +62,49 @@ pub fn find(
         arena_size: sizes.arena_size,
     });
     Ok(found.find(|found| is_valid(memory, found)))
+}
+
+/// Interpreters whose own state is looked for.
+const MAX_STATES: usize = 1024;
+
+/// The states of all interpreters, each once, given the main one's: from 3.12 on an interpreter can have its own. And how
+/// many of those make no sense.
+#[must_use]
+pub fn of_all(
+    memory: &impl Memory,
+    layout: &Layout,
+    interpreters: &[Addr],
+    main: Option<Pymalloc>,
+) -> (Vec<Pymalloc>, u64) {
+    let Some(main) = main else { return (Vec::new(), 0) };
+    let state = |interpreter: &Addr| match layout.interpreter.obmalloc {
+        Obmalloc::Statics => None,
+        Obmalloc::Embedded(offset) => Some(interpreter.offset(offset)),
+        Obmalloc::Pointer(offset) => memory.pointer(interpreter.offset(offset)).ok(),
+    };
+    let mut states: Vec<Addr> = interpreters.iter().filter_map(state).collect();
+    states.sort_unstable();
+    states.dedup();
+    states.retain(|state| *state != main.usedpools);
+    let own = states.iter().take(MAX_STATES).map(|state| main.at(*state));
+    let all: Vec<Pymalloc> =
+        std::iter::once(main).chain(own.filter(|own| is_valid(memory, own))).collect();
+    let lost = (states.len() + 1 - all.len()) as u64;
+    (all, lost)
+}
+
+impl Pymalloc {
+    /// The same sizes, in a `struct _obmalloc_state` (3.12 and later).
+    fn at(&self, state: Addr) -> Self {
+        let (arenas, maxarenas, usable) = STATE;
+        Self {
+            usedpools: state,
+            arenas: state.offset(arenas),
+            maxarenas: state.offset(maxarenas),
+            usable_arenas: Some(state.offset(usable)),
+            ..*self
+        }
+    }
 }
 
 /// Where its state is, where the layout knows.

@@ -29,10 +29,6 @@ const FAR: f64 = 4.0;
 /// With this part of the growth unexplained, a leak's report says so.
 const UNEXPLAINED_SHARE: f64 = 0.25;
 
-/// Steep is what would double the process in an hour, and 1 MiB a second in any process.
-const HOUR_S: f64 = 3600.0;
-const STEEP_MOST: f64 = 1_048_576.0;
-
 /// Where the size of the process is not known.
 const STEEP_UNKNOWN: f64 = 65_536.0;
 
@@ -77,7 +73,7 @@ pub fn judge(evidence: &Evidence) -> Judgement {
 
 fn steep_from(evidence: &Evidence) -> f64 {
     let resident = stats::median(evidence.rss.points.iter().map(|p| p.1));
-    resident.map_or(STEEP_UNKNOWN, |resident| (resident / HOUR_S).clamp(1.0, STEEP_MOST))
+    resident.map_or(STEEP_UNKNOWN, trend::steep_from)
 }
 
 /// How much of what happened was seen, 0 to 1: the coverage (a ratio above 1 is off by as much as

@@ -99,3 +99,18 @@ pub enum Trend {
     /// Does not move.
     Flat,
 }
+
+impl Trend {
+    /// As reports have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Steep => "steep",
+            Self::Slow => "slow",
+            Self::Paused => "paused",
+            Self::Saturated => "saturated",
+            Self::Sawtooth => "sawtooth",
+            Self::Flat => "flat",
+        }
+    }
+}

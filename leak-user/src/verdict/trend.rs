@@ -43,6 +43,16 @@ const STOPPED_LATE: f64 = 0.25;
 /// levelling off: an exponential approach does so; a leak, or a service that has become slower, does not.
 const LEVELLING: [f64; 2] = [0.5, 0.75];
 
+/// Steep is what would double the memory in an hour, and 1 MiB a second of any memory.
+const HOUR_S: f64 = 3600.0;
+const STEEP_MOST: f64 = 1_048_576.0;
+
+/// From how many bytes a second on growth is steep, in so much memory.
+#[must_use]
+pub fn steep_from(memory: f64) -> f64 {
+    (memory / HOUR_S).clamp(1.0, STEEP_MOST)
+}
+
 /// How a quantity moved, and how fast.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Course {

@@ -1,3 +1,4 @@
 //! What the kernel says of the process, without probes.
 
+pub mod split;
 pub mod usage;

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what leaktrace costs its target, and how often it is right.
 
 mod awake;
+mod heap;
 mod hits;
 mod interpreters;
 pub mod machine;
@@ -48,6 +49,8 @@ pub enum Bench {
     Interpreters(interpreters::Options),
     /// Verdicts on leaking and clean services; writes docs/accuracy.md
     Verdicts(verdicts::Options),
+    /// How fast a large heap is counted; writes docs/heap.md
+    Heap(heap::Options),
     /// Time to the first burst and to the right accusation; writes docs/verdict-time.md
     VerdictTime(verdict_time::Options),
 }
@@ -77,6 +80,7 @@ pub fn run(bench: Bench) -> Result<()> {
         Bench::Stacks(options) => stacks::run(&options),
         Bench::Interpreters(options) => interpreters::run(&options),
         Bench::Verdicts(options) => verdicts::run(&options),
+        Bench::Heap(options) => heap::run(&options),
         Bench::VerdictTime(options) => verdict_time::run(&options),
     }
 }

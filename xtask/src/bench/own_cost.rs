@@ -2,7 +2,7 @@
 
 use super::machine;
 use super::page::Page;
-use super::resources::{SETTLED, mib, resident, watch};
+use super::resources::{SECOND, SETTLED, mib, resident, watch};
 use anyhow::{Context as _, Result};
 use leak_tests::interpreter::Interpreter;
 use leak_tests::leaktrace;
@@ -77,7 +77,7 @@ fn measure(program: &Program, python: &Interpreter, options: &Options) -> Result
         .args(["--pid", &pid, "--duration", &format!("{}s", options.seconds), "--quiet"])
         .stdout(Stdio::null())
         .spawn()?;
-    let samples = watch(&mut leaktrace)?;
+    let samples = watch(&mut leaktrace, SECOND)?;
     let whole = children_seconds()? - before;
     let length = begun.elapsed();
     let settled = *samples.get(SETTLED).context("leaktrace ended too early")?;

@@ -3,7 +3,7 @@
 use super::awake::Awake;
 use super::page::Page;
 use super::requests::{Request, now, within, written_until};
-use super::resources::{SETTLED, Sample, mib, resident, watch};
+use super::resources::{SECOND, SETTLED, Sample, mib, resident, watch};
 use super::{machine, statistics};
 use anyhow::{Context as _, Result};
 use leak_tests::interpreter::Interpreter;
@@ -101,7 +101,7 @@ fn measure(python: &Interpreter, options: &Options) -> Result<Vec<String>> {
         .stdout(fs::File::create(&report)?)
         .stdin(Stdio::null())
         .spawn()?;
-    let samples = watch(&mut leaktrace)?;
+    let samples = watch(&mut leaktrace, SECOND)?;
     let detached = now()?;
     thread::sleep(rest);
     let end = now()?;

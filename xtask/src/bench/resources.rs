@@ -7,6 +7,9 @@ use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Between two samples of [`resident`].
+pub const SECOND: Duration = Duration::from_secs(1);
+
 /// From this second on, an observation has settled.
 pub const SETTLED: usize = 10;
 
@@ -23,11 +26,11 @@ pub struct Sample {
     pub peak_kb: f64,
 }
 
-/// Looks once a second until it has ended.
+/// Looks every so often until it has ended.
 ///
 /// # Errors
 /// If it fails.
-pub fn watch(leaktrace: &mut Child) -> Result<Vec<Sample>> {
+pub fn watch(leaktrace: &mut Child, pause: Duration) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     loop {
         // Before it is waited for, what it leaves can still be read.
@@ -39,7 +42,7 @@ pub fn watch(leaktrace: &mut Child) -> Result<Vec<Sample>> {
             return Ok(samples);
         }
         samples.extend(sample);
-        thread::sleep(Duration::from_secs(1));
+        thread::sleep(pause);
     }
 }
 

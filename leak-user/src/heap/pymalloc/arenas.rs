@@ -93,6 +93,13 @@ impl Arenas {
         (addr.0 - arena.address.0 < self.arena_size).then_some(arena)
     }
 
+    /// From where to where the arena goes that holds an address.
+    #[must_use]
+    pub fn span(&self, addr: Addr) -> Option<(u64, u64)> {
+        let start = self.find(addr)?.address.0;
+        Some((start, start + self.arena_size))
+    }
+
     /// Does an arena hold the address?
     #[must_use]
     pub fn contains(&self, addr: Addr) -> bool {

@@ -27,6 +27,15 @@ pub enum BlockState {
     Torn,
 }
 
+/// Pools that a walk over all blocks has not seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Walked {
+    /// They changed each time that they were read.
+    pub torn: u64,
+    /// They could not be read: their arena was given back meanwhile.
+    pub unreadable: u64,
+}
+
 /// Answers, for many blocks at once, which are still allocated.
 #[derive(Debug)]
 pub struct Blocks {
@@ -104,6 +113,53 @@ impl Blocks {
         Ok(states)
     }
 
+    /// Shows every live block with what lies in it, an arena at a time: of the arenas that the latest look found.
+    ///
+    /// Where the target runs on, each pool is consistent in itself, not with the others. Where it stands still, the one
+    /// that it was at work on may count a block more or less than it has, and always will.
+    pub fn each_arena<M: Memory>(
+        &mut self,
+        memory: &M,
+        stands_still: bool,
+        mut see: impl FnMut(&[(Addr, &[u8])]),
+    ) -> Walked {
+        let Self { state, arenas, buffer, carved } = self;
+        let size = state.pool_size as usize;
+        let mut walked = Walked::default();
+        let slack = u64::from(stands_still);
+        for arena in arenas.as_slice() {
+            let pools: Vec<Addr> = arenas.touched_pools(arena).collect();
+            buffer.resize(pools.len() * size, 0);
+            let whole = memory.read(arena.first_pool, buffer).is_ok();
+            let mut live: Vec<(Addr, &[u8])> = Vec::new();
+            for (pool, bytes) in pools.into_iter().zip(buffer.chunks_exact_mut(size)) {
+                // Where an arena is given back meanwhile, or in part, its pools are tried each for itself.
+                if !whole && memory.read(pool, bytes).is_err() {
+                    walked.unreadable += 1;
+                    continue;
+                }
+                let is_consistent = |bytes: &[u8], carved: &mut Vec<bool>| {
+                    PoolView::with_slack(pool, bytes, carved, slack)
+                        .is_some_and(|view| view.is_of(arena.index))
+                };
+                let settled = (0..ATTEMPTS).any(|attempt| {
+                    (attempt == 0 || memory.read(pool, bytes).is_ok())
+                        && is_consistent(bytes, carved)
+                });
+                if !settled {
+                    walked.torn += 1;
+                    continue;
+                }
+                let bytes: &[u8] = bytes;
+                if let Some(view) = PoolView::with_slack(pool, bytes, carved, slack) {
+                    live.extend(view.blocks(bytes));
+                }
+            }
+            see(&live);
+        }
+        walked
+    }
+
     /// Reads all the pools once; returns those that made no sense, in order of address.
     fn round<M: Memory>(
         &mut self,
@@ -159,13 +215,20 @@ struct PoolView<'a> {
 impl<'a> PoolView<'a> {
     /// None where the copy contradicts itself: the pool changed while it was copied.
     fn new(addr: Addr, bytes: &[u8], live: &'a mut Vec<bool>) -> Option<Self> {
+        Self::with_slack(addr, bytes, live, 0)
+    }
+
+    /// The same, where the pool's count may be off by so many blocks.
+    fn with_slack(addr: Addr, bytes: &[u8], live: &'a mut Vec<bool>, slack: u64) -> Option<Self> {
         let header = PoolHeader::parse(bytes.first_chunk::<{ HEADER_BYTES as usize }>()?);
         live.clear();
         if header.count == 0 {
             return Some(Self { addr, header, block_size: 16, live });
         }
         let block_size = header.block_size()?;
-        let carved = header.carved(bytes.len() as u64)?;
+        // A block that is just being carved off may be counted before it is there.
+        let counted = header.count.saturating_sub(u32::try_from(slack).unwrap_or(u32::MAX));
+        let carved = PoolHeader { count: counted, ..header }.carved(bytes.len() as u64)?;
         live.resize(usize::try_from(carved).ok()?, true);
         let (mut next, mut free) = (header.free_block, 0);
         // Each step takes a block off `live`, so the walk ends, whatever the list looks like.
@@ -180,16 +243,23 @@ impl<'a> PoolView<'a> {
             let word = bytes.get(usize::try_from(offset).ok()?..)?.first_chunk::<8>()?;
             next = Addr(u64::from_le_bytes(*word));
         }
-        (u64::from(header.count) == carved - free).then_some(Self {
-            addr,
-            header,
-            block_size,
-            live,
-        })
+        let is_consistent = u64::from(header.count).abs_diff(carved - free) <= slack;
+        is_consistent.then_some(Self { addr, header, block_size, live })
     }
 
     fn is_of(&self, arena: u32) -> bool {
         self.header.count == 0 || self.header.arena_index == arena
+    }
+
+    /// The live blocks, each with its bytes.
+    fn blocks<'b>(&self, bytes: &'b [u8]) -> impl Iterator<Item = (Addr, &'b [u8])> {
+        let (addr, size) = (self.addr, self.block_size);
+        let starts = self.live.iter().zip(0..).filter(|(live, _)| **live);
+        starts.filter_map(move |(_, index)| {
+            let offset = HEADER_BYTES + index * size;
+            let block = bytes.get(usize::try_from(offset).ok()?..)?;
+            Some((addr.offset(offset), block.get(..usize::try_from(size).ok()?)?))
+        })
     }
 
     fn state(&self, block: Addr) -> BlockState {

@@ -11,9 +11,12 @@ mod census;
 mod pool;
 
 pub use arenas::{Arena, Arenas};
-pub use blocks::{BlockState, Blocks};
+pub use blocks::{BlockState, Blocks, Walked};
 pub use census::{Census, census};
 pub use pool::{CLASSES, PoolHeader};
+
+#[cfg(test)]
+pub(in crate::heap) use census::tests;
 
 use crate::target::memory::ReadError;
 

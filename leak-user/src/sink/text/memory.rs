@@ -2,7 +2,7 @@
 
 use super::{number, title};
 use crate::sink::page::{Line, Page, Paint};
-use crate::snapshot::Memory;
+use crate::snapshot::{Memory, Split};
 use crate::units::Bytes;
 
 /// Writes the split under a title, or nothing where RSS is unknown.
@@ -11,14 +11,7 @@ pub(super) fn write(page: &mut Page, memory: &Memory, name: &str) {
         return;
     }
     title(page, name);
-    let split = &memory.split;
-    let parts = [
-        ("live Python objects", split.python_live),
-        ("free, kept by Python", split.held_free),
-        ("holes between live objects", split.fragmentation),
-        ("mapped files", split.file),
-        ("C heap, stacks, the rest", split.unattributed),
-    ];
+    let parts = parts(&memory.split);
     for (name, bytes) in parts {
         row(page, memory, Paint::Plain, name, bytes, "");
     }
@@ -38,6 +31,17 @@ pub(super) fn write(page: &mut Page, memory: &Memory, name: &str) {
     if memory.pss_bytes > 0 && memory.pss_bytes != memory.rss_bytes {
         row(page, memory, Paint::Dim, "its share of it (PSS)", memory.pss_bytes, "");
     }
+}
+
+/// The parts by name.
+pub(crate) fn parts(split: &Split) -> [(&'static str, u64); 5] {
+    [
+        ("live Python objects", split.python_live),
+        ("free, kept by Python", split.held_free),
+        ("holes between live objects", split.fragmentation),
+        ("mapped files", split.file),
+        ("C heap, stacks, the rest", split.unattributed),
+    ]
 }
 
 fn row(page: &mut Page, memory: &Memory, paint: Paint, name: &str, bytes: u64, sign: &str) {

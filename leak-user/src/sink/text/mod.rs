@@ -6,7 +6,7 @@ pub(crate) mod examples;
 mod fresh;
 mod gpu;
 mod headline;
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod number;
 mod others;
 mod paths;

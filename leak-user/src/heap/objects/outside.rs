@@ -1,0 +1,160 @@
+//! Places outside of pymalloc's pools where objects may be: those of more than 512 bytes are malloc's.
+//!
+//! Nobody lists them. But something refers to each: an object, what an object owns, or a link of the collector's.
+
+use foldhash::HashSet;
+
+use super::owned::CHAIN_BLOCK;
+use crate::heap::collector::LINK_FLAGS;
+use crate::heap::types::plausible;
+use crate::units::{Addr, Bytes};
+
+/// Places that are remembered: some 100 MiB of them.
+const MOST: usize = 1 << 22;
+
+/// Places read at once.
+const ROUND: usize = 4096;
+
+/// `PyGC_Head`: next, previous.
+pub const LINKS: usize = 16;
+
+/// A place where an object may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The object's address.
+    pub addr: Addr,
+    /// The collector has it in its lists.
+    pub linked: bool,
+}
+
+/// The places that were heard of, each once.
+#[derive(Debug, Default)]
+pub struct Outside {
+    seen: HashSet<Addr>,
+    due: Vec<Place>,
+    stretches: Vec<(Addr, Bytes)>,
+    chains: Vec<(Addr, u64)>,
+    /// How much may still be gone through: no more than there is.
+    left: u64,
+    /// Places that there was no room for, and stretches that were too much.
+    pub over: u64,
+}
+
+impl Outside {
+    /// `lists` are the heads of the collector's lists, which are no objects; `bytes` is how much memory there is.
+    pub fn new(lists: &[Addr], bytes: u64) -> Self {
+        let heads = lists.iter().map(|list| list.offset(LINKS as u64));
+        Self { seen: heads.collect(), left: bytes, ..Self::default() }
+    }
+
+    /// Takes note of a place outside of the pools.
+    pub fn note(&mut self, place: Place) {
+        if self.seen.contains(&place.addr) {
+            return;
+        }
+        if self.seen.len() < MOST {
+            self.seen.insert(place.addr);
+            self.due.push(place);
+        } else {
+            self.over += 1;
+        }
+    }
+
+    /// Takes note of memory whose words may lead to objects: a large object's own, or what it owns.
+    pub fn note_stretch(&mut self, addr: Addr, bytes: Bytes) {
+        // It is no object. What two claim to own is gone through once.
+        if self.is_new_block(addr) && self.spend(bytes) {
+            self.stretches.push((addr, bytes));
+        }
+    }
+
+    /// Takes note of linked blocks, so many.
+    pub fn note_chain(&mut self, addr: Addr, blocks: u64) {
+        if self.spend(Bytes(blocks.saturating_mul(CHAIN_BLOCK))) {
+            self.chains.push((addr, blocks));
+        }
+    }
+
+    /// Hasn't it been heard of? Now it has.
+    pub fn is_new_block(&mut self, addr: Addr) -> bool {
+        if self.seen.len() >= MOST {
+            self.over += 1;
+            return false;
+        }
+        self.seen.insert(addr)
+    }
+
+    fn spend(&mut self, bytes: Bytes) -> bool {
+        let left = self.left.checked_sub(bytes.0);
+        self.over += u64::from(left.is_none());
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
+    }
+
+    /// The next places to look at.
+    pub fn places(&mut self) -> Vec<Place> {
+        self.due.split_off(self.due.len().saturating_sub(ROUND))
+    }
+
+    /// The next blocks to go along.
+    pub fn chain(&mut self) -> Option<(Addr, u64)> {
+        self.chains.pop()
+    }
+
+    /// The next stretch to go through.
+    pub fn stretch(&mut self) -> Option<(Addr, Bytes)> {
+        self.stretches.pop()
+    }
+}
+
+/// The objects that a `PyGC_Head` links to, next and previous; None where it is in no list.
+pub fn linked(links: &[u8; LINKS]) -> Option<[Addr; 2]> {
+    let (words, _) = links.as_chunks::<8>();
+    let [next, previous] = words else { return None };
+    let object = |word: &[u8; 8]| {
+        let link = u64::from_le_bytes(*word) & !LINK_FLAGS;
+        Addr(if link == 0 { 0 } else { link.wrapping_add(LINKS as u64) })
+    };
+    // While a collection goes on, the previous one may be a count.
+    let next = object(next);
+    (!next.is_null()).then(|| [next, object(previous)])
+}
+
+/// Can it be an object of malloc's? Its blocks lie at multiples of 16, and what goes before an object is one too.
+pub fn is_place(addr: Addr) -> bool {
+    plausible(addr) && addr.0.is_multiple_of(16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_place_comes_once() {
+        let list = Addr(0x5000);
+        let mut outside = Outside::new(&[list], 1 << 20);
+        for addr in [0x9000, 0x9000, 0x8000, 0x5010] {
+            outside.note(Place { addr: Addr(addr), linked: true });
+        }
+        outside.note_stretch(Addr(0x7000), Bytes(64));
+        outside.note_stretch(Addr(0x7000), Bytes(64));
+        outside.note(Place { addr: Addr(0x7000), linked: false });
+        let places: Vec<u64> = outside.places().iter().map(|place| place.addr.0).collect();
+        assert_eq!(places, [0x9000, 0x8000]);
+        assert_eq!(outside.places(), []);
+        outside.note_stretch(Addr(0x6000), Bytes(u64::MAX));
+        assert_eq!((outside.stretch(), outside.stretch()), (Some((Addr(0x7000), Bytes(64))), None));
+        assert_eq!(outside.over, 1);
+    }
+
+    #[test]
+    fn links_lead_to_objects() {
+        let links = |next: u64, previous: u64| {
+            let words = [next.to_le_bytes(), previous.to_le_bytes()];
+            linked(words.as_flattened().first_chunk().unwrap())
+        };
+        assert_eq!(links(0x9000, 0x8003), Some([Addr(0x9010), Addr(0x8010)]));
+        assert_eq!(links(0, 0x8000), None);
+        assert_eq!(links(0x9001, 0), Some([Addr(0x9010), Addr(0)]));
+    }
+}
