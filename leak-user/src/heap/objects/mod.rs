@@ -2,7 +2,7 @@
 //!
 //! pymalloc tells of every block whether it is alive, so all objects of up to 512 bytes are seen, those that the
 //! collector never tracks (`str`, `int`) too. Larger ones lie in malloc's heap, and are found through whoever refers to
-//! them ([`outside`]): no list of a running process would hold still for a walk.
+//! them (`outside`): no list of a running process would hold still for a walk.
 
 mod large;
 mod mapped;
