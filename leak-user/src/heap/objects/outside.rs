@@ -32,6 +32,8 @@ pub struct Place {
 pub struct Outside {
     seen: HashSet<Addr>,
     due: Vec<Place>,
+    /// Stretches and blocks of chains, each once too: the word that leads to one may have been taken for a place before.
+    gone_through: HashSet<Addr>,
     stretches: Vec<(Addr, Bytes)>,
     chains: Vec<(Addr, u64)>,
     /// How much may still be gone through: no more than there is.
@@ -62,7 +64,7 @@ impl Outside {
 
     /// Takes note of memory whose words may lead to objects: a large object's own, or what it owns.
     pub fn note_stretch(&mut self, addr: Addr, bytes: Bytes) {
-        // It is no object. What two claim to own is gone through once.
+        // What two claim to own is gone through once.
         if self.is_new_block(addr) && self.spend(bytes) {
             self.stretches.push((addr, bytes));
         }
@@ -75,13 +77,13 @@ impl Outside {
         }
     }
 
-    /// Hasn't it been heard of? Now it has.
+    /// Hasn't it been gone through? Now it will be.
     pub fn is_new_block(&mut self, addr: Addr) -> bool {
-        if self.seen.len() >= MOST {
+        if self.gone_through.len() >= MOST {
             self.over += 1;
             return false;
         }
-        self.seen.insert(addr)
+        self.gone_through.insert(addr)
     }
 
     fn spend(&mut self, bytes: Bytes) -> bool {
@@ -136,11 +138,11 @@ mod tests {
         for addr in [0x9000, 0x9000, 0x8000, 0x5010] {
             outside.note(Place { addr: Addr(addr), linked: true });
         }
-        outside.note_stretch(Addr(0x7000), Bytes(64));
-        outside.note_stretch(Addr(0x7000), Bytes(64));
         outside.note(Place { addr: Addr(0x7000), linked: false });
+        outside.note_stretch(Addr(0x7000), Bytes(64));
+        outside.note_stretch(Addr(0x7000), Bytes(64));
         let places: Vec<u64> = outside.places().iter().map(|place| place.addr.0).collect();
-        assert_eq!(places, [0x9000, 0x8000]);
+        assert_eq!(places, [0x9000, 0x8000, 0x7000]);
         assert_eq!(outside.places(), []);
         outside.note_stretch(Addr(0x6000), Bytes(u64::MAX));
         assert_eq!((outside.stretch(), outside.stretch()), (Some((Addr(0x7000), Bytes(64))), None));
