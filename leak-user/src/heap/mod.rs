@@ -11,6 +11,7 @@ pub mod identity;
 pub mod names;
 pub mod objects;
 pub mod pymalloc;
+pub mod references;
 pub mod report;
 pub mod types;
 

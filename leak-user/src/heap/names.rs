@@ -117,7 +117,7 @@ pub(super) fn index(size: KeysSize, head: &[u8]) -> Option<(u64, bool)> {
                 1_u64.checked_shl((*head.get(9)?).into()).filter(|bytes| *bytes < 1 << 40)?;
             match head.get(10)? {
                 0 => Some((bytes, true)),
-                1 => Some((bytes, false)),
+                1 | 2 => Some((bytes, false)),
                 _ => None,
             }
         }

@@ -81,6 +81,39 @@ pub(crate) fn interpreters() -> Vec<(PathBuf, &'static Layout)> {
     found
 }
 
+/// The interpreters that `cargo xtask setup` has put into roots of their own, as paths from `.venv` on; those that are
+/// absent are named on standard output.
+pub(crate) fn rooted() -> Vec<(PathBuf, &'static Layout)> {
+    let home = venv();
+    let mut found = Vec::new();
+    for (release, minor) in [("bullseye", 9), ("trixie", 13), ("forky", 14), ("forky", 15)] {
+        let path = home.join(release).join(format!("usr/bin/python3.{minor}"));
+        if path.exists() && nix::unistd::geteuid().is_root() {
+            found.push((path, layout::layout((3, minor)).expect("a known version")));
+        } else {
+            println!("skipped: no interpreter at {}, or no root to enter it", path.display());
+        }
+    }
+    found
+}
+
+fn venv() -> PathBuf {
+    let manifest = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().expect("in a workspace").join(".venv")
+}
+
+/// A command that runs an interpreter, in its own root where it has one.
+fn command(exe: &std::path::Path) -> Command {
+    let Ok(inside) = exe.strip_prefix(venv()) else {
+        return Command::new(exe);
+    };
+    let (release, path) = (inside.iter().next().expect("a release"), inside.iter().skip(1));
+    let mut command = Command::new("chroot");
+    let path = std::path::Path::new("/").join(path.collect::<PathBuf>());
+    command.arg(venv().join(release)).arg(path);
+    command
+}
+
 /// A Python program that answers on standard output; killed when dropped.
 pub(crate) struct Python {
     child: Child,
@@ -91,7 +124,7 @@ pub(crate) struct Python {
 impl Python {
     /// Runs `program` (a file's text) unbuffered, with a fixed locale.
     pub(crate) fn run(exe: &std::path::Path, program: &str) -> Self {
-        let mut child = Command::new(exe)
+        let mut child = command(exe)
             .args(["-u", "-X", "utf8", "-c", program])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -10,6 +10,10 @@ use crate::units::Addr;
 mod flag {
     /// Made at run time.
     pub(super) const HEAPTYPE: u64 = 1 << 9;
+    /// Attributes of instances that have no dict yet lie behind them (3.13 and later).
+    pub(super) const INLINE_VALUES: u64 = 1 << 2;
+    /// Instances have their dict at the managed words before them (3.11 and later).
+    pub(super) const MANAGED_DICT: u64 = 1 << 4;
     /// Instances have a `PyGC_Head` before them.
     pub(super) const HAVE_GC: u64 = 1 << 14;
     /// A subclass of `int`.
@@ -57,6 +61,18 @@ impl TypeHead {
     #[must_use]
     pub fn is_heap_type(&self) -> bool {
         self.flags & flag::HEAPTYPE != 0
+    }
+
+    /// Its instances have their dict at the managed words; means nothing before 3.11.
+    #[must_use]
+    pub fn has_managed_dict(&self) -> bool {
+        self.flags & flag::MANAGED_DICT != 0
+    }
+
+    /// Attributes lie behind its instances; means nothing before 3.13.
+    #[must_use]
+    pub fn has_inline_values(&self) -> bool {
+        self.flags & flag::INLINE_VALUES != 0
     }
 
     /// `int`, or a subclass of it.

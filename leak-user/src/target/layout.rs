@@ -260,7 +260,7 @@ pub enum KeysSize {
     /// `dk_size`, a word at 8: slots of 1, 2, 4 or 8 bytes; entries of hash, key, value (3.10 and before).
     Slots,
     /// `dk_log2_index_bytes`, a byte at 9; `dk_kind`, a byte at 10: 0 for entries of hash, key, value, 1 for
-    /// entries of key, value.
+    /// entries of key, value, 2 for those of keys that others' values share.
     Bytes,
 }
 

@@ -14,7 +14,8 @@ use foldhash::HashMap;
 
 pub use self::mapped::Mapped;
 use self::outside::{LINKS, Outside, Place, is_place, linked};
-use self::owned::{Body, CHAIN_BLOCK, KEYS_HEAD, Owner, table};
+use self::owned::{Body, Owner, table};
+pub(super) use self::owned::{CHAIN_BLOCK, KEYS_HEAD};
 use super::identity::{HEADERS, candidate, is_instance};
 use super::pymalloc::{Arenas, Blocks, PymallocError, Walked};
 use super::types::{TypeHead, Types, plausible};
