@@ -7,6 +7,7 @@ pub mod dump;
 pub mod gpu;
 pub mod heap;
 pub mod suspect;
+pub mod why;
 
 use serde::{Deserialize, Serialize};
 

@@ -11,6 +11,7 @@ use super::options::{
     Command, DoctorOptions, DumpOptions, Format, HeapOptions, Invocation, Native, TraceOptions,
 };
 use super::values;
+use crate::heap::retention::Wanted;
 use crate::units::{Bytes, Pid};
 
 const ABOUT: &str = "Names the line of a running Python service that leaks memory";
@@ -29,6 +30,7 @@ const AFTER_HELP: &str = "Examples:
   sudo leaktrace dump --pid 4242
   sudo leaktrace heap --pid 4242
   sudo leaktrace heap --pid 4242 --watch 5s
+  sudo leaktrace heap --pid 4242 --why app.Embedding
   sudo leaktrace doctor --pid 4242
 
 Exit codes:
@@ -175,6 +177,12 @@ struct HeapArgs {
     /// Stop the process while its heap is read, so that all of it is of one moment; it runs on whatever happens to leaktrace
     #[arg(long, conflicts_with = "watch")]
     freeze: bool,
+    /// Say who keeps objects alive: those of a type (app.Embedding, or Embedding), or the one at an address (0x7f…)
+    #[arg(long, value_name = "TYPE|ADDRESS", value_parser = values::wanted, conflicts_with = "watch")]
+    why: Option<Wanted>,
+    /// Into how many objects of the type to look, picked by chance
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = values::samples, requires = "why")]
+    samples: usize,
     /// Look again and again, so much time apart (5s, 1m), and print which types grow; as JSON, one line a look
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     watch: Option<Duration>,
@@ -248,6 +256,7 @@ where
                 pid: heap.pid,
                 top: heap.top,
                 freeze: heap.freeze,
+                why: heap.why.map(|wanted| (wanted, heap.samples)),
                 watch: heap.watch,
                 duration: heap.duration,
                 format: heap.format.into(),
@@ -302,6 +311,7 @@ fn trace(args: TraceArgs) -> Result<TraceOptions, clap::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::Addr;
 
     fn parsed(line: &str) -> Result<Invocation, clap::Error> {
         try_parse(std::iter::once("leaktrace").chain(line.split_whitespace()))
@@ -388,6 +398,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let plain = HeapOptions {
+            why: None,
             pid: Pid(7),
             top: 25,
             freeze: false,
@@ -403,6 +414,11 @@ mod tests {
         let (watch, duration) = (Some(Duration::from_secs(5)), Some(Duration::from_secs(60)));
         let frozen = HeapOptions { freeze: true, ..plain.clone() };
         assert_eq!(heap("heap --pid 7 --freeze"), frozen);
+        let why = |wanted, samples| HeapOptions { why: Some((wanted, samples)), ..plain.clone() };
+        let class = Wanted::Type("app.Note".to_owned());
+        assert_eq!(heap("heap --pid 7 --why app.Note"), why(class, 100));
+        let object = Wanted::Object(Addr(0x7f12_3450));
+        assert_eq!(heap("heap --pid 7 --why 0x7f123450 --samples 7"), why(object, 7));
         let watched = HeapOptions { watch, duration, ..plain };
         assert_eq!(heap("heap --pid 7 --watch 5s --duration 1m"), watched);
     }
@@ -425,6 +441,10 @@ mod tests {
             ("heap", "--pid"),
             ("heap --pid 7 --duration 5s", "--watch"),
             ("heap --pid 7 --freeze --watch 5s", "--watch"),
+            ("heap --pid 7 --why x --watch 5s", "--watch"),
+            ("heap --pid 7 --why 0xg", "0xg"),
+            ("heap --pid 7 --why x --samples 0", "0"),
+            ("heap --pid 7 --samples 5", "--why"),
             ("dump --pid 7 --duration 3s", "--duration"),
         ] {
             let error = parsed(line).unwrap_err();

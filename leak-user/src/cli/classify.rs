@@ -6,6 +6,7 @@ use super::output::OutputError;
 use crate::dump::DumpError;
 use crate::heap::pymalloc::PymallocError;
 use crate::heap::report::HeapError;
+use crate::heap::retention::WhyError;
 use crate::probe::error::ProbeError;
 use crate::session::SessionError;
 use crate::sink::SinkError;
@@ -72,6 +73,12 @@ impl From<HeapError> for CliError {
             HeapError::Read(error) | HeapError::Pymalloc(PymallocError::Read(error)) => {
                 error.into()
             }
+            HeapError::Why(WhyError::Pymalloc(PymallocError::Read(error))) => error.into(),
+            HeapError::Why(error @ WhyError::NoSuchType(_)) => {
+                Self::new(ExitStatus::Unsuitable, error)
+                    .hint("`leaktrace heap --pid PID --top 100` lists the types that there are")
+            }
+            HeapError::Why(error) => Self::new(ExitStatus::Unsuitable, error),
             HeapError::Freeze(FreezeError::Target(error)) => error.into(),
             HeapError::Freeze(_) => Self::new(ExitStatus::Unavailable, error)
                 .hint("look without --freeze, while it runs"),

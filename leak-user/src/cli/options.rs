@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::filter::LineFilter;
+use crate::heap::retention::Wanted;
 use crate::units::{Bytes, Pid};
 
 /// One call of the program.
@@ -97,6 +98,8 @@ pub struct HeapOptions {
     pub top: usize,
     /// Stop the process meanwhile.
     pub freeze: bool,
+    /// Which objects' keepers to name, and into how many objects to look.
+    pub why: Option<(Wanted, usize)>,
     /// Look again and again, so much time apart, and say what grows.
     pub watch: Option<Duration>,
     /// For how long; None: until it is ended by hand or the process ends.

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use crate::units::{Bytes, Pid};
+use crate::heap::retention::Wanted;
+use crate::units::{Addr, Bytes, Pid};
 
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 const BURSTS: std::ops::RangeInclusive<f64> = 0.0001..=1.0;
 const BUDGETS: std::ops::RangeInclusive<f64> = 0.0001..=0.5;
+const MOST_SAMPLES: usize = 10_000;
 /// `pid_max` cannot be set higher (`PID_MAX_LIMIT` in the kernel's threads.h).
 const HIGHEST_PID: u32 = 1 << 22;
 
@@ -16,6 +18,25 @@ pub(super) fn pid(text: &str) -> Result<Pid, String> {
     match text.parse::<u32>() {
         Ok(id) if (1..=HIGHEST_PID).contains(&id) => Ok(Pid(id)),
         _ => Err(format!("a process id is a number from 1 to {HIGHEST_PID}")),
+    }
+}
+
+/// `app.Embedding`, or `0x7f12345678`.
+pub(super) fn wanted(text: &str) -> Result<Wanted, String> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16)
+            .map(|addr| Wanted::Object(Addr(addr)))
+            .map_err(|_| "an address is a number such as 0x7f0123456780".to_owned()),
+        None if text.trim().is_empty() => Err("write a type, such as app.Embedding".to_owned()),
+        None => Ok(Wanted::Type(text.trim().to_owned())),
+    }
+}
+
+/// How many objects.
+pub(super) fn samples(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(samples) if (1..=MOST_SAMPLES).contains(&samples) => Ok(samples),
+        _ => Err(format!("from 1 to {MOST_SAMPLES} are possible")),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::cli::{CliError, ExitStatus, Format, HeapOptions};
 use crate::heap::growth::History;
 use crate::heap::report::Observed;
 use crate::sink::heap::text;
-use crate::sink::json;
+use crate::sink::{json, why};
 use crate::snapshot::heap::Heap;
 
 /// Between two looks it is seen so often whether the end has come.
@@ -32,7 +32,11 @@ pub fn run(options: &HeapOptions) -> Result<ExitStatus, CliError> {
     match options.watch {
         Some(interval) => watch(&observed, interval, options, output)?,
         None => {
-            let heap = if options.freeze { observed.look_at_frozen()? } else { observed.look()? };
+            let heap = match &options.why {
+                Some((wanted, samples)) => observed.explain(wanted, *samples, options.freeze)?,
+                None if options.freeze => observed.look_at_frozen()?,
+                None => observed.look()?,
+            };
             output.write(&rendered(&heap, options)?)?;
         }
     }
@@ -41,7 +45,10 @@ pub fn run(options: &HeapOptions) -> Result<ExitStatus, CliError> {
 
 fn rendered(heap: &Heap, options: &HeapOptions) -> Result<Vec<u8>, CliError> {
     Ok(match options.format {
-        Format::Text => text(heap, options.top).into_bytes(),
+        Format::Text => match &heap.why {
+            Some(found) => why::text(heap, found).into_bytes(),
+            None => text(heap, options.top).into_bytes(),
+        },
         Format::Json => json::to_line(heap)?,
     })
 }

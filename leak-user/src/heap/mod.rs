@@ -13,6 +13,7 @@ pub mod objects;
 pub mod pymalloc;
 pub mod references;
 pub mod report;
+pub mod retention;
 pub mod types;
 
 #[cfg(test)]

@@ -7,10 +7,13 @@ use super::collector::Collector;
 use super::names::TypeNames;
 use super::objects::{self, Mapped, Objects, Tally};
 use super::pymalloc::{self, Census, PymallocError};
+use super::retention::{self, Roots, Wanted, WhyError};
 use crate::snapshot::heap::{
     self as snapshot, Count, Generation, Heap, Losses, Pymalloc, SCHEMA, TypeCount,
 };
+use crate::snapshot::why::Why;
 use crate::target::allocators::DEBUG_HOOKS;
+use crate::target::files::Files;
 use crate::target::freeze::{FreezeError, Frozen};
 use crate::target::memory::{Memory, ProcessMemory, ReadError};
 use crate::target::{self, Python, Target, TargetError, process, threads};
@@ -47,6 +50,9 @@ pub enum HeapError {
     /// It can't be stopped.
     #[error(transparent)]
     Freeze(#[from] FreezeError),
+    /// It can't be said who keeps objects alive.
+    #[error(transparent)]
+    Why(#[from] WhyError),
     /// The list of interpreters can't be followed.
     #[error("{0}")]
     Interpreters(&'static str),
@@ -116,36 +122,97 @@ impl Observed {
         Ok(Heap { stood_still_s: Some(stood_still_s), ..self.or_gone(heap)? })
     }
 
+    /// Reads it, and finds out who keeps objects alive; stopped meanwhile if `frozen`.
+    ///
+    /// # Errors
+    /// [`HeapError`].
+    pub fn explain(
+        &self,
+        wanted: &Wanted,
+        samples: usize,
+        frozen: bool,
+    ) -> Result<Heap, HeapError> {
+        let stopped = if frozen { Some(Frozen::new(self.pid)?) } else { None };
+        let explained =
+            look(self, frozen).and_then(|heap| Ok((heap, why(self, wanted, samples, frozen)?)));
+        let stood_still_s = stopped.map(|stopped| stopped.elapsed().0 as f64 / 1e9);
+        let (heap, why) = match explained {
+            Err(_) if self.has_ended() => return Err(ReadError::Gone.into()),
+            other => other?,
+        };
+        let paths = why.groups.iter().map(|group| group.path.clone()).collect();
+        Ok(Heap { stood_still_s, why: Some(why), paths, ..heap })
+    }
+
     /// Of a process that has ended, nothing can be read, and what was read makes no sense.
     fn or_gone(&self, heap: Result<Heap, HeapError>) -> Result<Heap, HeapError> {
         heap.map_err(|error| if self.has_ended() { ReadError::Gone.into() } else { error })
     }
 }
 
+/// What there is to know of a heap before its objects are.
+struct Surroundings {
+    interpreters: Vec<Addr>,
+    parts: Vec<Parts>,
+    pools: Vec<target::Pymalloc>,
+    /// Interpreters whose pools could not be found.
+    lost_states: u64,
+    lists: Vec<Addr>,
+    mapped: Mapped,
+}
+
+impl Surroundings {
+    fn of(observed: &Observed) -> Result<Self, HeapError> {
+        let Observed { memory, python, .. } = observed;
+        let interpreters = threads::interpreters(memory, python.layout, python.runtime)
+            .map_err(HeapError::Interpreters)?;
+        let parts = collectors(memory, python, &interpreters);
+        let (pools, lost_states) =
+            target::pymalloc::of_all(memory, python.layout, &interpreters, python.pymalloc);
+        let read = parts.iter().filter_map(|parts| parts.collector.as_ref());
+        let lists: Vec<Addr> = read.flat_map(|collector| collector.lists).collect();
+        let mapped = Mapped::new(&process::mappings(observed.pid)?);
+        Ok(Self { interpreters, parts, pools, lost_states, lists, mapped })
+    }
+
+    fn heap(&self, python: &Python, stands_still: bool) -> objects::Heap<'_> {
+        objects::Heap {
+            layout: python.layout,
+            type_type: python.type_type,
+            pools: &self.pools,
+            lists: &self.lists,
+            mapped: &self.mapped,
+            stands_still,
+        }
+    }
+}
+
+fn why(
+    observed: &Observed,
+    wanted: &Wanted,
+    samples: usize,
+    stands_still: bool,
+) -> Result<Why, HeapError> {
+    let Observed { memory, python, .. } = observed;
+    let around = Surroundings::of(observed)?;
+    let tasks = process::inner_thread_ids(observed.pid)?.into_iter().collect();
+    let files = Files::new(observed.pid, process::mappings(observed.pid)?);
+    let Surroundings { interpreters, mapped, .. } = &around;
+    let roots = Roots::find(memory, python.layout, interpreters, &tasks, &files, mapped);
+    let heap = around.heap(python, stands_still);
+    Ok(retention::why(memory, heap, &roots, wanted, samples, python.code_type)?)
+}
+
 fn look(observed: &Observed, stands_still: bool) -> Result<Heap, HeapError> {
     let begun = Instant::now();
     let Observed { memory, python, .. } = observed;
-    let interpreters = threads::interpreters(memory, python.layout, python.runtime)
-        .map_err(HeapError::Interpreters)?;
-    let parts = collectors(memory, python, &interpreters);
-    let (pools, lost_states) =
-        target::pymalloc::of_all(memory, python.layout, &interpreters, python.pymalloc);
-    let read = parts.iter().filter_map(|parts| parts.collector.as_ref());
-    let lists: Vec<Addr> = read.flat_map(|collector| collector.lists).collect();
+    let around = Surroundings::of(observed)?;
     let mut census = Vec::new();
-    for state in &pools {
+    for state in &around.pools {
         census.push((state.arena_size, pymalloc::census(memory, state)?));
     }
-    let mapped = Mapped::new(&process::mappings(observed.pid)?);
-    let heap = objects::Heap {
-        layout: python.layout,
-        type_type: python.type_type,
-        pools: &pools,
-        lists: &lists,
-        mapped: &mapped,
-        stands_still,
-    };
-    let objects = objects::count(memory, heap)?;
+    let objects = objects::count(memory, around.heap(python, stands_still))?;
+    let Surroundings { interpreters, parts, lost_states, .. } = around;
     let usage = usage::read(observed.pid).map_err(|_| ReadError::Gone)?;
     let (types, unnamed_types) = named(memory, python, &objects);
     let known = parts.iter().filter(|parts| parts.collector.is_some()).count();
@@ -181,6 +248,8 @@ fn look(observed: &Observed, stands_still: bool) -> Result<Heap, HeapError> {
         large_bytes: objects.large.0,
         stood_still_s: None,
         growth: None,
+        why: None,
+        paths: Vec::new(),
         losses,
     })
 }

@@ -285,6 +285,8 @@ pub(crate) mod tests {
                 free_bytes: 4096,
                 held_free: 0,
             },
+            why: None,
+            paths: Vec::new(),
             growth: None,
             losses: Losses { torn_pools: 2, ..Losses::default() },
         }

@@ -7,6 +7,7 @@ pub(crate) mod json;
 pub mod live;
 pub(crate) mod page;
 mod text;
+pub mod why;
 
 pub use json::Json;
 pub use text::Text;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Split;
 use super::dump::Target;
+use super::why::Why;
 
 /// The schema's name.
 pub const SCHEMA: &str = "leaktrace.heap/1";
@@ -47,6 +48,12 @@ pub struct Heap {
     /// How it has changed since it was looked at first; with `--watch` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
+    /// Who keeps objects alive; with `--why` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
+    /// The chains of [`Why::groups`]; with `--why` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<Vec<String>>,
     /// What was lost, by cause.
     pub losses: Losses,
 }

@@ -1,9 +1,9 @@
 //! Objects outside of pymalloc's pools: looks at the places that were heard of, and goes on from there.
 
-use super::outside::{LINKS, Place};
+use super::outside::{Chain, LINKS, Place, Stretch};
 use super::owned::CHAIN_BLOCK;
 use super::size::{self, size};
-use super::{Counter, HEAD};
+use super::{Counter, HEAD, Holder, See};
 use crate::heap::identity::{candidate, is_instance};
 use crate::target::memory::Memory;
 use crate::units::{Addr, Bytes};
@@ -11,27 +11,30 @@ use crate::units::{Addr, Bytes};
 /// What is read of an object.
 const LOOK: usize = LINKS + size::LOOK;
 
+/// Values behind an instance, at most: head, values (`SHARED_KEYS_MAX_SIZE`), their order.
+const INLINE_VALUES: u64 = 8 + 30 * 8 + 32;
+
 /// What an object owns is gone through so much at a time.
 const PIECE: usize = 1 << 20;
 
-impl<M: Memory> Counter<'_, M> {
+impl<M: Memory, S: See> Counter<'_, M, S> {
     /// All objects outside of the pools.
     pub(super) fn go_outside(&mut self) {
         loop {
             let places = self.outside.places();
             if !places.is_empty() {
                 self.look_at(&places);
-            } else if let Some((addr, bytes)) = self.outside.stretch() {
-                self.go_through(addr, bytes);
-            } else if let Some((addr, blocks)) = self.outside.chain() {
-                self.go_along(addr, blocks);
+            } else if let Some(stretch) = self.outside.stretch() {
+                self.go_through(stretch);
+            } else if let Some(chain) = self.outside.chain() {
+                self.go_along(chain);
             } else {
                 return;
             }
         }
     }
 
-    fn go_through(&mut self, addr: Addr, bytes: Bytes) {
+    fn go_through(&mut self, Stretch { addr, bytes, owner }: Stretch) {
         let mut piece = std::mem::take(&mut self.piece);
         let mut at = 0;
         while at < bytes.0 {
@@ -40,21 +43,21 @@ impl<M: Memory> Counter<'_, M> {
             if self.memory.read(addr.offset(at), &mut piece).is_err() {
                 break;
             }
-            self.scan(&piece);
+            self.scan(Holder::Object(owner), &piece);
             at += piece.len() as u64;
         }
         self.piece = piece;
     }
 
     /// Goes through so many blocks that are linked.
-    fn go_along(&mut self, mut addr: Addr, blocks: u64) {
+    fn go_along(&mut self, Chain { mut addr, blocks, owner }: Chain) {
         for _ in 0..blocks {
             let mut block = [0; CHAIN_BLOCK as usize];
             if !self.outside.is_new_block(addr) || self.memory.read(addr, &mut block).is_err() {
                 return;
             }
             let Some((items, next)) = block.split_last_chunk::<8>() else { return };
-            self.scan(items);
+            self.scan(Holder::Object(owner), items);
             addr = Addr(u64::from_le_bytes(*next));
         }
     }
@@ -102,10 +105,21 @@ impl<M: Memory> Counter<'_, M> {
         }
         self.tally(class).add(bytes, tracked);
         self.objects.large.0 = self.objects.large.0.saturating_add(bytes);
-        self.look_for_body(class, object);
+        let owner = place.addr;
+        self.see.object(owner, class);
+        self.look_for_body(owner, class, object);
         if !head.is_plain() {
-            let own = bytes.saturating_sub(head.header + HEAD as u64);
-            self.outside.note_stretch(place.addr.offset(HEAD as u64), Bytes(own));
+            let mut note = |addr, bytes| {
+                self.outside.note_stretch(Stretch { addr, bytes: Bytes(bytes), owner });
+            };
+            note(owner.offset(HEAD as u64), bytes.saturating_sub(head.header + HEAD as u64));
+            let managed = head.header.saturating_sub(LINKS as u64);
+            if managed > 0 {
+                note(Addr(owner.0 - head.header), managed);
+            }
+            if head.has_inline_values() {
+                note(owner.offset(head.basicsize), INLINE_VALUES);
+            }
         }
         Some(())
     }

@@ -32,6 +32,13 @@ impl Mapped {
         stretch.is_some_and(|(_, to)| addr.0 < *to)
     }
 
+    /// How much there is from an address on without a gap.
+    pub(in crate::heap) fn bytes_from(&self, addr: Addr) -> u64 {
+        let after = self.stretches.partition_point(|(from, _)| *from <= addr.0);
+        let stretch = after.checked_sub(1).and_then(|at| self.stretches.get(at));
+        stretch.map_or(0, |(_, to)| to.saturating_sub(addr.0))
+    }
+
     /// How much: nothing in it is larger.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
@@ -49,5 +56,7 @@ mod tests {
         assert!(holds(0x1000) && holds(0x1fff) && holds(0x5800));
         assert!(!holds(0xfff) && !holds(0x2000) && !holds(0x6000) && !holds(u64::MAX));
         assert_eq!(mapped.bytes(), 0x2000);
+        let from = |addr| mapped.bytes_from(Addr(addr));
+        assert_eq!([0xfff, 0x1000, 0x1ff8, 0x2000, 0x6000].map(from), [0, 0x1000, 8, 0, 0]);
     }
 }

@@ -13,7 +13,7 @@ mod size;
 use foldhash::HashMap;
 
 pub use self::mapped::Mapped;
-use self::outside::{LINKS, Outside, Place, is_place, linked};
+use self::outside::{Chain, LINKS, Outside, Place, Stretch, is_place, linked};
 use self::owned::{Body, Owner, table};
 pub(super) use self::owned::{CHAIN_BLOCK, KEYS_HEAD};
 use super::identity::{HEADERS, candidate, is_instance};
@@ -79,6 +79,26 @@ pub struct Objects {
     pub states_over: u64,
 }
 
+/// What holds some memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// An object there: the memory is its own, or it owns it.
+    Object(Addr),
+    /// A block of pymalloc's there, of so many bytes, of which it isn't known whose it is.
+    Block(Addr, u64),
+}
+
+/// Sees objects, and memory that may hold references, piece by piece.
+pub trait See {
+    /// An object, and its class.
+    fn object(&mut self, _addr: Addr, _class: Addr) {}
+    /// Some memory.
+    fn piece(&mut self, _holder: Holder, _bytes: &[u8]) {}
+}
+
+/// Sees nothing: all is only counted.
+impl See for () {}
+
 /// What is known of a process's heap before its objects are.
 #[derive(Debug, Clone, Copy)]
 pub struct Heap<'a> {
@@ -101,9 +121,22 @@ pub struct Heap<'a> {
 /// # Errors
 /// [`PymallocError`], where an array of arenas can't be read.
 pub fn count<M: Memory>(memory: &M, heap: Heap<'_>) -> Result<Objects, PymallocError> {
+    go_through(memory, heap, &mut ())
+}
+
+/// Counts them, and shows all that there is.
+///
+/// # Errors
+/// [`PymallocError`], where an array of arenas can't be read.
+pub fn go_through<M: Memory, S: See>(
+    memory: &M,
+    heap: Heap<'_>,
+    see: &mut S,
+) -> Result<Objects, PymallocError> {
     let Heap { layout, type_type, pools, lists, mapped, stands_still } = heap;
     let mut counter = Counter {
         memory,
+        see,
         mapped,
         types: Types::new(layout, type_type),
         arenas: Vec::new(),
@@ -148,16 +181,17 @@ pub fn count<M: Memory>(memory: &M, heap: Heap<'_>) -> Result<Objects, PymallocE
     Ok(counter.objects)
 }
 
-struct Counter<'a, M> {
+struct Counter<'a, M, S> {
     memory: &'a M,
+    see: &'a mut S,
     mapped: &'a Mapped,
     types: Types,
     arenas: Vec<Arenas>,
     objects: Objects,
     /// How the objects of a type keep what they own.
     owners: HashMap<Addr, Option<Owner>>,
-    /// Dicts' tables that are still to be looked at, and the dicts' types.
-    tables: Vec<(Addr, Addr)>,
+    /// Dicts' tables that are still to be looked at, with the dicts and their types.
+    tables: Vec<(Addr, Addr, Addr)>,
     /// Where larger objects may be.
     outside: Outside,
     /// From where to where the arena goes that an address was in last.
@@ -166,7 +200,7 @@ struct Counter<'a, M> {
     piece: Vec<u8>,
 }
 
-impl<M: Memory> Counter<'_, M> {
+impl<M: Memory, S: See> Counter<'_, M, S> {
     /// Live blocks of pools.
     fn blocks(&mut self, blocks: &[(Addr, &[u8])]) {
         let layout = self.types.object();
@@ -182,18 +216,18 @@ impl<M: Memory> Counter<'_, M> {
             }
         }
         self.types.learn(self.memory, &new);
-        for (_, bytes) in blocks {
-            self.block(bytes);
+        for (addr, bytes) in blocks {
+            self.block(*addr, bytes);
         }
         self.measure_tables();
         // Not at the end alone: what is due is then never much.
         self.go_outside();
     }
 
-    fn block(&mut self, bytes: &[u8]) {
+    fn block(&mut self, block: Addr, bytes: &[u8]) {
         let size = bytes.len() as u64;
         let Some((class, header, references)) = self.object(bytes) else {
-            self.scan(bytes);
+            self.scan(Holder::Block(block, size), bytes);
             return self.objects.raw.add(size, false);
         };
         if references == 0 {
@@ -204,16 +238,22 @@ impl<M: Memory> Counter<'_, M> {
             .and_then(|at| bytes.get(usize::try_from(at).ok()?..)?.first_chunk::<LINKS>().copied());
         let tracked = links.is_some_and(|links| self.follow(&links));
         self.tally(class).add(size, tracked);
+        let addr = block.offset(header);
+        self.see.object(addr, class);
         let object = usize::try_from(header).ok().and_then(|header| bytes.get(header..));
         let object = object.unwrap_or_default();
-        self.look_for_body(class, object);
+        self.look_for_body(addr, class, object);
         if self.types.get(self.memory, class).is_some_and(|head| !head.is_plain()) {
-            self.scan(object.get(HEAD..).unwrap_or_default());
+            // With its managed words, if it has any.
+            let before = bytes.get(..LINKS).filter(|_| header > LINKS as u64);
+            self.see.piece(Holder::Object(addr), before.unwrap_or_default());
+            self.scan(Holder::Object(addr), object.get(HEAD..).unwrap_or_default());
         }
     }
 
     /// Takes note of what words may refer to outside of the pools.
-    fn scan(&mut self, bytes: &[u8]) {
+    fn scan(&mut self, holder: Holder, bytes: &[u8]) {
+        self.see.piece(holder, bytes);
         let (words, _) = bytes.as_chunks::<8>();
         for word in words {
             let addr = Addr(u64::from_le_bytes(*word));
@@ -224,7 +264,7 @@ impl<M: Memory> Counter<'_, M> {
     }
 
     /// Takes note of what an object owns beside its block.
-    fn look_for_body(&mut self, class: Addr, object: &[u8]) {
+    fn look_for_body(&mut self, addr: Addr, class: Addr, object: &[u8]) {
         let owner = match self.owners.get(&class) {
             Some(owner) => *owner,
             None => {
@@ -238,21 +278,21 @@ impl<M: Memory> Counter<'_, M> {
             }
         };
         match owner.and_then(|owner| owner.body(object)) {
-            Some(Body::At(addr, bytes)) => {
-                if self.own(class, addr, bytes) {
-                    self.outside.note_stretch(addr, bytes);
+            Some(Body::At(body, bytes)) => {
+                if self.own(class, body, bytes) {
+                    self.outside.note_stretch(Stretch { addr: body, bytes, owner: addr });
                 }
             }
             // Nothing in it refers to objects.
-            Some(Body::Buffer(addr, bytes)) => {
-                self.own(class, addr, bytes);
+            Some(Body::Buffer(body, bytes)) => {
+                self.own(class, body, bytes);
             }
-            Some(Body::Chain(addr, blocks)) => {
-                if self.own(class, addr, Bytes(blocks.saturating_mul(CHAIN_BLOCK))) {
-                    self.outside.note_chain(addr, blocks);
+            Some(Body::Chain(body, blocks)) => {
+                if self.own(class, body, Bytes(blocks.saturating_mul(CHAIN_BLOCK))) {
+                    self.outside.note_chain(Chain { addr: body, blocks, owner: addr });
                 }
             }
-            Some(Body::Keys(addr)) if plausible(addr) => self.tables.push((addr, class)),
+            Some(Body::Keys(keys)) if plausible(keys) => self.tables.push((keys, addr, class)),
             Some(Body::Keys(_)) | None => {}
         }
     }
@@ -289,15 +329,15 @@ impl<M: Memory> Counter<'_, M> {
         let mut pieces: Vec<(Addr, &mut [u8])> = tables
             .iter()
             .zip(&mut heads)
-            .map(|((addr, _), head)| (*addr, head.as_mut_slice()))
+            .map(|((addr, ..), head)| (*addr, head.as_mut_slice()))
             .collect();
         let read = self.memory.read_scattered(&mut pieces);
         let keys = &self.types.layout().keys;
-        for (((addr, class), head), read) in tables.iter().zip(&heads).zip(read) {
+        for (((addr, owner, class), head), read) in tables.iter().zip(&heads).zip(read) {
             if let Some(bytes) = read.then(|| table(keys, head)).flatten()
                 && self.own(*class, *addr, bytes)
             {
-                self.outside.note_stretch(*addr, bytes);
+                self.outside.note_stretch(Stretch { addr: *addr, bytes, owner: *owner });
             }
         }
     }

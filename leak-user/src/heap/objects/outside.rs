@@ -27,6 +27,28 @@ pub struct Place {
     pub linked: bool,
 }
 
+/// Memory whose words may lead to objects: a large object's own, or what one owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// Where it begins.
+    pub addr: Addr,
+    /// How long it is.
+    pub bytes: Bytes,
+    /// The object.
+    pub owner: Addr,
+}
+
+/// Linked blocks that an object owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chain {
+    /// The first.
+    pub addr: Addr,
+    /// How many.
+    pub blocks: u64,
+    /// The object.
+    pub owner: Addr,
+}
+
 /// The places that were heard of, each once.
 #[derive(Debug, Default)]
 pub struct Outside {
@@ -34,8 +56,8 @@ pub struct Outside {
     due: Vec<Place>,
     /// Stretches and blocks of chains, each once too: the word that leads to one may have been taken for a place before.
     gone_through: HashSet<Addr>,
-    stretches: Vec<(Addr, Bytes)>,
-    chains: Vec<(Addr, u64)>,
+    stretches: Vec<Stretch>,
+    chains: Vec<Chain>,
     /// How much may still be gone through: no more than there is.
     left: u64,
     /// Places that there was no room for, and stretches that were too much.
@@ -62,18 +84,18 @@ impl Outside {
         }
     }
 
-    /// Takes note of memory whose words may lead to objects: a large object's own, or what it owns.
-    pub fn note_stretch(&mut self, addr: Addr, bytes: Bytes) {
+    /// Takes note of memory whose words may lead to objects.
+    pub fn note_stretch(&mut self, stretch: Stretch) {
         // What two claim to own is gone through once.
-        if self.is_new_block(addr) && self.spend(bytes) {
-            self.stretches.push((addr, bytes));
+        if self.is_new_block(stretch.addr) && self.spend(stretch.bytes) {
+            self.stretches.push(stretch);
         }
     }
 
-    /// Takes note of linked blocks, so many.
-    pub fn note_chain(&mut self, addr: Addr, blocks: u64) {
-        if self.spend(Bytes(blocks.saturating_mul(CHAIN_BLOCK))) {
-            self.chains.push((addr, blocks));
+    /// Takes note of linked blocks.
+    pub fn note_chain(&mut self, chain: Chain) {
+        if self.spend(Bytes(chain.blocks.saturating_mul(CHAIN_BLOCK))) {
+            self.chains.push(chain);
         }
     }
 
@@ -99,12 +121,12 @@ impl Outside {
     }
 
     /// The next blocks to go along.
-    pub fn chain(&mut self) -> Option<(Addr, u64)> {
+    pub fn chain(&mut self) -> Option<Chain> {
         self.chains.pop()
     }
 
     /// The next stretch to go through.
-    pub fn stretch(&mut self) -> Option<(Addr, Bytes)> {
+    pub fn stretch(&mut self) -> Option<Stretch> {
         self.stretches.pop()
     }
 }
@@ -139,13 +161,15 @@ mod tests {
             outside.note(Place { addr: Addr(addr), linked: true });
         }
         outside.note(Place { addr: Addr(0x7000), linked: false });
-        outside.note_stretch(Addr(0x7000), Bytes(64));
-        outside.note_stretch(Addr(0x7000), Bytes(64));
+        let stretch = |addr, bytes| Stretch { addr: Addr(addr), bytes, owner: Addr(0x9000) };
+        outside.note_stretch(stretch(0x7000, Bytes(64)));
+        outside.note_stretch(stretch(0x7000, Bytes(64)));
         let places: Vec<u64> = outside.places().iter().map(|place| place.addr.0).collect();
         assert_eq!(places, [0x9000, 0x8000, 0x7000]);
         assert_eq!(outside.places(), []);
-        outside.note_stretch(Addr(0x6000), Bytes(u64::MAX));
-        assert_eq!((outside.stretch(), outside.stretch()), (Some((Addr(0x7000), Bytes(64))), None));
+        outside.note_stretch(stretch(0x6000, Bytes(u64::MAX)));
+        let found = (outside.stretch(), outside.stretch());
+        assert_eq!(found, (Some(stretch(0x7000, Bytes(64))), None));
         assert_eq!(outside.over, 1);
     }
 

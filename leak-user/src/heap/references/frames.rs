@@ -35,6 +35,19 @@ impl<M: Memory> References<'_, M> {
         };
     }
 
+    /// The names of the variables that a function of this code has from around it: the last ones.
+    pub fn free_variables(&self, code: Addr) -> Vec<Addr> {
+        match self.offsets.locals {
+            Locals::Object { names: [_, _, free], .. } => self.tuple(code.offset(free)),
+            Locals::Frame { names, free, .. } => {
+                let mut all = self.tuple(code.offset(names));
+                let count = self.memory.half(code.offset(free)).unwrap_or(0);
+                let bound = all.len().saturating_sub(usize::try_from(count).unwrap_or(0));
+                all.split_off(bound)
+            }
+        }
+    }
+
     pub(super) fn generator(&mut self, object: Addr, own: &[u8], see: See<'_>) -> ControlFlow<()> {
         for field in self.offsets.generator {
             // An asynchronous generator's hook is where a coroutine's origin is.

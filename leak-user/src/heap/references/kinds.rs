@@ -34,6 +34,8 @@ pub(super) enum Kind {
     Type,
     /// A module.
     Module,
+    /// Fields without names; words that look like references are some.
+    Words,
     /// What `functools.lru_cache` makes of a function.
     LruCache,
 }
@@ -91,6 +93,15 @@ static KINDS: &[(&str, Kind)] = &[
     // What it was asked for last is not counted.
     ("ContextVar", Kind::Fields(&[field(16, "name"), field(24, "its default")])),
     ("_contextvars.ContextVar", Kind::Fields(&[field(16, "name"), field(24, "its default")])),
+    ("_asyncio.Future", Kind::Words),
+    ("_asyncio.Task", Kind::Words),
+    ("_thread._local", Kind::Words),
+    ("Context", Kind::Words),
+    ("_contextvars.Context", Kind::Words),
+    ("hamt", Kind::Words),
+    ("hamt_bitmap_node", Kind::Words),
+    ("hamt_array_node", Kind::Words),
+    ("hamt_collision_node", Kind::Words),
     ("numpy.ndarray", Kind::Fields(&[field(48, "base"), field(56, "dtype")])),
 ];
 

@@ -14,13 +14,15 @@ use std::rc::Rc;
 
 use foldhash::HashMap;
 
+use self::kinds::Kind;
 use self::offsets::{
     Attributes, ModuleState, Offsets, TYPE_BASE, TYPE_BASES, TYPE_CACHE, TYPE_MRO,
 };
-use self::plan::{Part, Plan};
+use self::plan::{Part, Plan, Trust};
 use super::collector::LINK_FLAGS;
 use super::identity::{candidate, is_instance};
 use super::types::{TypeHead, Types, plausible};
+use crate::symbolize::unicode;
 use crate::target::layout::Layout;
 use crate::target::memory::Memory;
 use crate::units::Addr;
@@ -29,6 +31,9 @@ pub use self::frames::Running;
 
 /// Types that are remembered.
 const MAX_PLANS: usize = 1 << 16;
+
+/// Characters of a class's name.
+const MAX_NAME: usize = 400;
 
 /// The words before an object that hold its attributes, or lead to them.
 const VALUES_BEFORE: u64 = 32;
@@ -62,6 +67,8 @@ pub enum By {
     Dict,
     /// Its class.
     Class,
+    /// A field whose name isn't known, so many bytes from its start.
+    Own(u64),
     /// A word, so many bytes from its start: maybe no reference.
     Word(u64),
 }
@@ -159,6 +166,34 @@ impl<'a, M: Memory> References<'a, M> {
         sure.or(maybe)
     }
 
+    /// The field of this name, of the interpreter's own types.
+    pub fn field(&mut self, object: Addr, name: &str) -> Option<Addr> {
+        let mut found = None;
+        self.each(object, &mut |by, to| {
+            if matches!(by, By::Field(known) if known == name) {
+                found = Some(to);
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        found
+    }
+
+    /// Is it a module?
+    pub fn is_module(&mut self, object: Addr) -> bool {
+        let plan = self.class(object).and_then(|(class, _)| self.plan(class));
+        plan.is_some_and(|plan| plan.parts.contains(&Part::Special(Kind::Module)))
+    }
+
+    /// Is it a class that was made within a function, by its name?
+    pub fn is_local_class(&mut self, class: Addr) -> bool {
+        let is_made = self.type_at(class).is_some_and(|head| head.is_heap_type());
+        let name = self.memory.pointer(class.offset(self.layout.types.qualname));
+        let name = name.ok().filter(|_| is_made);
+        let name = name.and_then(|name| unicode::read(self.memory, self.layout, name, MAX_NAME));
+        name.is_some_and(|name| name.contains("<locals>"))
+    }
+
     fn visit(&mut self, object: Addr, see: See<'_>) -> ControlFlow<()> {
         let Some((class, _)) = self.class(object) else { return ControlFlow::Continue(()) };
         let Some(plan) = self.plan(class) else { return ControlFlow::Continue(()) };
@@ -171,12 +206,15 @@ impl<'a, M: Memory> References<'a, M> {
             match *part {
                 Part::Field(field) => give(word(field.at), By::Field(field.name), see)?,
                 Part::Member(at, name) => give(word(at), By::Member(name), see)?,
-                Part::Words(from, to) => {
+                Part::Words(from, to, trust) => {
                     for at in (from..to).step_by(8) {
-                        give(word(at), By::Word(at), see)?;
+                        give(word(at), trust.by(at), see)?;
                     }
                 }
-                Part::Items => self.items(object, &plan, word(self.layout.object.size), see)?,
+                Part::Items(trust) => {
+                    let count = word(self.layout.object.size);
+                    self.items(object, &plan, count, trust, see)?;
+                }
                 Part::DictAt(at) => self.dict_at(object, &plan, at, see)?,
                 Part::Managed => self.managed(object, class, see)?,
                 Part::Inline => {
@@ -208,11 +246,12 @@ impl<'a, M: Memory> References<'a, M> {
         object: Addr,
         plan: &Plan,
         count: Option<u64>,
+        trust: Trust,
         see: See<'_>,
     ) -> ControlFlow<()> {
         let count = count.unwrap_or(0).cast_signed().unsigned_abs();
         self.words(object.offset(plan.basicsize), count, &mut |n, to| {
-            see(By::Word(plan.basicsize + 8 * n), to)
+            see(trust.by(plan.basicsize + 8 * n), to)
         })
     }
 

@@ -61,7 +61,7 @@ pub(super) enum Locals {
     /// the stack.
     Object { at: u64, nlocals: u64, names: [u64; 3], stack: u64, top: Top },
     /// In `_PyInterpreterFrame`: `localsplus`, what says how high the stack is, fields; the code's `co_nlocalsplus`,
-    /// `co_stacksize`, `co_localsplusnames`; `PyFrameObject.f_frame`.
+    /// `co_stacksize`, `co_localsplusnames`, `co_nfreevars`; `PyFrameObject.f_frame`.
     Frame {
         at: u64,
         top: Top,
@@ -69,6 +69,7 @@ pub(super) enum Locals {
         count: u64,
         stack: u64,
         names: u64,
+        free: u64,
         of_object: u64,
     },
 }
@@ -235,6 +236,7 @@ const PY_3_11: Offsets = Offsets {
         count: 76,
         stack: 68,
         names: 96,
+        free: 88,
         of_object: 24,
     },
     attributes: Attributes::Two,
@@ -276,6 +278,7 @@ const PY_3_12: Offsets = Offsets {
         count: 72,
         stack: 64,
         names: 96,
+        free: 88,
         of_object: 24,
     },
     attributes: Attributes::Tagged,
@@ -331,6 +334,7 @@ const PY_3_14: Offsets = Offsets {
         count: 72,
         stack: 64,
         names: 96,
+        free: 88,
         of_object: 24,
     },
     ..PY_3_13

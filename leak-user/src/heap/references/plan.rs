@@ -4,6 +4,7 @@
 //! objects are (`tp_members`: slots of classes, and attributes of C types), and all other words that it adds may be
 //! references too.
 
+use super::By;
 use super::containers::LRU_REST;
 use super::kinds::{Field, Kind, kind};
 use super::offsets::{
@@ -29,6 +30,25 @@ const OBJECT_MEMBERS: [u32; 2] = [6, 16];
 /// `PyObject`: refcount, class.
 const HEAD: u64 = 16;
 
+/// Are words that look like references some?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Yes: the type is known to have no others.
+    Sure,
+    /// Maybe.
+    Maybe,
+}
+
+impl Trust {
+    /// How a word so many bytes from its start refers.
+    pub(super) fn by(self, at: u64) -> By {
+        match self {
+            Self::Sure => By::Own(at),
+            Self::Maybe => By::Word(at),
+        }
+    }
+}
+
 /// Where references are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
@@ -36,10 +56,10 @@ pub(super) enum Part {
     Field(Field),
     /// One, whose name is a C string there.
     Member(u64, Addr),
-    /// Words that may be some: from, to.
-    Words(u64, u64),
+    /// Words: from, to.
+    Words(u64, u64, Trust),
     /// Words behind the object's own size, as many as it has items.
-    Items,
+    Items(Trust),
     /// A pointer to the `__dict__`; negative: from the end of the object.
     DictAt(i64),
     /// Attributes at the managed words.
@@ -140,6 +160,7 @@ fn add<M: Memory>(
         let moved = |of: fn(&Link) -> i64| of(base) > 0 && of(base) != of(link);
         moved(|one| one.dictoffset) || moved(|one| one.weaklist)
     };
+    let mut trust = Trust::Maybe;
     let mut from = base.filter(|base| !is_anew(base)).map_or(HEAD, |base| base.head.basicsize);
     match is_own.then(|| kind(&name, offsets)).flatten() {
         Some(Kind::Fields(fields)) => {
@@ -149,6 +170,7 @@ fn add<M: Memory>(
             parts.push(Part::Special(Kind::LruCache));
             from = LRU_REST;
         }
+        Some(Kind::Words) => trust = Trust::Sure,
         Some(kind) => return parts.push(Part::Special(kind)),
         None => {}
     }
@@ -168,18 +190,18 @@ fn add<M: Memory>(
     for at in taken {
         if at >= words && at + 8 <= link.head.basicsize {
             if at > words {
-                parts.push(Part::Words(words, at));
+                parts.push(Part::Words(words, at, trust));
             }
             words = at + 8;
         }
     }
     let end = link.head.basicsize & !7;
     if words < end {
-        parts.push(Part::Words(words, end));
+        parts.push(Part::Words(words, end, trust));
     }
     let is_var_sized = |link: &Link| link.head.itemsize == 8;
     if is_var_sized(link) && !base.is_some_and(is_var_sized) {
-        parts.push(Part::Items);
+        parts.push(Part::Items(trust));
     }
 }
 

@@ -1,0 +1,138 @@
+//! The shortest chains from what lives for itself to the samples, and cycles among what nothing holds.
+
+use std::collections::VecDeque;
+
+use foldhash::{HashMap, HashMapExt as _, HashSet};
+
+use super::graph::{Edge, Graph, Trust};
+use super::roots::Root;
+use crate::units::Addr;
+
+/// From a root to an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Chain {
+    /// What it begins with.
+    pub root: Option<Root>,
+    /// From the first object on.
+    pub links: Vec<Edge>,
+    /// The object at its end.
+    pub end: u32,
+}
+
+impl Chain {
+    /// May one of its references be none?
+    pub(super) fn is_maybe(&self) -> bool {
+        self.root.is_some_and(|root| root.is_maybe())
+            || self.links.iter().any(|edge| edge.by.is_maybe())
+    }
+}
+
+/// The shortest chain to each object that hangs from something: of certain references where there is one.
+pub(super) fn chains(graph: &Graph) -> HashMap<u32, Chain> {
+    let mut found = HashMap::new();
+    for trust in [Trust::Certain, Trust::Words, Trust::All] {
+        for (node, chain) in shortest(graph, trust) {
+            found.entry(node).or_insert(chain);
+        }
+    }
+    found
+}
+
+fn shortest(graph: &Graph, trust: Trust) -> HashMap<u32, Chain> {
+    let mut by_holder: HashMap<u32, Vec<Edge>> = HashMap::new();
+    for edge in graph.edges.iter().filter(|edge| trust.has(edge.by)) {
+        by_holder.entry(edge.holder).or_default().push(*edge);
+    }
+    // Where each was reached from: a root, or another.
+    let mut reached: HashMap<u32, Result<Root, Edge>> = HashMap::new();
+    let mut due = VecDeque::new();
+    let mut roots: Vec<&(Root, u32)> =
+        graph.roots.iter().filter(|(root, _)| trust.has_root(root)).collect();
+    roots.sort_by_key(|(root, node)| (rank(root), graph.addr(*node)));
+    for (root, node) in roots {
+        if !reached.contains_key(node) {
+            reached.insert(*node, Ok(*root));
+            due.push_back(*node);
+        }
+    }
+    while let Some(node) = due.pop_front() {
+        for edge in by_holder.get(&node).into_iter().flatten() {
+            if !reached.contains_key(&edge.held) {
+                reached.insert(edge.held, Err(*edge));
+                due.push_back(edge.held);
+            }
+        }
+    }
+    let chain = |end: u32| {
+        let (mut node, mut links) = (end, Vec::new());
+        loop {
+            match reached.get(&node)? {
+                Ok(root) => {
+                    links.reverse();
+                    return Some((end, Chain { root: Some(*root), links, end }));
+                }
+                Err(edge) => {
+                    links.push(*edge);
+                    node = edge.holder;
+                }
+            }
+        }
+    };
+    reached.keys().filter_map(|node| chain(*node)).collect()
+}
+
+/// Which roots go before which.
+fn rank(root: &Root) -> u8 {
+    match root {
+        Root::Itself => 0,
+        Root::Function { .. } => 1,
+        Root::Region { .. } => 2,
+    }
+}
+
+/// A cycle that an object is part of, or that leads to it: of those the shortest.
+pub(super) fn cycle(graph: &Graph, sample: Addr) -> Option<Chain> {
+    let start = graph.node(sample)?;
+    let mut by_held: HashMap<u32, Vec<Edge>> = HashMap::new();
+    for edge in &graph.edges {
+        by_held.entry(edge.held).or_default().push(*edge);
+    }
+    // From the object backwards, until one is found that it leads to itself.
+    let mut due = VecDeque::from([start]);
+    let mut seen: HashSet<u32> = HashSet::default();
+    while let Some(node) = due.pop_front() {
+        if !seen.insert(node) {
+            continue;
+        }
+        if let Some(links) = around(node, &by_held) {
+            return Some(Chain { root: None, links, end: node });
+        }
+        due.extend(by_held.get(&node).into_iter().flatten().map(|edge| edge.holder));
+    }
+    None
+}
+
+/// The shortest way from an object back to itself.
+fn around(node: u32, by_held: &HashMap<u32, Vec<Edge>>) -> Option<Vec<Edge>> {
+    let mut reached: HashMap<u32, Edge> = HashMap::new();
+    let mut due = VecDeque::from([node]);
+    while let Some(at) = due.pop_front() {
+        for edge in by_held.get(&at).into_iter().flatten() {
+            if edge.holder == node {
+                let mut links = vec![*edge];
+                let mut next = edge.held;
+                while next != node {
+                    let edge = reached.get(&next)?;
+                    links.push(*edge);
+                    next = edge.held;
+                }
+                return Some(links);
+            }
+            if !reached.contains_key(&edge.holder) {
+                reached.insert(edge.holder, *edge);
+                due.push_back(edge.holder);
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,300 @@
+//! The search, backwards: who refers to what was found before.
+
+use std::ops::ControlFlow;
+
+use foldhash::{HashMap, HashMapExt as _, HashSet};
+
+use super::graph::{Edge, Graph, Trust};
+use super::roots::{Root, Roots};
+use crate::heap::objects::{self, Holder, See};
+use crate::heap::pymalloc::PymallocError;
+use crate::heap::references::{By, References};
+use crate::heap::types::TypeHead;
+use crate::target::memory::Memory;
+use crate::units::Addr;
+
+/// Times that the heap is gone through.
+const MAX_PASSES: u64 = 80;
+
+/// References to what is looked for that one pass takes.
+const MAX_HITS: usize = 1 << 21;
+
+/// Bytes of a region read at once.
+const PIECE: usize = 1 << 20;
+
+/// The search.
+pub(super) struct Search<'a, 'r, M> {
+    memory: &'a M,
+    heap: objects::Heap<'a>,
+    roots: &'r Roots,
+    references: &'r mut References<'a, M>,
+    samples: Vec<u32>,
+    /// What running functions refer to.
+    running: HashMap<Addr, Vec<Root>>,
+    /// Blocks of which it isn't known whose they are, and what was found in them.
+    blocks: HashMap<Addr, Block>,
+    pub(super) graph: Graph,
+}
+
+/// A block of pymalloc's that some object has, or had.
+#[derive(Debug, Default)]
+struct Block {
+    bytes: u64,
+    /// What is referred to from within.
+    held: Vec<u32>,
+    /// Objects that lead to it.
+    owners: Vec<Addr>,
+    /// It was looked for.
+    done: bool,
+}
+
+impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
+    pub(super) fn new(
+        memory: &'a M,
+        heap: objects::Heap<'a>,
+        roots: &'r Roots,
+        references: &'r mut References<'a, M>,
+        samples: &[Addr],
+    ) -> Self {
+        let mut graph = Graph::default();
+        let running = roots.held(references);
+        let numbered: Vec<u32> =
+            samples.iter().filter_map(|addr| graph.note(*addr)).map(|(node, _)| node).collect();
+        let mut search = Self {
+            memory,
+            heap,
+            roots,
+            references,
+            samples: numbered,
+            running,
+            blocks: HashMap::new(),
+            graph,
+        };
+        for node in search.samples.clone() {
+            search.hang_from_functions(node);
+        }
+        search
+    }
+
+    /// Searches until every sample hangs from something, or nothing new is found. Says how many passes it took.
+    pub(super) fn run(&mut self) -> Result<u64, PymallocError> {
+        let mut due: Vec<u32> = self.samples.clone();
+        for pass in 1..=MAX_PASSES {
+            let held = self.graph.held(Trust::Certain);
+            let is_held = |node: &u32| held.get(*node as usize) == Some(&true);
+            let mut unheld = self.samples.iter().copied().filter(|node| !is_held(node)).peekable();
+            // Where all hang from something, who else has them does not matter.
+            if unheld.peek().is_none() {
+                return Ok(pass - 1);
+            }
+            let leads = self.graph.leading_to(unheld);
+            due.retain(|node| leads.get(*node as usize) == Some(&true));
+            let blocks: Vec<Addr> = self
+                .blocks
+                .iter()
+                .filter(|(_, block)| !block.done)
+                .map(|(addr, _)| *addr)
+                .collect();
+            if due.is_empty() && blocks.is_empty() {
+                return Ok(pass - 1);
+            }
+            due = self.pass(&due, &blocks)?;
+        }
+        Ok(MAX_PASSES)
+    }
+
+    /// Goes through the heap once; returns what was found newly.
+    fn pass(&mut self, nodes: &[u32], blocks: &[Addr]) -> Result<Vec<u32>, PymallocError> {
+        let mut look = Look::default();
+        for node in nodes {
+            look.add(self.graph.addr(*node).0, Target::Object(*node));
+        }
+        for addr in blocks {
+            let Some(block) = self.blocks.get_mut(addr) else { continue };
+            block.done = true;
+            // What leads to values may lead to somewhere in the middle.
+            for at in (addr.0..addr.0.saturating_add(block.bytes)).step_by(8) {
+                look.add(at, Target::Block(*addr));
+            }
+        }
+        objects::go_through(self.memory, self.heap, &mut look)?;
+        self.look_at_regions(&mut look);
+        self.graph.over += look.over;
+        let mut new = Vec::new();
+        // The object, and what it may refer to.
+        let mut holders: HashMap<Addr, Vec<u32>> = HashMap::new();
+        for (holder, target) in look.hits {
+            match (holder, target) {
+                (Holder::Object(object), Target::Object(node)) => {
+                    holders.entry(object).or_default().push(node);
+                }
+                (Holder::Object(object), Target::Block(addr)) => {
+                    let Some(block) = self.blocks.get_mut(&addr) else { continue };
+                    block.owners.push(object);
+                    holders.entry(object).or_default().extend(&block.held);
+                }
+                (Holder::Block(addr, bytes), Target::Object(node)) => {
+                    let block = self.blocks.entry(addr).or_default();
+                    block.bytes = bytes;
+                    block.held.push(node);
+                    // It has been looked for.
+                    for owner in &block.owners {
+                        holders.entry(*owner).or_default().push(node);
+                    }
+                }
+                // One that leads to another is part of something that isn't known.
+                (Holder::Block(..), Target::Block(_)) => {}
+            }
+        }
+        for (holder, maybe_held) in holders {
+            new.extend(self.holder(holder, &maybe_held));
+        }
+        Ok(new)
+    }
+
+    /// An object that may refer to some that were found: which does it?
+    fn holder(&mut self, object: Addr, maybe: &[u32]) -> Option<u32> {
+        let wanted: HashMap<Addr, u32> =
+            maybe.iter().map(|node| (self.graph.addr(*node), *node)).collect();
+        let mut ways: HashMap<u32, By> = HashMap::new();
+        self.references.each(object, &mut |by, to| {
+            let Some(node) = wanted.get(&to).filter(|_| to != object) else {
+                return ControlFlow::Continue(());
+            };
+            let way = ways.entry(*node).or_insert(by);
+            if way.is_maybe() {
+                *way = by;
+            }
+            let all = ways.len() == wanted.len() && !ways.values().any(|by| by.is_maybe());
+            if all { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if ways.is_empty() {
+            return None;
+        }
+        let (holder, is_new) = self.graph.note(object)?;
+        for (held, by) in ways {
+            self.graph.refer(Edge { holder, by, held });
+        }
+        if !is_new {
+            return None;
+        }
+        if self.lives_for_itself(object) {
+            self.graph.roots.push((Root::Itself, holder));
+            return None;
+        }
+        self.hang_from_functions(holder);
+        Some(holder)
+    }
+
+    fn hang_from_functions(&mut self, node: u32) {
+        let roots = self.running.get(&self.graph.addr(node));
+        self.graph.roots.extend(roots.into_iter().flatten().map(|root| (*root, node)));
+    }
+
+    /// Is it a module, or a class that wasn't made within a function?
+    fn lives_for_itself(&mut self, object: Addr) -> bool {
+        let Some((_, head)) = self.references.class(object) else { return false };
+        if head.is_metatype() {
+            let class: Option<TypeHead> = self.references.type_at(object);
+            return class.is_some() && !self.references.is_local_class(object);
+        }
+        self.references.is_module(object)
+    }
+
+    fn look_at_regions(&mut self, look: &mut Look) {
+        let mut piece = vec![0; PIECE];
+        for (number, region) in (0..).zip(&self.roots.regions) {
+            let mut at = 0;
+            while at < region.bytes {
+                let length = usize::try_from(region.bytes - at).unwrap_or(PIECE).min(PIECE);
+                let Some(part) = piece.get_mut(..length) else { break };
+                if self.memory.read(region.start.offset(at), part).is_err() {
+                    break;
+                }
+                let (words, _) = part.as_chunks::<8>();
+                for word in words {
+                    if let Some(Target::Object(node)) = look.find(u64::from_le_bytes(*word)) {
+                        self.graph.roots.push((Root::Region { region: number }, node));
+                    }
+                }
+                at += length as u64;
+            }
+        }
+        self.graph.roots.sort_unstable_by_key(|(root, node)| (root.is_maybe(), *node));
+        self.graph.roots.dedup();
+    }
+}
+
+/// What is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Target {
+    Object(u32),
+    Block(Addr),
+}
+
+/// Bits of the filter that most words don't pass.
+const FILTER_BITS: u64 = 1 << 20;
+
+/// Looks for references to some addresses.
+#[derive(Debug)]
+struct Look {
+    /// A word whose bit is not set isn't looked for.
+    filter: Vec<u64>,
+    wanted: HashMap<u64, Target>,
+    hits: HashSet<(Holder, Target)>,
+    over: u64,
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self {
+            filter: vec![0; usize::try_from(FILTER_BITS / 64).unwrap_or(0)],
+            wanted: HashMap::new(),
+            hits: HashSet::default(),
+            over: 0,
+        }
+    }
+}
+
+impl Look {
+    fn add(&mut self, word: u64, target: Target) {
+        let (at, bit) = place(word);
+        if let Some(bits) = self.filter.get_mut(at) {
+            *bits |= bit;
+        }
+        self.wanted.insert(word, target);
+    }
+
+    fn find(&self, word: u64) -> Option<Target> {
+        // What a slot of a frame holds may be tagged (3.14); the pointer to an instance's values is one less (3.12).
+        let word = match word & 7 {
+            0 => word,
+            1 => word & !7,
+            7 => word.wrapping_add(1),
+            _ => return None,
+        };
+        let (at, bit) = place(word);
+        let passes = self.filter.get(at).is_some_and(|bits| bits & bit != 0);
+        passes.then(|| self.wanted.get(&word).copied()).flatten()
+    }
+}
+
+fn place(word: u64) -> (usize, u64) {
+    let bit = (word >> 3 ^ word >> 23) % FILTER_BITS;
+    ((bit / 64) as usize, 1 << (bit % 64))
+}
+
+impl See for Look {
+    fn piece(&mut self, holder: Holder, bytes: &[u8]) {
+        let (words, _) = bytes.as_chunks::<8>();
+        for word in words {
+            if let Some(target) = self.find(u64::from_le_bytes(*word)) {
+                if self.hits.len() < MAX_HITS {
+                    self.hits.insert((holder, target));
+                } else {
+                    self.over += 1;
+                }
+            }
+        }
+    }
+}

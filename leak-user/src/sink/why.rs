@@ -1,0 +1,89 @@
+//! Who keeps objects alive, for people.
+
+use std::fmt::Write as _;
+
+use super::escape::escape;
+use super::text::number::{counted, percent};
+use crate::snapshot::heap::Heap;
+use crate::snapshot::why::{Group, Why};
+
+/// As text. Every character that the target chose is escaped.
+#[must_use]
+pub fn text(heap: &Heap, why: &Why) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_why(&mut text, heap, why);
+    text
+}
+
+fn write_why(text: &mut String, heap: &Heap, why: &Why) -> std::fmt::Result {
+    let (pid, python) = (heap.target.pid, escape(&heap.target.python));
+    write!(text, "Who keeps {} alive in process {pid}, Python {python}", escape(&why.name))?;
+    match heap.stood_still_s {
+        Some(s) => writeln!(text, "; it stood still for {s:.2} s")?,
+        None => writeln!(text, " (it ran on meanwhile)")?,
+    }
+    if why.samples < why.count {
+        let objects = counted(why.count, "object");
+        writeln!(text, "{objects}, of which {} were looked into", why.samples)?;
+    } else {
+        writeln!(text, "{}", counted(why.count, "object"))?;
+    }
+    if let Some(holder) = &why.holder {
+        let share = percent(share(holder.samples, why));
+        writeln!(text, "\n{share} hang from {}", path(&holder.path))?;
+    }
+    for group in &why.groups {
+        write_group(text, group, why)?;
+    }
+    if why.unheld > 0 {
+        write_unheld(text, heap, why)?;
+    }
+    if why.over > 0 {
+        let lost = counted(why.over, "reference");
+        writeln!(text, "\nLost: {lost} or objects that there was no room for")?;
+    }
+    Ok(())
+}
+
+fn write_group(text: &mut String, group: &Group, why: &Why) -> std::fmt::Result {
+    if why.samples > 1 {
+        let number = percent(share(group.samples, why));
+        write!(text, "\n{number} in this way; of one, at 0x{:x}", group.object)?;
+    } else {
+        write!(text, "\nThe one at 0x{:x}", group.object)?;
+    }
+    writeln!(text, "{}:", if group.maybe { " (maybe)" } else { "" })?;
+    writeln!(text, "  {}", path(&group.path))
+}
+
+/// What nothing holds.
+fn write_unheld(text: &mut String, heap: &Heap, why: &Why) -> std::fmt::Result {
+    let share = percent(share(why.unheld, why));
+    if why.cycles.is_empty() {
+        return writeln!(
+            text,
+            "\n{share} hang from nothing that was found: just dropped, or held by compiled code"
+        );
+    }
+    let is_off = heap.collectors.iter().any(|collector| !collector.enabled);
+    let state = if is_off {
+        "the collector is off: nothing frees them"
+    } else {
+        "the collector frees them when it comes to them"
+    };
+    writeln!(text, "\n{share} hang only from cycles ({state}):")?;
+    for cycle in &why.cycles {
+        writeln!(text, "  {}", path(cycle))?;
+    }
+    Ok(())
+}
+
+fn share(samples: u64, why: &Why) -> f64 {
+    samples as f64 / why.samples.max(1) as f64
+}
+
+fn path(words: &[String]) -> String {
+    let words: Vec<_> = words.iter().map(|word| escape(word)).collect();
+    words.join(" → ")
+}
