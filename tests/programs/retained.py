@@ -293,6 +293,6 @@ for n in range(COUNT):
     hook_up()
 one = two = error = n = task = None
 
-print(json.dumps({"truth": truth, "cycles": cycles}))
+print("ready", json.dumps({"truth": truth, "cycles": cycles}))
 sys.stdout.flush()
 sys.stdin.read()

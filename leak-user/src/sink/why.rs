@@ -31,7 +31,9 @@ fn write_why(text: &mut String, heap: &Heap, why: &Why) -> std::fmt::Result {
     }
     if let Some(holder) = &why.holder {
         let share = percent(share(holder.samples, why));
-        writeln!(text, "\n{share} hang from {}", path(&holder.path))?;
+        if let Some((class, way)) = holder.path.split_last() {
+            writeln!(text, "\n{share} hang from {} ({})", path(way), escape(class))?;
+        }
     }
     for group in &why.groups {
         write_group(text, group, why)?;
@@ -86,4 +88,79 @@ fn share(samples: u64, why: &Why) -> f64 {
 fn path(words: &[String]) -> String {
     let words: Vec<_> = words.iter().map(|word| escape(word)).collect();
     words.join(" → ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::heap::tests::heap;
+    use crate::snapshot::why::Holder;
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    fn why() -> Why {
+        let group = |samples, maybe, path: &[&str]| Group {
+            samples,
+            maybe,
+            object: 0x7f00_1230,
+            path: words(path),
+        };
+        Why {
+            name: "app.Note".to_owned(),
+            count: 1_000_000,
+            samples: 100,
+            passes: 4,
+            groups: vec![
+                group(90, false, &["module app", "app.cache", "dict['e\x1b[31mvil']", "app.Note"]),
+                group(2, true, &["a variable of x.so", "app.Note"]),
+            ],
+            holder: Some(Holder {
+                samples: 90,
+                path: words(&["module app", "app.cache", "builtins.dict"]),
+            }),
+            unheld: 8,
+            cycles: vec![words(&["Note.other", "app.Note"])],
+            over: 0,
+        }
+    }
+
+    #[test]
+    fn what_people_see() {
+        let expected = "\
+Who keeps app.Note alive in process 7, Python 3.11.7 (it ran on meanwhile)
+1,000,000 objects, of which 100 were looked into
+
+90 % hang from module app → app.cache (builtins.dict)
+
+90 % in this way; of one, at 0x7f001230:
+  module app → app.cache → dict['e\\x1b[31mvil'] → app.Note
+
+2 % in this way; of one, at 0x7f001230 (maybe):
+  a variable of x.so → app.Note
+
+8 % hang only from cycles (the collector is off: nothing frees them):
+  Note.other → app.Note
+";
+        assert_eq!(text(&heap(), &why()), expected);
+    }
+
+    #[test]
+    fn what_hangs_from_nothing_is_said() {
+        let one = Why { count: 1, samples: 1, groups: Vec::new(), holder: None, ..why() };
+        let none = Why { unheld: 1, cycles: Vec::new(), over: 3, ..one };
+        let text = text(&heap(), &none);
+        assert!(text.contains("100 % hang from nothing that was found"), "{text}");
+        assert!(
+            text.contains("Lost: 3 references or objects that there was no room for"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn programs_read_back_the_same() {
+        let line = serde_json::to_string(&why()).unwrap();
+        assert_eq!(serde_json::from_str::<Why>(&line).unwrap(), why());
+    }
 }

@@ -84,7 +84,7 @@ impl<M: Memory> References<'_, M> {
                 give(own_word(LRU_FUNCTION), By::Field("__wrapped__"), see)?;
                 self.lru_links(object, own_word(LINK_NEXT), see)
             }
-            Kind::Fields(_) | Kind::Words => ControlFlow::Continue(()),
+            Kind::Fields(_) | Kind::Words | Kind::Members => ControlFlow::Continue(()),
         }
     }
 

@@ -34,6 +34,8 @@ pub(super) enum Kind {
     Type,
     /// A module.
     Module,
+    /// What its members say, and no others.
+    Members,
     /// Fields without names; words that look like references are some.
     Words,
     /// What `functools.lru_cache` makes of a function.
@@ -93,6 +95,8 @@ static KINDS: &[(&str, Kind)] = &[
     // What it was asked for last is not counted.
     ("ContextVar", Kind::Fields(&[field(16, "name"), field(24, "its default")])),
     ("_contextvars.ContextVar", Kind::Fields(&[field(16, "name"), field(24, "its default")])),
+    // What its bytecode refers to does not count.
+    ("code", Kind::Members),
     ("_asyncio.Future", Kind::Words),
     ("_asyncio.Task", Kind::Words),
     ("_thread._local", Kind::Words),

@@ -139,6 +139,13 @@ impl<'a, M: Memory> References<'a, M> {
         next == 0 || back() == Ok(links)
     }
 
+    /// How many refer to an object, as it counts them itself.
+    pub fn count(&self, object: Addr) -> Option<u64> {
+        let mut bytes = [0; 16];
+        self.memory.read(object, &mut bytes).ok()?;
+        candidate(&self.layout.object, &bytes, 0).map(|(_, references)| references)
+    }
+
     /// The type at an address.
     pub fn type_at(&mut self, addr: Addr) -> Option<TypeHead> {
         self.types.get(self.memory, addr)

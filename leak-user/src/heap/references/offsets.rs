@@ -236,7 +236,7 @@ const PY_3_11: Offsets = Offsets {
         count: 76,
         stack: 68,
         names: 96,
-        free: 88,
+        free: 92,
         of_object: 24,
     },
     attributes: Attributes::Two,

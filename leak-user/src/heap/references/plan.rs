@@ -160,7 +160,7 @@ fn add<M: Memory>(
         let moved = |of: fn(&Link) -> i64| of(base) > 0 && of(base) != of(link);
         moved(|one| one.dictoffset) || moved(|one| one.weaklist)
     };
-    let mut trust = Trust::Maybe;
+    let (mut trust, mut only_members) = (Trust::Maybe, false);
     let mut from = base.filter(|base| !is_anew(base)).map_or(HEAD, |base| base.head.basicsize);
     match is_own.then(|| kind(&name, offsets)).flatten() {
         Some(Kind::Fields(fields)) => {
@@ -171,6 +171,7 @@ fn add<M: Memory>(
             from = LRU_REST;
         }
         Some(Kind::Words) => trust = Trust::Sure,
+        Some(Kind::Members) => only_members = true,
         Some(kind) => return parts.push(Part::Special(kind)),
         None => {}
     }
@@ -184,6 +185,9 @@ fn add<M: Memory>(
         if OBJECT_MEMBERS.contains(&kind) && at.is_multiple_of(8) && is_inside {
             parts.push(Part::Member(at, name));
         }
+    }
+    if only_members {
+        return;
     }
     let mut words = from.next_multiple_of(8);
     taken.sort_unstable();

@@ -136,3 +136,64 @@ fn around(node: u32, by_held: &HashMap<u32, Vec<Edge>>) -> Option<Vec<Edge>> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heap::references::By;
+
+    /// Objects 0.. at addresses of their own, which refer to each other.
+    fn graph(edges: &[(u32, u32, By)], roots: &[(Root, u32)]) -> Graph {
+        let mut graph = Graph::default();
+        for n in 0..10 {
+            graph.note(Addr(0x1000 + n)).unwrap();
+        }
+        for (holder, held, by) in edges {
+            graph.refer(Edge { holder: *holder, by: *by, held: *held });
+        }
+        graph.roots = roots.to_vec();
+        graph
+    }
+
+    const ITEM: By = By::Index(0);
+    const MAYBE: By = By::Word(16);
+    const REGION: Root = Root::Region { region: 0, at: 0 };
+
+    fn nodes(chain: &Chain) -> Vec<u32> {
+        chain.links.iter().map(|link| link.holder).chain([chain.end]).collect()
+    }
+
+    #[test]
+    fn the_shortest_certain_chain_is_taken() {
+        let edges = [(1, 2, ITEM), (2, 3, ITEM), (3, 0, ITEM), (4, 0, MAYBE), (5, 3, ITEM)];
+        let roots = [(Root::Itself, 1), (Root::Itself, 4), (REGION, 0), (Root::Itself, 5)];
+        let graph = graph(&edges, &roots);
+        let chains = chains(&graph);
+        assert_eq!(nodes(&chains[&0]), [5, 3, 0]);
+        assert!(!chains[&0].is_maybe());
+        assert!(!chains.contains_key(&9));
+    }
+
+    #[test]
+    fn words_go_before_compiled_code_and_both_are_maybes() {
+        let graph = graph(&[(1, 0, MAYBE)], &[(Root::Itself, 1), (REGION, 0), (REGION, 7)]);
+        let chains = chains(&graph);
+        assert_eq!((nodes(&chains[&0]), chains[&0].is_maybe()), (vec![1, 0], true));
+        assert_eq!((chains[&7].root, chains[&7].is_maybe()), (Some(REGION), true));
+        let held = |trust| graph.held(trust).iter().filter(|held| **held).count();
+        assert_eq!([Trust::Certain, Trust::Words, Trust::All].map(held), [1, 2, 3]);
+    }
+
+    #[test]
+    fn cycles_are_found_from_what_hangs_from_them() {
+        let graph =
+            graph(&[(1, 0, ITEM), (2, 1, ITEM), (3, 2, ITEM), (1, 3, ITEM), (5, 5, ITEM)], &[]);
+        let of = |n: u64| cycle(&graph, Addr(0x1000 + n)).map(|chain| nodes(&chain));
+        assert_eq!(of(0), Some(vec![1, 3, 2, 1]));
+        assert_eq!(of(2), Some(vec![2, 1, 3, 2]));
+        assert_eq!(of(5), Some(vec![5, 5]));
+        assert_eq!((of(7), of(100)), (None, None));
+        let leads = graph.leading_to([0].into_iter());
+        assert_eq!(leads[..6], [true, true, true, true, false, false]);
+    }
+}

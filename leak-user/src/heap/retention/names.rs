@@ -84,9 +84,9 @@ impl<'a, M: Memory> Names<'a, M> {
                 };
                 words.push(Word::same(text));
             }
-            Some(Root::Region { region }) => {
+            Some(Root::Region { region, at }) => {
                 let what = roots.regions.get(region as usize).map(|region| region.what.clone());
-                words.push(Word::same(what.unwrap_or_default()));
+                words.push(Word::same(format!("{}, at {at:#x}", what.unwrap_or_default())));
             }
             None => {}
         }
@@ -119,6 +119,14 @@ impl<'a, M: Memory> Names<'a, M> {
                 }
                 let text = format!("{prefix}.__dict__[{}]", self.key(references, key));
                 return (Word { text, pattern: format!("{prefix}.__dict__[…]") }, 2);
+            }
+            [By::Dict, By::Attribute(name), ..] => {
+                let prefix = self.prefix(references, holder);
+                return (Word::same(format!("{prefix}.{}", self.text(name, MAX_NAME))), 2);
+            }
+            [By::Field("its frame"), By::Local(name), ..] => {
+                let prefix = self.prefix(references, holder);
+                return (Word::same(format!("{prefix}: local {}", self.text(name, MAX_NAME))), 2);
             }
             [By::Field("__closure__"), By::Index(n), By::Field("cell_contents"), ..] => {
                 let prefix = self.prefix(references, holder);

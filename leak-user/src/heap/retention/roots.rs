@@ -41,6 +41,8 @@ pub enum Root {
     Region {
         /// Which.
         region: u32,
+        /// Where in it.
+        at: u64,
     },
 }
 

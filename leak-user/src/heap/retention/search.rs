@@ -33,6 +33,10 @@ pub(super) struct Search<'a, 'r, M> {
     running: HashMap<Addr, Vec<Root>>,
     /// Blocks of which it isn't known whose they are, and what was found in them.
     blocks: HashMap<Addr, Block>,
+    /// Which refer to which: holder, held.
+    known: HashSet<(u32, u32)>,
+    /// Certain references to each that were found.
+    counted: HashMap<u32, u64>,
     pub(super) graph: Graph,
 }
 
@@ -68,6 +72,8 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
             samples: numbered,
             running,
             blocks: HashMap::new(),
+            known: HashSet::default(),
+            counted: HashMap::new(),
             graph,
         };
         for node in search.samples.clone() {
@@ -78,6 +84,27 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
 
     /// Searches until every sample hangs from something, or nothing new is found. Says how many passes it took.
     pub(super) fn run(&mut self) -> Result<u64, PymallocError> {
+        let passes = self.passes()?;
+        self.settle();
+        Ok(passes)
+    }
+
+    /// Words of compiled code's memory that can't be references, since others account for all that an object counts:
+    /// caches and what was left behind.
+    fn settle(&mut self) {
+        let Self { graph, references, counted, .. } = self;
+        let roots = std::mem::take(&mut graph.roots);
+        let is_one = |(root, node): &(Root, u32)| match root {
+            Root::Itself | Root::Function { .. } => true,
+            Root::Region { .. } => {
+                let found = counted.get(node).copied().unwrap_or(0);
+                references.count(graph.addr(*node)).is_none_or(|count| count > found)
+            }
+        };
+        graph.roots = roots.into_iter().filter(is_one).collect();
+    }
+
+    fn passes(&mut self) -> Result<u64, PymallocError> {
         let mut due: Vec<u32> = self.samples.clone();
         for pass in 1..=MAX_PASSES {
             let held = self.graph.held(Trust::Certain);
@@ -156,24 +183,28 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
     fn holder(&mut self, object: Addr, maybe: &[u32]) -> Option<u32> {
         let wanted: HashMap<Addr, u32> =
             maybe.iter().map(|node| (self.graph.addr(*node), *node)).collect();
-        let mut ways: HashMap<u32, By> = HashMap::new();
+        // How it refers to each, and how often.
+        let mut ways: HashMap<u32, (By, u64)> = HashMap::new();
         self.references.each(object, &mut |by, to| {
-            let Some(node) = wanted.get(&to).filter(|_| to != object) else {
-                return ControlFlow::Continue(());
-            };
-            let way = ways.entry(*node).or_insert(by);
-            if way.is_maybe() {
-                *way = by;
+            if let Some(node) = wanted.get(&to) {
+                let (way, times) = ways.entry(*node).or_insert((by, 0));
+                if way.is_maybe() {
+                    *way = by;
+                }
+                *times += u64::from(!by.is_maybe());
             }
-            let all = ways.len() == wanted.len() && !ways.values().any(|by| by.is_maybe());
-            if all { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            ControlFlow::Continue(())
         });
         if ways.is_empty() {
             return None;
         }
         let (holder, is_new) = self.graph.note(object)?;
-        for (held, by) in ways {
-            self.graph.refer(Edge { holder, by, held });
+        for (held, (by, times)) in ways {
+            // A holder is looked into again where another way to it is found.
+            if self.known.insert((holder, held)) {
+                self.graph.refer(Edge { holder, by, held });
+                *self.counted.entry(held).or_default() += times;
+            }
         }
         if !is_new {
             return None;
@@ -212,9 +243,10 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
                     break;
                 }
                 let (words, _) = part.as_chunks::<8>();
-                for word in words {
+                for (word, n) in words.iter().zip(0..) {
                     if let Some(Target::Object(node)) = look.find(u64::from_le_bytes(*word)) {
-                        self.graph.roots.push((Root::Region { region: number }, node));
+                        let root = Root::Region { region: number, at: at + 8 * n };
+                        self.graph.roots.push((root, node));
                     }
                 }
                 at += length as u64;
