@@ -14,6 +14,7 @@ pub mod pymalloc;
 pub mod references;
 pub mod report;
 pub mod retention;
+pub mod surroundings;
 pub mod types;
 
 #[cfg(test)]

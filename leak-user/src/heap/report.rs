@@ -3,21 +3,19 @@
 use std::cmp::Reverse;
 use std::time::Instant;
 
-use super::collector::Collector;
 use super::names::TypeNames;
-use super::objects::{self, Mapped, Objects, Tally};
+use super::objects::{self, Objects, Tally};
 use super::pymalloc::{self, Census, PymallocError};
-use super::retention::{self, Roots, Wanted, WhyError};
+use super::retention::{self, Case, Wanted, WhyError};
+use super::surroundings::{Parts, Surroundings, check};
 use crate::snapshot::heap::{
     self as snapshot, Count, Generation, Heap, Losses, Pymalloc, SCHEMA, TypeCount,
 };
 use crate::snapshot::why::Why;
-use crate::target::allocators::DEBUG_HOOKS;
-use crate::target::files::Files;
 use crate::target::freeze::{FreezeError, Frozen};
 use crate::target::memory::{Memory, ProcessMemory, ReadError};
-use crate::target::{self, Python, Target, TargetError, process, threads};
-use crate::units::{Addr, Pid};
+use crate::target::{self, Python, Target, TargetError, process};
+use crate::units::Pid;
 use crate::watch::{split, usage};
 
 /// Why there is no report.
@@ -58,12 +56,6 @@ pub enum HeapError {
     Interpreters(&'static str),
 }
 
-/// An interpreter, and its collector where it could be read.
-struct Parts {
-    id: i64,
-    collector: Option<Collector>,
-}
-
 /// A process whose heap is looked at.
 pub struct Observed {
     pid: Pid,
@@ -85,12 +77,7 @@ impl Observed {
         let mark = process::program_mark(pid);
         let Target { start_ticks, exe, cmdline, memory, python, .. } = target::discover(pid)?;
         let python = python?;
-        if python.layout.free_threaded {
-            return Err(HeapError::FreeThreaded { version: python.version });
-        }
-        if python.allocators.hooks.contains(&DEBUG_HOOKS) {
-            return Err(HeapError::DebugHooks);
-        }
+        check(&python)?;
         Ok(Self { pid, start_ticks, mark, exe, cmdline, memory, python })
     }
 
@@ -134,7 +121,7 @@ impl Observed {
     ) -> Result<Heap, HeapError> {
         let stopped = if frozen { Some(Frozen::new(self.pid)?) } else { None };
         let explained =
-            look(self, frozen).and_then(|heap| Ok((heap, why(self, wanted, samples, frozen)?)));
+            look(self, frozen).and_then(|heap| Ok((heap, self.why(wanted, samples, frozen)?)));
         let stood_still_s = stopped.map(|stopped| stopped.elapsed().0 as f64 / 1e9);
         let (heap, why) = match explained {
             Err(_) if self.has_ended() => return Err(ReadError::Gone.into()),
@@ -144,69 +131,29 @@ impl Observed {
         Ok(Heap { stood_still_s, why: Some(why), paths, ..heap })
     }
 
+    fn why(&self, wanted: &Wanted, samples: usize, stands_still: bool) -> Result<Why, HeapError> {
+        let Self { pid, memory, python, .. } = self;
+        let around = Surroundings::of(*pid, memory, python)?;
+        let case = Case {
+            memory,
+            heap: around.heap(python, stands_still),
+            roots: &around.roots(*pid, memory, python)?,
+            code_type: python.code_type,
+            until: None,
+        };
+        Ok(retention::why(&case, wanted, samples)?)
+    }
+
     /// Of a process that has ended, nothing can be read, and what was read makes no sense.
     fn or_gone(&self, heap: Result<Heap, HeapError>) -> Result<Heap, HeapError> {
         heap.map_err(|error| if self.has_ended() { ReadError::Gone.into() } else { error })
     }
 }
 
-/// What there is to know of a heap before its objects are.
-struct Surroundings {
-    interpreters: Vec<Addr>,
-    parts: Vec<Parts>,
-    pools: Vec<target::Pymalloc>,
-    /// Interpreters whose pools could not be found.
-    lost_states: u64,
-    lists: Vec<Addr>,
-    mapped: Mapped,
-}
-
-impl Surroundings {
-    fn of(observed: &Observed) -> Result<Self, HeapError> {
-        let Observed { memory, python, .. } = observed;
-        let interpreters = threads::interpreters(memory, python.layout, python.runtime)
-            .map_err(HeapError::Interpreters)?;
-        let parts = collectors(memory, python, &interpreters);
-        let (pools, lost_states) =
-            target::pymalloc::of_all(memory, python.layout, &interpreters, python.pymalloc);
-        let read = parts.iter().filter_map(|parts| parts.collector.as_ref());
-        let lists: Vec<Addr> = read.flat_map(|collector| collector.lists).collect();
-        let mapped = Mapped::new(&process::mappings(observed.pid)?);
-        Ok(Self { interpreters, parts, pools, lost_states, lists, mapped })
-    }
-
-    fn heap(&self, python: &Python, stands_still: bool) -> objects::Heap<'_> {
-        objects::Heap {
-            layout: python.layout,
-            type_type: python.type_type,
-            pools: &self.pools,
-            lists: &self.lists,
-            mapped: &self.mapped,
-            stands_still,
-        }
-    }
-}
-
-fn why(
-    observed: &Observed,
-    wanted: &Wanted,
-    samples: usize,
-    stands_still: bool,
-) -> Result<Why, HeapError> {
-    let Observed { memory, python, .. } = observed;
-    let around = Surroundings::of(observed)?;
-    let tasks = process::inner_thread_ids(observed.pid)?.into_iter().collect();
-    let files = Files::new(observed.pid, process::mappings(observed.pid)?);
-    let Surroundings { interpreters, mapped, .. } = &around;
-    let roots = Roots::find(memory, python.layout, interpreters, &tasks, &files, mapped);
-    let heap = around.heap(python, stands_still);
-    Ok(retention::why(memory, heap, &roots, wanted, samples, python.code_type)?)
-}
-
 fn look(observed: &Observed, stands_still: bool) -> Result<Heap, HeapError> {
     let begun = Instant::now();
     let Observed { memory, python, .. } = observed;
-    let around = Surroundings::of(observed)?;
+    let around = Surroundings::of(observed.pid, memory, python)?;
     let mut census = Vec::new();
     for state in &around.pools {
         census.push((state.arena_size, pymalloc::census(memory, state)?));
@@ -254,20 +201,6 @@ fn look(observed: &Observed, stands_still: bool) -> Result<Heap, HeapError> {
     })
 }
 
-fn collectors<M: Memory>(memory: &M, python: &Python, interpreters: &[Addr]) -> Vec<Parts> {
-    let read = |interpreter: &Addr| {
-        let layout = python.layout;
-        let id = threads::interpreter_id(memory, layout, *interpreter).ok()?;
-        let collector = Collector::read(memory, layout, python.runtime, *interpreter);
-        if let Err(error) = &collector {
-            tracing::info!("interpreter {id}: {error}");
-        }
-        Some(Parts { id, collector: collector.ok() })
-    };
-    // The main one is the last of the list.
-    interpreters.iter().rev().filter_map(read).collect()
-}
-
 /// The types by name, and how many of them have none.
 fn named<M: Memory>(memory: &M, python: &Python, objects: &Objects) -> (Vec<TypeCount>, u64) {
     let mut names = TypeNames::new(python.layout, python.type_type);
@@ -307,7 +240,8 @@ fn generations(parts: &Parts) -> Vec<Generation> {
 }
 
 fn collector(parts: &Parts) -> Option<snapshot::Collector> {
-    let Collector { enabled, collecting, frozen, garbage, .. } = parts.collector?;
+    let super::collector::Collector { enabled, collecting, frozen, garbage, .. } =
+        parts.collector?;
     Some(snapshot::Collector { interpreter: parts.id, enabled, collecting, frozen, garbage })
 }
 

@@ -15,7 +15,7 @@ use self::{
 };
 use super::{block_bytes, sites::Sites, thinning::Thinning};
 use crate::{
-    heap::{identity::Identifier, pymalloc::Blocks},
+    heap::{identity::Identifier, pymalloc::Blocks, retention::Survivor},
     target::memory::Memory,
     units::{Addr, Nanos},
     verdict::evidence::{End, Fate, SiteId},
@@ -318,6 +318,20 @@ impl Survivors {
     pub fn types(&self) -> HashSet<Addr> {
         let living = self.followed.iter().filter(|f| f.fate.end == End::Alive);
         living.filter_map(|followed| followed.look.type_addr()).collect()
+    }
+
+    /// Living blocks of these sites, at most so many of each, the oldest first.
+    #[must_use]
+    pub fn living(&self, sites: &[SiteId], most: usize) -> HashMap<SiteId, Vec<Survivor>> {
+        let mut living: HashMap<SiteId, Vec<Survivor>> =
+            sites.iter().map(|site| (*site, Vec::new())).collect();
+        for followed in self.followed.iter().filter(|f| f.fate.end == End::Alive) {
+            if let Some(of_site) = living.get_mut(&followed.site).filter(|of| of.len() < most) {
+                let Followed { addr, look, fate, .. } = followed;
+                of_site.push(Survivor { addr: *addr, size: fate.size, kind: look.kind() });
+            }
+        }
+        living
     }
 
     /// What the living blocks of these sites are.

@@ -9,6 +9,7 @@ pub mod exact;
 mod fresh;
 mod gpu;
 mod gpu_report;
+mod keepers;
 mod mappings;
 mod midway;
 pub mod open;

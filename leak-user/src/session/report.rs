@@ -88,7 +88,11 @@ impl Session {
             natives: NativeSymbols::default(),
             sources: SourceLines::new(self.target.pid),
         };
-        let leaks = self.sites(&judgement.accused, &mut writer);
+        let mut keepers = self.keepers(&judgement.accused);
+        let mut leaks = self.sites(&judgement.accused, &mut writer);
+        for (leak, finding) in leaks.iter_mut().zip(&judgement.accused) {
+            leak.retained_by = keepers.remove(&finding.site).unwrap_or_default();
+        }
         let others = &judgement.others[..judgement.others.len().min(MAX_OTHERS)];
         let sites = self.sites(others, &mut writer);
         Ok(Snapshot {

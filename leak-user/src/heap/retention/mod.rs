@@ -7,23 +7,25 @@
 
 mod chains;
 mod graph;
+mod keepers;
 mod names;
 mod roots;
+mod sampler;
 mod search;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::time::Instant;
 
 use foldhash::{HashMap, HashMapExt as _};
-use leak_common::hash;
 
 use self::chains::{Chain, chains, cycle};
 use self::graph::Graph;
+pub use self::keepers::{Survivor, kept_by};
 use self::names::{Names, Word};
 pub use self::roots::Roots;
+use self::sampler::Sampler;
 use self::search::Search;
-use super::names::TypeNames;
-use super::objects::{self, See};
+use super::objects;
 use super::pymalloc::PymallocError;
 use super::references::References;
 use crate::snapshot::why::{Group, Holder, Why};
@@ -62,64 +64,60 @@ pub enum WhyError {
     Pymalloc(#[from] PymallocError),
 }
 
-/// Finds out who keeps so many samples of them alive. `code_type` is `PyCode_Type`.
+/// A heap to search.
+pub struct Case<'a, M> {
+    /// The process's memory.
+    pub memory: &'a M,
+    /// What there is to know of it.
+    pub heap: objects::Heap<'a>,
+    /// What lives for itself.
+    pub roots: &'a Roots,
+    /// `PyCode_Type`.
+    pub code_type: Addr,
+    /// The search ends then, with what it has.
+    pub until: Option<Instant>,
+}
+
+impl<'a, M: Memory> Case<'a, M> {
+    fn references(&self) -> References<'a, M> {
+        References::new(self.memory, self.heap.layout, self.heap.type_type, self.code_type)
+    }
+
+    fn names(&self) -> Names<'a, M> {
+        Names::new(self.memory, self.heap.layout, self.heap.type_type)
+    }
+}
+
+/// Finds out who keeps so many samples of them alive.
 ///
 /// # Errors
 /// [`WhyError`].
 pub fn why<M: Memory>(
-    memory: &M,
-    heap: objects::Heap<'_>,
-    roots: &Roots,
+    case: &Case<'_, M>,
     wanted: &Wanted,
     samples: usize,
-    code_type: Addr,
 ) -> Result<Why, WhyError> {
-    let mut references = References::new(memory, heap.layout, heap.type_type, code_type);
+    let mut references = case.references();
     let (found, count) = match wanted {
         Wanted::Object(addr) if references.is_object(*addr) => (vec![*addr], 1),
         Wanted::Object(addr) => return Err(WhyError::NoSuchObject(*addr)),
         Wanted::Type(name) => {
-            let mut sampler = Sampler::new(memory, heap, name, samples);
-            objects::go_through(memory, heap, &mut sampler)?;
-            if sampler.samples.is_empty() {
+            let mut sampler = Sampler::new(case.memory, case.heap, name, samples);
+            objects::go_through(case.memory, case.heap, &mut sampler)?;
+            if sampler.seen == 0 {
                 return Err(WhyError::NoSuchType(name.clone()));
             }
-            (sampler.samples.iter().map(|(_, addr)| *addr).collect(), sampler.seen)
+            (sampler.picked(), sampler.seen)
         }
     };
-    let mut search = Search::new(memory, heap, roots, &mut references, &found);
+    let mut search = Search::new(case, &mut references, &found);
     let passes = search.run()?;
     let graph = search.graph;
-    let mut teller = Teller {
-        names: Names::new(memory, heap.layout, heap.type_type),
-        references: &mut references,
-        graph: &graph,
-        roots,
-    };
+    let (names, roots) = (case.names(), case.roots);
+    let mut teller = Teller { names, references: &mut references, graph: &graph, roots };
     let chains = chains(&graph);
-    let mut groups: Vec<(Vec<String>, Group)> = Vec::new();
-    let (mut unheld, mut cycles) = (0, Vec::new());
-    for sample in &found {
-        let Some(chain) = graph.node(*sample).and_then(|node| chains.get(&node)) else {
-            unheld += 1;
-            if unheld <= MAX_CYCLES {
-                cycles.extend(cycle(&graph, *sample).map(|cycle| teller.words(&cycle)));
-            }
-            continue;
-        };
-        let words = teller.words(chain);
-        let key = patterns(&words);
-        if let Some((_, group)) = groups.iter_mut().find(|(known, _)| *known == key) {
-            group.samples += 1;
-        } else if groups.len() < MAX_GROUPS {
-            let path = words.into_iter().map(|word| word.text).collect();
-            let group = Group { samples: 1, maybe: chain.is_maybe(), object: sample.0, path };
-            groups.push((key, group));
-        }
-    }
-    let mut groups: Vec<Group> = groups.into_iter().map(|(_, group)| group).collect();
-    groups.sort_by_key(|group| Reverse(group.samples));
-    let holder = holder(&found, &graph, &chains, &mut teller);
+    let ways = ways(&found, &chains, &mut teller);
+    let holder = holder(&found, &chains, &mut teller);
     let first = found.first().copied().unwrap_or(Addr(0));
     let asked = match wanted {
         Wanted::Type(name) => name.clone(),
@@ -131,10 +129,10 @@ pub fn why<M: Memory>(
         count,
         samples: found.len() as u64,
         passes,
-        groups,
+        groups: ways.groups,
         holder,
-        unheld,
-        cycles: unique(cycles),
+        unheld: ways.unheld,
+        cycles: ways.cycles,
         over: graph.over,
     })
 }
@@ -157,27 +155,58 @@ fn patterns(words: &[Word]) -> Vec<String> {
     words.iter().map(|word| word.pattern.clone()).collect()
 }
 
-/// Each once, whatever their objects.
-fn unique(cycles: Vec<Vec<Word>>) -> Vec<Vec<String>> {
-    let mut known: Vec<Vec<Word>> = Vec::new();
-    for cycle in cycles {
-        if !known.iter().any(|one| patterns(one) == patterns(&cycle)) {
-            known.push(cycle);
+/// In which ways samples hang.
+struct Ways {
+    /// That of most first.
+    groups: Vec<Group>,
+    /// Those that hang from nothing.
+    unheld: u64,
+    /// The cycles that such hang from, each once.
+    cycles: Vec<Vec<String>>,
+}
+
+fn ways<M: Memory>(
+    samples: &[Addr],
+    chains: &HashMap<u32, Chain>,
+    teller: &mut Teller<'_, '_, M>,
+) -> Ways {
+    let mut groups: Vec<(Vec<String>, Group)> = Vec::new();
+    let (mut unheld, mut cycles): (u64, Vec<Vec<Word>>) = (0, Vec::new());
+    let text = |words: Vec<Word>| words.into_iter().map(|word| word.text).collect();
+    for sample in samples {
+        let Some(chain) = teller.graph.node(*sample).and_then(|node| chains.get(&node)) else {
+            unheld += 1;
+            if unheld <= MAX_CYCLES
+                && let Some(words) = cycle(teller.graph, *sample).map(|one| teller.words(&one))
+                && !cycles.iter().any(|known| patterns(known) == patterns(&words))
+            {
+                cycles.push(words);
+            }
+            continue;
+        };
+        let words = teller.words(chain);
+        let key = patterns(&words);
+        if let Some((_, group)) = groups.iter_mut().find(|(known, _)| *known == key) {
+            group.samples += 1;
+        } else if groups.len() < MAX_GROUPS {
+            let (maybe, object) = (chain.is_maybe(), sample.0);
+            groups.push((key, Group { samples: 1, maybe, object, path: text(words) }));
         }
     }
-    known.into_iter().map(|cycle| cycle.into_iter().map(|word| word.text).collect()).collect()
+    let mut groups: Vec<Group> = groups.into_iter().map(|(_, group)| group).collect();
+    groups.sort_by_key(|group| Reverse(group.samples));
+    Ways { groups, unheld, cycles: cycles.into_iter().map(text).collect() }
 }
 
 /// What most samples hang from: of all that is on the chains of most, what is nearest to the samples.
 fn holder<M: Memory>(
     samples: &[Addr],
-    graph: &Graph,
     chains: &HashMap<u32, Chain>,
     teller: &mut Teller<'_, '_, M>,
 ) -> Option<Holder> {
     // By object: how many, how far from the root, and one of them.
     let mut on: HashMap<u32, (u64, usize, u32)> = HashMap::new();
-    for node in samples.iter().filter_map(|sample| graph.node(*sample)) {
+    for node in samples.iter().filter_map(|sample| teller.graph.node(*sample)) {
         for (depth, link) in chains.get(&node).into_iter().flat_map(|chain| (0..).zip(&chain.links))
         {
             on.entry(link.holder).or_insert((0, depth, node)).0 += 1;
@@ -193,51 +222,4 @@ fn holder<M: Memory>(
     let links = chain.links.get(..depth)?.to_vec();
     let words = teller.words(&Chain { root: chain.root, links, end });
     Some(Holder { samples, path: words.into_iter().map(|word| word.text).collect() })
-}
-
-/// Picks objects of a type as they are seen: those with the smallest hashes, each with the same chance.
-struct Sampler<'a, M> {
-    memory: &'a M,
-    names: TypeNames,
-    name: &'a str,
-    /// Which classes are meant.
-    classes: HashMap<Addr, bool>,
-    samples: BinaryHeap<(u64, Addr)>,
-    most: usize,
-    seen: u64,
-}
-
-impl<'a, M: Memory> Sampler<'a, M> {
-    fn new(memory: &'a M, heap: objects::Heap<'_>, name: &'a str, most: usize) -> Self {
-        Self {
-            memory,
-            names: TypeNames::new(heap.layout, heap.type_type),
-            name,
-            classes: HashMap::new(),
-            samples: BinaryHeap::new(),
-            most,
-            seen: 0,
-        }
-    }
-}
-
-impl<M: Memory> See for Sampler<'_, M> {
-    fn object(&mut self, addr: Addr, class: Addr) {
-        let is_meant = *self.classes.entry(class).or_insert_with(|| {
-            let known = self.names.name(self.memory, class);
-            known.is_some_and(|known| is_named(&known, self.name))
-        });
-        if is_meant {
-            self.seen += 1;
-            self.samples.push((hash::finish(hash::start(addr.0)), addr));
-            if self.samples.len() > self.most {
-                self.samples.pop();
-            }
-        }
-    }
-}
-
-/// `app.Embedding` is meant by itself and by `Embedding`.
-fn is_named(whole: &str, name: &str) -> bool {
-    whole == name || whole.strip_suffix(name).is_some_and(|before| before.ends_with('.'))
 }

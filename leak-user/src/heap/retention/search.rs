@@ -1,11 +1,13 @@
 //! The search, backwards: who refers to what was found before.
 
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use foldhash::{HashMap, HashMapExt as _, HashSet};
 
 use super::graph::{Edge, Graph, Trust};
-use super::roots::{Root, Roots};
+use super::roots::Root;
+use super::{Case, Survivor};
 use crate::heap::objects::{self, Holder, See};
 use crate::heap::pymalloc::PymallocError;
 use crate::heap::references::{By, References};
@@ -19,14 +21,15 @@ const MAX_PASSES: u64 = 80;
 /// References to what is looked for that one pass takes.
 const MAX_HITS: usize = 1 << 21;
 
+/// Only small blocks are led to elsewhere than to their start.
+const MOST_OF_BLOCK: u64 = 512;
+
 /// Bytes of a region read at once.
 const PIECE: usize = 1 << 20;
 
 /// The search.
 pub(super) struct Search<'a, 'r, M> {
-    memory: &'a M,
-    heap: objects::Heap<'a>,
-    roots: &'r Roots,
+    case: &'r Case<'a, M>,
     references: &'r mut References<'a, M>,
     samples: Vec<u32>,
     /// What running functions refer to.
@@ -54,20 +57,16 @@ struct Block {
 
 impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
     pub(super) fn new(
-        memory: &'a M,
-        heap: objects::Heap<'a>,
-        roots: &'r Roots,
+        case: &'r Case<'a, M>,
         references: &'r mut References<'a, M>,
         samples: &[Addr],
     ) -> Self {
         let mut graph = Graph::default();
-        let running = roots.held(references);
+        let running = case.roots.held(references);
         let numbered: Vec<u32> =
             samples.iter().filter_map(|addr| graph.note(*addr)).map(|(node, _)| node).collect();
         let mut search = Self {
-            memory,
-            heap,
-            roots,
+            case,
             references,
             samples: numbered,
             running,
@@ -122,7 +121,8 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
                 .filter(|(_, block)| !block.done)
                 .map(|(addr, _)| *addr)
                 .collect();
-            if due.is_empty() && blocks.is_empty() {
+            let is_late = self.case.until.is_some_and(|until| Instant::now() >= until);
+            if is_late || (due.is_empty() && blocks.is_empty()) {
                 return Ok(pass - 1);
             }
             due = self.pass(&due, &blocks)?;
@@ -139,12 +139,9 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
         for addr in blocks {
             let Some(block) = self.blocks.get_mut(addr) else { continue };
             block.done = true;
-            // What leads to values may lead to somewhere in the middle.
-            for at in (addr.0..addr.0.saturating_add(block.bytes)).step_by(8) {
-                look.add(at, Target::Block(*addr));
-            }
+            look.add_block(*addr, block.bytes);
         }
-        objects::go_through(self.memory, self.heap, &mut look)?;
+        objects::go_through(self.case.memory, self.case.heap, &mut look)?;
         self.look_at_regions(&mut look);
         self.graph.over += look.over;
         let mut new = Vec::new();
@@ -234,12 +231,12 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
 
     fn look_at_regions(&mut self, look: &mut Look) {
         let mut piece = vec![0; PIECE];
-        for (number, region) in (0..).zip(&self.roots.regions) {
+        for (number, region) in (0..).zip(&self.case.roots.regions) {
             let mut at = 0;
             while at < region.bytes {
                 let length = usize::try_from(region.bytes - at).unwrap_or(PIECE).min(PIECE);
                 let Some(part) = piece.get_mut(..length) else { break };
-                if self.memory.read(region.start.offset(at), part).is_err() {
+                if self.case.memory.read(region.start.offset(at), part).is_err() {
                     break;
                 }
                 let (words, _) = part.as_chunks::<8>();
@@ -255,6 +252,25 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
         self.graph.roots.sort_unstable_by_key(|(root, node)| (root.is_maybe(), *node));
         self.graph.roots.dedup();
     }
+}
+
+/// Which objects lead to blocks that are none: the first that is found for each.
+pub(super) fn owners<M: Memory>(
+    case: &Case<'_, M>,
+    blocks: &[Survivor],
+) -> Result<HashMap<Addr, Addr>, PymallocError> {
+    let mut look = Look::default();
+    for block in blocks {
+        look.add_block(block.addr, block.size.0);
+    }
+    objects::go_through(case.memory, case.heap, &mut look)?;
+    let mut owners = HashMap::new();
+    for (holder, target) in look.hits {
+        if let (Holder::Object(object), Target::Block(block)) = (holder, target) {
+            owners.entry(block).or_insert(object);
+        }
+    }
+    Ok(owners)
 }
 
 /// What is looked for.
@@ -295,6 +311,13 @@ impl Look {
             *bits |= bit;
         }
         self.wanted.insert(word, target);
+    }
+
+    /// What leads to values may lead to somewhere in the middle of a block.
+    fn add_block(&mut self, addr: Addr, bytes: u64) {
+        for at in (addr.0..addr.0.saturating_add(bytes.min(MOST_OF_BLOCK))).step_by(8) {
+            self.add(at, Target::Block(addr));
+        }
     }
 
     fn find(&self, word: u64) -> Option<Target> {

@@ -44,14 +44,18 @@ pub(super) struct Content {
 type Start = [u64; 4];
 
 impl Look {
+    /// What it holds, where that is known.
+    pub fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Small(identity) => Some(identity.kind),
+            Self::Content(content) => Some(content.identity.kind),
+            Self::Chunk(_) | Self::Probes(_) => None,
+        }
+    }
+
     /// Its type's address, where it is a Python object.
     pub fn type_addr(&self) -> Option<Addr> {
-        let identity = match self {
-            Self::Small(identity) => identity,
-            Self::Content(content) => &content.identity,
-            Self::Chunk(_) | Self::Probes(_) => return None,
-        };
-        match identity.kind {
+        match self.kind()? {
             Kind::Object { type_addr, .. } => Some(type_addr),
             Kind::Raw => None,
         }

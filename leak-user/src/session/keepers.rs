@@ -1,0 +1,61 @@
+//! Who keeps alive what the accused lines have allocated: read from the heap when the observation is over.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::Session;
+use crate::{
+    heap::{
+        report::HeapError,
+        retention::{Case, kept_by},
+        surroundings::Surroundings,
+    },
+    verdict::{Finding, evidence::SiteId},
+};
+
+/// Lines that are looked into, the worst first.
+const MOST_LINES: usize = 8;
+
+/// Survivors of a line that are.
+const MOST_SURVIVORS: usize = 32;
+
+/// How long the search may go on. A heap of ten million objects takes a second a pass, some passes a step.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Session {
+    /// The chains, in words, by line; those that were not found are left out.
+    pub(super) fn keepers(&self, accused: &[Finding]) -> HashMap<SiteId, Vec<String>> {
+        let sites: Vec<SiteId> =
+            accused.iter().take(MOST_LINES).map(|finding| finding.site).collect();
+        let mut living = self.ledger.survivors.living(&sites, MOST_SURVIVORS);
+        let lines: Vec<_> =
+            sites.iter().map(|site| living.remove(site).unwrap_or_default()).collect();
+        if self.target_ended || lines.iter().all(Vec::is_empty) {
+            return HashMap::new();
+        }
+        let searched = self.search_keepers(&lines);
+        let found = searched.unwrap_or_else(|error| {
+            tracing::info!("who keeps the survivors alive could not be found: {error}");
+            Vec::new()
+        });
+        sites.into_iter().zip(found).filter(|(_, path)| !path.is_empty()).collect()
+    }
+
+    fn search_keepers(
+        &self,
+        lines: &[Vec<crate::heap::retention::Survivor>],
+    ) -> Result<Vec<Vec<String>>, HeapError> {
+        let (pid, memory) = (self.target.pid, &self.target.memory);
+        // Without an interpreter there are no objects.
+        let Ok(python) = &self.target.python else { return Ok(Vec::new()) };
+        let around = Surroundings::of(pid, memory, python)?;
+        let case = Case {
+            memory,
+            heap: around.heap(python, false),
+            roots: &around.roots(pid, memory, python)?,
+            code_type: python.code_type,
+            until: Some(Instant::now() + PATIENCE),
+        };
+        Ok(kept_by(&case, lines)?)
+    }
+}
