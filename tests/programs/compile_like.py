@@ -1,5 +1,6 @@
 """A compiler at work: source is generated, parsed, folded, compiled and run. The summary of each module stays."""
 # domain: pymalloc
+# kept by: __main__.modules
 
 import ast
 import operator

@@ -1,5 +1,6 @@
 """Eight threads, each with requests of its own: texts are split, counted, sorted and joined. A visit of each stays."""
 # domain: pymalloc
+# kept by: __main__.visits
 
 import collections
 import re

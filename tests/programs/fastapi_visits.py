@@ -3,6 +3,7 @@
 Says `ready PORT --rate RATE`, which are the arguments that `load.py` wants.
 """
 # domain: pymalloc
+# kept by: __main__.visits
 
 import asyncio
 import socket

@@ -1,5 +1,6 @@
 """A child for each request, forked, that computes a little and ends, while its parent works, too, and keeps a job."""
 # domain: pymalloc
+# kept by: __main__.jobs
 
 import os
 

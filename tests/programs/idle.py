@@ -1,5 +1,6 @@
 """A service that mostly waits: ten tiny requests a second, each of which leaves a note."""
 # domain: pymalloc
+# kept by: __main__.notes
 
 import harness
 

@@ -1,5 +1,6 @@
 """Orders that arrive as JSON: parsed, validated by pydantic's models, priced and dumped. A note of each stays."""
 # domain: pymalloc
+# kept by: __main__.notes
 
 import json
 from datetime import datetime

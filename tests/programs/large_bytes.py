@@ -1,5 +1,6 @@
 """Memory from malloc without any package: bytes of 600 B to 40 KB, about forty a request, of which two stay."""
 # domain: malloc
+# kept by: __main__.bodies
 
 import harness
 

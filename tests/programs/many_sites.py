@@ -3,6 +3,7 @@
 They are generated, each on lines of its own; a request picks them at random, the same ones in every run.
 """
 # domain: pymalloc
+# kept by: __main__.kept
 
 import random
 

@@ -1,5 +1,6 @@
 """Memory from the kernel: anonymous maps of 64 KB, four a request, of which one is never closed."""
 # domain: mmap
+# kept by: __main__.buffers
 
 import mmap
 

@@ -1,5 +1,6 @@
 """Memory from malloc: arrays of 2 KB to 200 KB, about twenty a request, of which one stays."""
 # domain: malloc
+# kept by: __main__.features
 
 import harness
 import numpy

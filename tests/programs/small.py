@@ -3,6 +3,7 @@
 What stays: a session (the object and its attribute values), its list (head and body), its key.
 """
 # domain: pymalloc
+# kept by: __main__.sessions
 
 import harness
 

@@ -33,7 +33,7 @@ pub struct LeakingLine {
 }
 
 /// A program of `programs/` and the truth that its comments hold: `# domain: NAME` once, `# native: FUNCTION`
-/// where the culprit is compiled code, `# LEAK` at the end of each line that allocates what stays.
+/// where the culprit is compiled code, `# kept by: MODULE.NAME` where what stays hangs from one variable, `# LEAK` at the end of each line that allocates what stays.
 #[derive(Debug, Clone)]
 pub struct Program {
     /// Its file.
@@ -42,6 +42,8 @@ pub struct Program {
     pub domain: String,
     /// The compiled function that must lie between the line and the allocator, if the culprit is one.
     pub native: Option<String>,
+    /// The variable that what stays hangs from, if it is one.
+    pub kept_by: Option<String>,
     /// Where an accusation may point.
     pub leaks: Vec<LeakingLine>,
 }
@@ -65,10 +67,11 @@ impl Program {
         let text = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
         let domain = text.lines().find_map(|line| line.strip_prefix("# domain: "));
         let domain = domain.with_context(|| format!("{name}.py names no domain"))?.to_owned();
-        let native = text.lines().find_map(|line| line.strip_prefix("# native: "));
-        let native = native.map(str::to_owned);
+        let said = |what: &str| text.lines().find_map(|line| line.strip_prefix(what));
+        let native = said("# native: ").map(str::to_owned);
+        let kept_by = said("# kept by: ").map(str::to_owned);
         let leaks = leaking_lines(&text);
-        Ok(Self { path, domain, native, leaks })
+        Ok(Self { path, domain, native, kept_by, leaks })
     }
 
     /// Starts it, with the steady load that it needs, and waits until it is warm.
@@ -94,6 +97,12 @@ impl Program {
             Some(Target::spawn(command.arg(directory().join("load.py")).args(told))?)
         };
         Ok(Running { target, _load: load })
+    }
+
+    /// Does a chain of a report name what keeps alive what stays?
+    pub fn is_kept_by(&self, chain: &Value) -> bool {
+        let words = chain.as_array().map_or(&[][..], Vec::as_slice);
+        self.kept_by.as_deref().is_none_or(|keeper| words.iter().any(|word| word == keeper))
     }
 
     /// Is this stack of a report (innermost frame first) one that may be accused? Its first Python frame

@@ -29,6 +29,7 @@ fn must_accuse(name: &str, python: &Interpreter) {
     assert_eq!(first["rank"], 1, "{report:#}");
     assert_eq!(first["domain"], program.domain.as_str(), "{report:#}");
     assert!(program.is_culprit(&first["stack"]), "{name} leaks at {:?}: {report:#}", program.leaks);
+    assert!(program.is_kept_by(&first["retained_by"]), "{name}: {:?}: {report:#}", program.kept_by);
 }
 
 /// The report must accuse no one.

@@ -1,11 +1,12 @@
 //! Mappings made while the target was observed, from the system calls themselves: all of them, or a
 //! sample by bytes where the target maps often.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::graveyard::{Followed, Graveyard};
 use crate::{
     collect::decode::Region,
+    heap::{identity::Kind, retention::Survivor},
     units::{Addr, Bytes, Nanos},
     verdict::evidence::{End, Fate, SiteId},
 };
@@ -56,6 +57,19 @@ impl Mappings {
                 self.ended.bury(mapping, time);
             }
         }
+    }
+
+    /// Mappings of these sites that live, at most so many of each, the lowest first.
+    pub fn living(&self, sites: &[SiteId], most: usize) -> HashMap<SiteId, Vec<Survivor>> {
+        let mut living: HashMap<SiteId, Vec<Survivor>> =
+            sites.iter().map(|site| (*site, Vec::new())).collect();
+        for (start, Followed { site, size, .. }) in &self.live {
+            if let Some(of_site) = living.get_mut(site).filter(|of| of.len() < most) {
+                let kind = Some(Kind::Raw);
+                of_site.push(Survivor { addr: Addr(*start), size: *size, kind });
+            }
+        }
+        living
     }
 
     /// The sites of the living, as often as they have some.

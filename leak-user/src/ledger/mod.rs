@@ -19,7 +19,7 @@ use leak_common::keys::{LiveBlock, SiteCounts, SiteKey, domain};
 
 use crate::{
     collect::decode::{Origin, Region},
-    heap::pymalloc::Census,
+    heap::{pymalloc::Census, retention::Survivor},
     symbolize::stacks::Stacks,
     target::memory::Memory,
     units::{Addr, Bytes, Nanos},
@@ -212,6 +212,18 @@ impl Ledger {
             (self.sites.intern(Domain::Mmap, origin.stack, origin.native, stacks), 1.0)
         });
         self.mappings.map(new, site, weight, origin.time);
+    }
+
+    /// Some of what lives of each of these sites: blocks, or where there are none, mappings.
+    #[must_use]
+    pub fn living(&self, sites: &[SiteId], most: usize) -> Vec<Vec<Survivor>> {
+        let mut blocks = self.survivors.living(sites, most);
+        let mut mapped = self.mappings.living(sites, most);
+        let of = |site: &SiteId| {
+            let found = blocks.remove(site).filter(|found| !found.is_empty());
+            found.or_else(|| mapped.remove(site)).unwrap_or_default()
+        };
+        sites.iter().map(of).collect()
     }
 
     /// Books the process's memory, and what mappings hold that are not pymalloc's arenas.

@@ -7,7 +7,7 @@ use super::Session;
 use crate::{
     heap::{
         report::HeapError,
-        retention::{Case, kept_by},
+        retention::{Case, Survivor, kept_by},
         surroundings::Surroundings,
     },
     verdict::{Finding, evidence::SiteId},
@@ -27,9 +27,7 @@ impl Session {
     pub(super) fn keepers(&self, accused: &[Finding]) -> HashMap<SiteId, Vec<String>> {
         let sites: Vec<SiteId> =
             accused.iter().take(MOST_LINES).map(|finding| finding.site).collect();
-        let mut living = self.ledger.survivors.living(&sites, MOST_SURVIVORS);
-        let lines: Vec<_> =
-            sites.iter().map(|site| living.remove(site).unwrap_or_default()).collect();
+        let lines = self.ledger.living(&sites, MOST_SURVIVORS);
         if self.target_ended || lines.iter().all(Vec::is_empty) {
             return HashMap::new();
         }
@@ -41,10 +39,7 @@ impl Session {
         sites.into_iter().zip(found).filter(|(_, path)| !path.is_empty()).collect()
     }
 
-    fn search_keepers(
-        &self,
-        lines: &[Vec<crate::heap::retention::Survivor>],
-    ) -> Result<Vec<Vec<String>>, HeapError> {
+    fn search_keepers(&self, lines: &[Vec<Survivor>]) -> Result<Vec<Vec<String>>, HeapError> {
         let (pid, memory) = (self.target.pid, &self.target.memory);
         // Without an interpreter there are no objects.
         let Ok(python) = &self.target.python else { return Ok(Vec::new()) };

@@ -12,6 +12,9 @@ const MAX_NODES: usize = 1 << 20;
 /// References that are.
 const MAX_EDGES: usize = 1 << 22;
 
+/// What a frame calls its namespace, where that is a dict.
+const NAMESPACE: &str = "f_locals";
+
 /// That an object refers to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Edge {
@@ -44,6 +47,8 @@ impl Trust {
     pub(super) fn has_root(self, root: &Root) -> bool {
         match root {
             Root::Itself => true,
+            // The namespace of a module or a class that is being run is held by the module, too.
+            Root::Function { by: By::Field(NAMESPACE), .. } => self >= Self::Words,
             Root::Function { by, .. } => self.has(*by),
             Root::Region { .. } => self == Self::All,
         }
