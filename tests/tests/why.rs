@@ -143,3 +143,23 @@ fn what_is_not_there_is_said() {
         assert!(outcome.stderr.contains(word), "{outcome:?}");
     }
 }
+
+#[test]
+fn chains_are_drawn() {
+    let python = any_python!();
+    let source = program::directory().join("retained.py");
+    let target = Target::start(&python, &source, &[]).unwrap();
+    target.ready();
+    let pid = target.pid().to_string();
+    for (form, parts) in [
+        ("dot", ["digraph kept {", "label = \"app.service\""]),
+        ("svg", ["<svg", "app.InAttribute (100 %)"]),
+    ] {
+        let args = ["heap", "--pid", &pid, "--why", "app.InAttribute", "--format", form];
+        let outcome = leaktrace::run(&args).unwrap();
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        for part in parts {
+            assert!(outcome.stdout.contains(part), "{part}:\n{}", outcome.stdout);
+        }
+    }
+}

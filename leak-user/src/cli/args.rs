@@ -8,7 +8,8 @@ use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use super::filter::LineFilter;
 use super::options::{
-    Command, DoctorOptions, DumpOptions, Format, HeapOptions, Invocation, Native, TraceOptions,
+    Command, DoctorOptions, DumpOptions, Format, HeapFormat, HeapOptions, Invocation, Native,
+    TraceOptions,
 };
 use super::values;
 use crate::heap::retention::Wanted;
@@ -191,7 +192,7 @@ struct HeapArgs {
     duration: Option<Duration>,
     /// Form of the report
     #[arg(long, value_enum, default_value = "text")]
-    format: FormatArg,
+    format: HeapFormatArg,
     /// Write the report to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -228,6 +229,29 @@ impl From<FormatArg> for Format {
     }
 }
 
+#[derive(ValueEnum, Debug, Clone, Copy)]
+enum HeapFormatArg {
+    /// For people
+    Text,
+    /// For programs: one object
+    Json,
+    /// With --why: for graphviz
+    Dot,
+    /// With --why: a drawing
+    Svg,
+}
+
+impl From<HeapFormatArg> for HeapFormat {
+    fn from(format: HeapFormatArg) -> Self {
+        match format {
+            HeapFormatArg::Text => Self::Text,
+            HeapFormatArg::Json => Self::Json,
+            HeapFormatArg::Dot => Self::Dot,
+            HeapFormatArg::Svg => Self::Svg,
+        }
+    }
+}
+
 /// Parses the command line of this process. Ends the process on `--help` and `--version` (0) and on
 /// an error (2).
 #[must_use]
@@ -251,19 +275,10 @@ where
             }),
             verbosity: dump.verbosity.verbose,
         }),
-        Some(Sub::Heap(heap)) => Ok(Invocation {
-            command: Command::Heap(HeapOptions {
-                pid: heap.pid,
-                top: heap.top,
-                freeze: heap.freeze,
-                why: heap.why.map(|wanted| (wanted, heap.samples)),
-                watch: heap.watch,
-                duration: heap.duration,
-                format: heap.format.into(),
-                output: heap.output,
-            }),
-            verbosity: heap.verbosity.verbose,
-        }),
+        Some(Sub::Heap(args)) => {
+            let verbosity = args.verbosity.verbose;
+            Ok(Invocation { command: Command::Heap(heap(args)?), verbosity })
+        }
         Some(Sub::Doctor(doctor)) => Ok(Invocation {
             command: Command::Doctor(DoctorOptions {
                 pid: doctor.pid,
@@ -276,6 +291,23 @@ where
             verbosity: cli.verbosity.verbose,
         }),
     }
+}
+
+fn heap(args: HeapArgs) -> Result<HeapOptions, clap::Error> {
+    if matches!(args.format, HeapFormatArg::Dot | HeapFormatArg::Svg) && args.why.is_none() {
+        let text = "--format dot and --format svg draw chains: they need --why";
+        return Err(Cli::command().error(ErrorKind::MissingRequiredArgument, text));
+    }
+    Ok(HeapOptions {
+        pid: args.pid,
+        top: args.top,
+        freeze: args.freeze,
+        why: args.why.map(|wanted| (wanted, args.samples)),
+        watch: args.watch,
+        duration: args.duration,
+        format: args.format.into(),
+        output: args.output,
+    })
 }
 
 fn trace(args: TraceArgs) -> Result<TraceOptions, clap::Error> {
@@ -404,12 +436,12 @@ mod tests {
             freeze: false,
             watch: None,
             duration: None,
-            format: Format::Text,
+            format: HeapFormat::Text,
             output: None,
         };
         assert_eq!(heap("heap --pid 7"), plain);
         let output = Some(PathBuf::from("x.json"));
-        let json = HeapOptions { top: 3, format: Format::Json, output, ..plain.clone() };
+        let json = HeapOptions { top: 3, format: HeapFormat::Json, output, ..plain.clone() };
         assert_eq!(heap("heap -p 7 --top 3 --format json -o x.json"), json);
         let (watch, duration) = (Some(Duration::from_secs(5)), Some(Duration::from_secs(60)));
         let frozen = HeapOptions { freeze: true, ..plain.clone() };
@@ -417,6 +449,11 @@ mod tests {
         let why = |wanted, samples| HeapOptions { why: Some((wanted, samples)), ..plain.clone() };
         let class = Wanted::Type("app.Note".to_owned());
         assert_eq!(heap("heap --pid 7 --why app.Note"), why(class, 100));
+        let drawn = HeapOptions {
+            format: HeapFormat::Svg,
+            ..why(Wanted::Type("app.Note".to_owned()), 100)
+        };
+        assert_eq!(heap("heap --pid 7 --why app.Note --format svg"), drawn);
         let object = Wanted::Object(Addr(0x7f12_3450));
         assert_eq!(heap("heap --pid 7 --why 0x7f123450 --samples 7"), why(object, 7));
         let watched = HeapOptions { watch, duration, ..plain };
@@ -445,6 +482,7 @@ mod tests {
             ("heap --pid 7 --why 0xg", "0xg"),
             ("heap --pid 7 --why x --samples 0", "0"),
             ("heap --pid 7 --samples 5", "--why"),
+            ("heap --pid 7 --format dot", "--why"),
             ("dump --pid 7 --duration 3s", "--duration"),
         ] {
             let error = parsed(line).unwrap_err();

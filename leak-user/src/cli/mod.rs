@@ -15,5 +15,6 @@ pub use error::CliError;
 pub use exit::ExitStatus;
 pub use filter::LineFilter;
 pub use options::{
-    Command, DoctorOptions, DumpOptions, Format, HeapOptions, Invocation, Native, TraceOptions,
+    Command, DoctorOptions, DumpOptions, Format, HeapFormat, HeapOptions, Invocation, Native,
+    TraceOptions,
 };

@@ -105,7 +105,7 @@ pub struct HeapOptions {
     /// For how long; None: until it is ended by hand or the process ends.
     pub duration: Option<Duration>,
     /// The report's form.
-    pub format: Format,
+    pub format: HeapFormat,
     /// Where it goes; standard output if None.
     pub output: Option<PathBuf>,
 }
@@ -117,6 +117,19 @@ pub struct DoctorOptions {
     pub pid: Option<Pid>,
     /// The report's form.
     pub format: Format,
+}
+
+/// The form of a heap's report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeapFormat {
+    /// For people.
+    Text,
+    /// For programs: one object.
+    Json,
+    /// Chains for graphviz.
+    Dot,
+    /// Chains as a drawing.
+    Svg,
 }
 
 /// The form of a report.

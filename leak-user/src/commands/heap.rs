@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::stop;
 use crate::cli::output::Output;
-use crate::cli::{CliError, ExitStatus, Format, HeapOptions};
+use crate::cli::{CliError, ExitStatus, HeapFormat, HeapOptions};
 use crate::heap::growth::History;
 use crate::heap::report::Observed;
 use crate::sink::heap::text;
-use crate::sink::{json, why};
+use crate::sink::{chart, json, why};
 use crate::snapshot::heap::Heap;
 
 /// Between two looks it is seen so often whether the end has come.
@@ -44,12 +44,14 @@ pub fn run(options: &HeapOptions) -> Result<ExitStatus, CliError> {
 }
 
 fn rendered(heap: &Heap, options: &HeapOptions) -> Result<Vec<u8>, CliError> {
-    Ok(match options.format {
-        Format::Text => match &heap.why {
-            Some(found) => why::text(heap, found).into_bytes(),
-            None => text(heap, options.top).into_bytes(),
-        },
-        Format::Json => json::to_line(heap)?,
+    Ok(match (options.format, &heap.why) {
+        (HeapFormat::Json, _) => json::to_line(heap)?,
+        (HeapFormat::Text, Some(found)) => why::text(heap, found).into_bytes(),
+        (HeapFormat::Dot, Some(found)) => chart::dot(found).into_bytes(),
+        (HeapFormat::Svg, Some(found)) => chart::svg(found).into_bytes(),
+        (HeapFormat::Text | HeapFormat::Dot | HeapFormat::Svg, None) => {
+            text(heap, options.top).into_bytes()
+        }
     })
 }
 

@@ -1,5 +1,6 @@
 //! Outputs: each makes bytes of a [`Snapshot`], and knows nothing else.
 
+pub mod chart;
 pub mod dump;
 pub mod escape;
 pub mod heap;

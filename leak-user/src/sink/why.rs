@@ -91,7 +91,7 @@ fn path(words: &[String]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::sink) mod tests {
     use super::*;
     use crate::sink::heap::tests::heap;
     use crate::snapshot::why::Holder;
@@ -100,7 +100,7 @@ mod tests {
         words.iter().map(|word| (*word).to_owned()).collect()
     }
 
-    fn why() -> Why {
+    pub(in crate::sink) fn why() -> Why {
         let group = |samples, maybe, path: &[&str]| Group {
             samples,
             maybe,

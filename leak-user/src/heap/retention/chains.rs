@@ -1,6 +1,7 @@
 //! The shortest chains from what lives for itself to the samples, and cycles among what nothing holds.
 
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 
 use foldhash::{HashMap, HashMapExt as _, HashSet};
 
@@ -50,15 +51,15 @@ fn shortest(graph: &Graph, trust: Trust) -> HashMap<u32, Chain> {
         graph.roots.iter().filter(|(root, _)| trust.has_root(root)).collect();
     roots.sort_by_key(|(root, node)| (rank(root), graph.addr(*node)));
     for (root, node) in roots {
-        if !reached.contains_key(node) {
-            reached.insert(*node, Ok(*root));
+        if let Entry::Vacant(new) = reached.entry(*node) {
+            new.insert(Ok(*root));
             due.push_back(*node);
         }
     }
     while let Some(node) = due.pop_front() {
         for edge in by_holder.get(&node).into_iter().flatten() {
-            if !reached.contains_key(&edge.held) {
-                reached.insert(edge.held, Err(*edge));
+            if let Entry::Vacant(new) = reached.entry(edge.held) {
+                new.insert(Err(*edge));
                 due.push_back(edge.held);
             }
         }
@@ -128,8 +129,8 @@ fn around(node: u32, by_held: &HashMap<u32, Vec<Edge>>) -> Option<Vec<Edge>> {
                 }
                 return Some(links);
             }
-            if !reached.contains_key(&edge.holder) {
-                reached.insert(edge.holder, *edge);
+            if let Entry::Vacant(new) = reached.entry(edge.holder) {
+                new.insert(*edge);
                 due.push_back(edge.holder);
             }
         }
