@@ -18,4 +18,6 @@ pub mod surroundings;
 pub mod types;
 
 #[cfg(test)]
+mod liar_tests;
+#[cfg(test)]
 pub(crate) mod testing;

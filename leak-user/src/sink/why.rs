@@ -7,6 +7,9 @@ use super::text::number::{counted, percent};
 use crate::snapshot::heap::Heap;
 use crate::snapshot::why::{Group, Why};
 
+/// Ways of hanging that are shown.
+const MOST: usize = 5;
+
 /// As text. Every character that the target chose is escaped.
 #[must_use]
 pub fn text(heap: &Heap, why: &Why) -> String {
@@ -35,8 +38,13 @@ fn write_why(text: &mut String, heap: &Heap, why: &Why) -> std::fmt::Result {
             writeln!(text, "\n{share} hang from {} ({})", path(way), escape(class))?;
         }
     }
-    for group in &why.groups {
+    for group in why.groups.iter().take(MOST) {
         write_group(text, group, why)?;
+    }
+    let others: u64 = why.groups.iter().skip(MOST).map(|group| group.samples).sum();
+    if others > 0 {
+        let share = percent(share(others, why));
+        writeln!(text, "\n{share} in other ways (--format json has more of them)")?;
     }
     if why.unheld > 0 {
         write_unheld(text, heap, why)?;

@@ -19,7 +19,7 @@ impl Mapped {
     }
 
     /// These stretches, sorted: from, to.
-    pub(super) fn of(stretches: Vec<(u64, u64)>) -> Self {
+    pub(in crate::heap) fn of(stretches: Vec<(u64, u64)>) -> Self {
         let lengths = stretches.iter().map(|(from, to)| to.saturating_sub(*from));
         let bytes = lengths.fold(0, u64::saturating_add);
         Self { stretches, bytes }

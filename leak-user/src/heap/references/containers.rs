@@ -10,7 +10,8 @@ use crate::heap::objects::{CHAIN_BLOCK, KEYS_HEAD};
 use crate::target::memory::Memory;
 use crate::units::Addr;
 
-/// Bytes read at once.
+/// Items read at first, and bytes read at once later.
+const FIRST: u64 = 64;
 const PIECE: usize = 64 << 10;
 
 /// No container has more than fit into memory.
@@ -33,8 +34,25 @@ const LINK_BYTES: usize = 56;
 const LRU_CACHE: u64 = 72;
 const LRU_FUNCTION: u64 = 88;
 pub(super) const LRU_REST: u64 = 112;
-/// Links that are followed.
-const MAX_LINKS: usize = 1 << 24;
+
+/// Tells that links run in a circle, after going around it three times at most (Brent's algorithm).
+#[derive(Debug, Default)]
+struct Circle {
+    mark: Addr,
+    steps: u64,
+}
+
+impl Circle {
+    /// Has it been here before?
+    fn has(&mut self, addr: Addr) -> bool {
+        let again = addr == self.mark;
+        self.steps += 1;
+        if self.steps.is_power_of_two() {
+            self.mark = addr;
+        }
+        again
+    }
+}
 
 /// A dict's entries.
 struct Entries {
@@ -113,10 +131,12 @@ impl<M: Memory> References<'_, M> {
             return ControlFlow::Continue(());
         }
         let most = (PIECE / bytes) as u64;
-        let mut done = 0;
+        let (mut done, mut next) = (0, FIRST);
         let mut piece = Vec::new();
         while done < count {
-            let now = (count - done).min(most);
+            // Most are small, and few liars' are as large as they say.
+            let now = (count - done).min(next);
+            next = (2 * next).min(most);
             piece.resize(now as usize * bytes, 0);
             if self.memory.read(at.offset(done * bytes as u64), &mut piece).is_err() {
                 break;
@@ -145,10 +165,10 @@ impl<M: Memory> References<'_, M> {
     fn deque(&self, own: &[u8], see: See<'_>) -> ControlFlow<()> {
         let field = |at| word(own, at).unwrap_or(0);
         let (count, mut block, mut index) = (field(16), Addr(field(24)), field(40));
-        let mut n = 0;
+        let (mut n, mut circle) = (0, Circle::default());
         while n < count.min(MAX_ITEMS) && index < DEQUE_ITEMS && !block.is_null() {
             let mut bytes = [0; CHAIN_BLOCK as usize];
-            if self.memory.read(block, &mut bytes).is_err() {
+            if circle.has(block) || self.memory.read(block, &mut bytes).is_err() {
                 break;
             }
             while index < DEQUE_ITEMS && n < count {
@@ -214,10 +234,10 @@ impl<M: Memory> References<'_, M> {
 
     /// The results that a bounded `lru_cache` holds: in a ring of links, of which the object itself is one.
     fn lru_links(&self, object: Addr, first: Option<u64>, see: See<'_>) -> ControlFlow<()> {
-        let mut link = Addr(first.unwrap_or(0));
-        for _ in 0..MAX_LINKS {
+        let (mut link, mut circle) = (Addr(first.unwrap_or(0)), Circle::default());
+        while link != object && !link.is_null() && !circle.has(link) {
             let mut bytes = [0; LINK_BYTES];
-            if link == object || link.is_null() || self.memory.read(link, &mut bytes).is_err() {
+            if self.memory.read(link, &mut bytes).is_err() {
                 break;
             }
             give(Some(link.0), By::Field("a link of its cache"), see)?;

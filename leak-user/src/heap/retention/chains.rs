@@ -9,6 +9,9 @@ use super::graph::{Edge, Graph, Trust};
 use super::roots::Root;
 use crate::units::Addr;
 
+/// Objects of which a cycle is searched for, for each sample.
+const MAX_TRIES: usize = 64;
+
 /// From a root to an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Chain {
@@ -28,18 +31,21 @@ impl Chain {
     }
 }
 
-/// The shortest chain to each object that hangs from something: of certain references where there is one.
-pub(super) fn chains(graph: &Graph) -> HashMap<u32, Chain> {
+/// The shortest chain to each of some objects that hangs from something: of certain references where there is one.
+pub(super) fn chains(graph: &Graph, objects: &[Addr]) -> HashMap<u32, Chain> {
     let mut found = HashMap::new();
+    let mut left: Vec<u32> = objects.iter().filter_map(|addr| graph.node(*addr)).collect();
     for trust in [Trust::Certain, Trust::Words, Trust::All] {
-        for (node, chain) in shortest(graph, trust) {
-            found.entry(node).or_insert(chain);
-        }
+        found.extend(shortest(graph, trust, &left));
+        left.retain(|node| !found.contains_key(node));
     }
     found
 }
 
-fn shortest(graph: &Graph, trust: Trust) -> HashMap<u32, Chain> {
+fn shortest(graph: &Graph, trust: Trust, objects: &[u32]) -> HashMap<u32, Chain> {
+    if objects.is_empty() {
+        return HashMap::new();
+    }
     let mut by_holder: HashMap<u32, Vec<Edge>> = HashMap::new();
     for edge in graph.edges.iter().filter(|edge| trust.has(edge.by)) {
         by_holder.entry(edge.holder).or_default().push(*edge);
@@ -79,7 +85,7 @@ fn shortest(graph: &Graph, trust: Trust) -> HashMap<u32, Chain> {
             }
         }
     };
-    reached.keys().filter_map(|node| chain(*node)).collect()
+    objects.iter().filter_map(|node| chain(*node)).collect()
 }
 
 /// Which roots go before which.
@@ -101,7 +107,7 @@ pub(super) fn cycle(graph: &Graph, sample: Addr) -> Option<Chain> {
     // From the object backwards, until one is found that it leads to itself.
     let mut due = VecDeque::from([start]);
     let mut seen: HashSet<u32> = HashSet::default();
-    while let Some(node) = due.pop_front() {
+    while let Some(node) = due.pop_front().filter(|_| seen.len() < MAX_TRIES) {
         if !seen.insert(node) {
             continue;
         }
@@ -169,7 +175,7 @@ mod tests {
         let edges = [(1, 2, ITEM), (2, 3, ITEM), (3, 0, ITEM), (4, 0, MAYBE), (5, 3, ITEM)];
         let roots = [(Root::Itself, 1), (Root::Itself, 4), (REGION, 0), (Root::Itself, 5)];
         let graph = graph(&edges, &roots);
-        let chains = chains(&graph);
+        let chains = chains(&graph, &[Addr(0x1000), Addr(0x1009)]);
         assert_eq!(nodes(&chains[&0]), [5, 3, 0]);
         assert!(!chains[&0].is_maybe());
         assert!(!chains.contains_key(&9));
@@ -178,7 +184,7 @@ mod tests {
     #[test]
     fn words_go_before_compiled_code_and_both_are_maybes() {
         let graph = graph(&[(1, 0, MAYBE)], &[(Root::Itself, 1), (REGION, 0), (REGION, 7)]);
-        let chains = chains(&graph);
+        let chains = chains(&graph, &[Addr(0x1000), Addr(0x1007)]);
         assert_eq!((nodes(&chains[&0]), chains[&0].is_maybe()), (vec![1, 0], true));
         assert_eq!((chains[&7].root, chains[&7].is_maybe()), (Some(REGION), true));
         let held = |trust| graph.held(trust).iter().filter(|held| **held).count();

@@ -59,7 +59,7 @@ pub fn kept_by<M: Memory>(
     let mut search = Search::new(case, &mut references, &all);
     search.run()?;
     let graph = search.graph;
-    let chains = chains(&graph);
+    let chains = chains(&graph, &all);
     let (names, roots) = (case.names(), case.roots);
     let mut teller = Teller { names, references: &mut references, graph: &graph, roots };
     let mut path = |line: &Vec<Addr>| {

@@ -115,7 +115,7 @@ pub fn why<M: Memory>(
     let graph = search.graph;
     let (names, roots) = (case.names(), case.roots);
     let mut teller = Teller { names, references: &mut references, graph: &graph, roots };
-    let chains = chains(&graph);
+    let chains = chains(&graph, &found);
     let ways = ways(&found, &chains, &mut teller);
     let holder = holder(&found, &chains, &mut teller);
     let first = found.first().copied().unwrap_or(Addr(0));
