@@ -393,6 +393,9 @@ pub struct Memory {
     pub growth_interval: (f64, f64),
     /// The parts of RSS.
     pub split: Split,
+    /// What the C library's heaps hold; absent where malloc isn't glibc's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub c_heap: Option<heap::CHeap>,
 }
 
 /// The parts of RSS; they add up to it.

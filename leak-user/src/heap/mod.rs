@@ -6,6 +6,7 @@
 
 pub mod collector;
 pub mod glibc;
+pub mod glibc_heaps;
 pub mod growth;
 pub mod identity;
 pub mod names;

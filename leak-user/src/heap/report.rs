@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Instant;
 
+use super::glibc_heaps;
 use super::names::TypeNames;
 use super::objects::{self, Objects, Tally};
 use super::pymalloc::{self, Census, PymallocError};
@@ -66,6 +67,8 @@ pub struct Observed {
     cmdline: Vec<String>,
     memory: ProcessMemory,
     python: Python,
+    /// Its malloc is glibc's.
+    glibc: bool,
 }
 
 impl Observed {
@@ -75,10 +78,12 @@ impl Observed {
     /// [`HeapError::Target`], [`HeapError::FreeThreaded`].
     pub fn open(pid: Pid) -> Result<Self, HeapError> {
         let mark = process::program_mark(pid);
-        let Target { start_ticks, exe, cmdline, memory, python, .. } = target::discover(pid)?;
+        let found = target::discover(pid)?;
+        let glibc = found.heap.is_some() && found.blocks_are_glibcs();
+        let Target { start_ticks, exe, cmdline, memory, python, .. } = found;
         let python = python?;
         check(&python)?;
-        Ok(Self { pid, start_ticks, mark, exe, cmdline, memory, python })
+        Ok(Self { pid, start_ticks, mark, exe, cmdline, memory, python, glibc })
     }
 
     /// Has it ended, or run another program since? One that is only still listed has no memory.
@@ -193,6 +198,11 @@ fn look(observed: &Observed, stands_still: bool) -> Result<Heap, HeapError> {
         rss_bytes: usage.rss.0,
         split: split::split(&usage, census.iter().map(|(_, census)| census)),
         large_bytes: objects.large.0,
+        c_heap: if observed.glibc {
+            Some(glibc_heaps::read(memory, &process::mappings(observed.pid)?))
+        } else {
+            None
+        },
         stood_still_s: None,
         growth: None,
         why: None,

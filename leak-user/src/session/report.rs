@@ -7,11 +7,12 @@ use leak_common::counters::Counter;
 use super::{Ending, Session, SessionError};
 use crate::{
     gpu::calls::memory_name,
+    heap::glibc_heaps,
     ledger::survivors::Kinds,
     probe::{plan, tables::Counts},
     snapshot::{
         Coverage, Frame, Losses, Memory, Observed, Overhead, SCHEMA, Site as SiteReport, Snapshot,
-        Target, TypeShare, Verdict as VerdictReport,
+        Target, TypeShare, Verdict as VerdictReport, heap::CHeap,
     },
     symbolize::{
         modules::Modules,
@@ -266,7 +267,15 @@ impl Session {
             growth_bytes_per_s: growth.value,
             growth_interval: (growth.low, growth.high),
             split: split::split(&self.usage, self.census.as_ref()),
+            c_heap: self.c_heap(),
         }
+    }
+
+    /// What the heaps of the C library hold, where they are glibc's.
+    fn c_heap(&self) -> Option<CHeap> {
+        let is_glibcs = self.target.heap.is_some() && self.target.blocks_are_glibcs();
+        let mappings = process::mappings(self.target.pid).ok().filter(|_| is_glibcs)?;
+        Some(glibc_heaps::read(&self.target.memory, &mappings)).filter(|found| found.heaps > 0)
     }
 
     fn sites(&mut self, findings: &[Finding], writer: &mut Writer) -> Vec<SiteReport> {

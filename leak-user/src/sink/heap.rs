@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::escape::escape;
-use super::text::memory::parts;
+use super::text::memory::{c_parts, parts};
 use super::text::number::{count, counted, percent, rate, seconds};
 use crate::snapshot::heap::{Collector, Count, Generation, Growth, Heap, Losses, TypeCount};
 use crate::units::Bytes;
@@ -67,10 +67,13 @@ fn memory(text: &mut String, heap: &Heap) -> std::fmt::Result {
     writeln!(text, "\nWhere the memory is")?;
     let row = |text: &mut String, name: &str, bytes: u64| {
         let share = percent((100.0 * bytes as f64 / heap.rss_bytes as f64).round() / 100.0);
-        writeln!(text, "  {name:<28} {:>10} {share:>7}", Bytes(bytes).to_string())
+        writeln!(text, "  {name:<30} {:>10} {share:>7}", Bytes(bytes).to_string())
     };
     let split = &heap.split;
     for (name, bytes) in parts(split) {
+        row(text, name, bytes)?;
+    }
+    for (name, bytes) in heap.c_heap.iter().flat_map(c_parts) {
         row(text, name, bytes)?;
     }
     row(text, "  large objects and tables", heap.large_bytes.min(split.unattributed))?;
@@ -222,7 +225,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::snapshot::Split;
     use crate::snapshot::dump::Target;
-    use crate::snapshot::heap::{Pymalloc, SCHEMA, TypeGrowth};
+    use crate::snapshot::heap::{CHeap, Pymalloc, SCHEMA, TypeGrowth};
 
     /// A heap with something of everything.
     pub(crate) fn heap() -> Heap {
@@ -285,6 +288,14 @@ pub(crate) mod tests {
                 free_bytes: 4096,
                 held_free: 0,
             },
+            c_heap: Some(CHeap {
+                heaps: 1,
+                in_use_bytes: 30 << 20,
+                free_bytes: 12 << 20,
+                free_chunks: 700,
+                top_bytes: 4 << 20,
+                unknown_bytes: 0,
+            }),
             why: None,
             paths: Vec::new(),
             growth: None,
@@ -344,13 +355,16 @@ Collector: off: cycles are not freed; objects are put aside (gc.freeze, or 3.12'
   generation 1: 12 of 700, 1 collection, 3,000 objects freed, 2 that can't be
 
 Where the memory is
-  live Python objects            45.8 MiB    46 %
-  free, kept by Python                0 B     0 %
-  holes between live objects     4.00 KiB     0 %
-  mapped files                   8.00 MiB     8 %
-  C heap, stacks, the rest       46.2 MiB    46 %
-    large objects and tables     10.0 MiB    10 %
-  RSS                             100 MiB   100 %
+  live Python objects              45.8 MiB    46 %
+  free, kept by Python                  0 B     0 %
+  holes between live objects       4.00 KiB     0 %
+  mapped files                     8.00 MiB     8 %
+  C heap, stacks, the rest         46.2 MiB    46 %
+    C heap: in use                 30.0 MiB    30 %
+    C heap: holes between blocks   12.0 MiB    12 %
+    C heap: free at its end        4.00 MiB     4 %
+    large objects and tables       10.0 MiB    10 %
+  RSS                               100 MiB   100 %
 Lost: 2 pools that changed each time they were read
 ";
         assert_eq!(text, expected);

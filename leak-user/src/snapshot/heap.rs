@@ -45,6 +45,9 @@ pub struct Heap {
     /// Bytes of objects outside of pymalloc, and of what objects own there: mostly of the C heap, some of them variables
     /// of the interpreter's.
     pub large_bytes: u64,
+    /// What the C library's heaps hold; absent where malloc isn't glibc's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub c_heap: Option<CHeap>,
     /// How it has changed since it was looked at first; with `--watch` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
@@ -173,6 +176,23 @@ pub struct Pymalloc {
     pub free_bytes: u64,
     /// Bytes of pools that were in use and are empty now.
     pub held_free: u64,
+}
+
+/// How glibc's malloc uses its heaps; blocks that are mappings of their own (128 KiB and more, at first) are not among them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CHeap {
+    /// Heaps: of the main arena one, of others one or more.
+    pub heaps: u64,
+    /// Bytes of chunks in use, and of small ones that threads keep for their next allocations.
+    pub in_use_bytes: u64,
+    /// Bytes of free chunks between them.
+    pub free_bytes: u64,
+    /// How many these are.
+    pub free_chunks: u64,
+    /// Bytes at the heaps' ends: never used, or free and to be given back (`malloc_trim`).
+    pub top_bytes: u64,
+    /// Bytes of heaps that could not be gone through.
+    pub unknown_bytes: u64,
 }
 
 /// What was lost, by cause; all zero in a good run.

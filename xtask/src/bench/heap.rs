@@ -11,8 +11,9 @@ use leak_tests::program;
 use leak_tests::target::Target;
 use serde_json::Value;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How to measure.
 #[derive(clap::Args)]
@@ -34,10 +35,11 @@ const INTRO: &str = "\
 Written by `cargo xtask bench heap`. `leaktrace heap` counts all objects of a process from outside, while it waits;
 beside it, in turns, what objgraph does inside: a walk over `gc.get_objects()`, for which the process stands still and
 which shows no text, number or bytes. Each time is the median of the rounds; leaktrace's is that of its report, from the
-start of reading. Its memory is the most that was ever resident, shared libraries included.
+start of reading. Its memory is the most that was ever resident, shared libraries included. Who keeps the objects of a class
+alive (`--why`, a hundred of them) is a run of leaktrace from its start to its end.
 ";
 
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 11] = [
     "Python",
     "objects",
     "rounds",
@@ -46,6 +48,8 @@ const COLUMNS: [&str; 9] = [
     "own memory",
     "inside: shown",
     "took, the process stopped",
+    "who keeps them: took",
+    "own memory",
     "machine",
 ];
 
@@ -76,19 +80,20 @@ fn measure(python: &Interpreter, options: &Options) -> Result<Vec<String>> {
     let folder = tempfile::tempdir()?;
     let (mut outside, mut inside, mut peak) = (Vec::new(), Vec::new(), 0.0_f64);
     let (mut objects, mut shown) = (0, 0.0);
+    let (mut searches, mut most_of_search) = (Vec::new(), 0.0_f64);
     for _ in 0..options.rounds {
-        let report = folder.path().join("heap.json");
-        let mut leaktrace = Command::new(leaktrace::binary()?)
-            .args(["heap", "--pid", &target.pid().to_string(), "--format", "json"])
-            .stdout(fs::File::create(&report)?)
-            .stdin(Stdio::null())
-            .spawn()?;
-        let samples = watch(&mut leaktrace, OFTEN)?;
-        peak = samples.iter().fold(peak, |peak, sample| peak.max(sample.peak_kb));
-        let report: Value = serde_json::from_slice(&fs::read(report)?)?;
+        let path = folder.path().join("heap.json");
+        let (report, most) = look(&target, &path, &[])?;
+        peak = peak.max(most);
         outside.push(report["took_s"].as_f64().context("no time in the report")?);
         let types = report["types"].as_array().context("no types in the report")?;
         objects = types.iter().filter_map(|one| one["count"].as_u64()).sum();
+        let begun = Instant::now();
+        let (report, most) = look(&target, &path, &["--why", "__main__.Note"])?;
+        searches.push(begun.elapsed().as_secs_f64());
+        most_of_search = most_of_search.max(most);
+        let held = report["why"]["groups"][0]["samples"].as_u64().context("nothing was found")?;
+        anyhow::ensure!(held == 100, "only {held} of 100 hang in one way");
         target.tell("count\n")?;
         let said = target.line(LIMIT)?;
         let mut said = said.split_whitespace().map(str::parse::<f64>);
@@ -97,6 +102,7 @@ fn measure(python: &Interpreter, options: &Options) -> Result<Vec<String>> {
     }
     let outside = statistics::median(&mut outside).context("no rounds")?;
     let inside = statistics::median(&mut inside).context("no rounds")?;
+    let search = statistics::median(&mut searches).context("no rounds")?;
     Ok(vec![
         objects.to_string(),
         options.rounds.to_string(),
@@ -105,5 +111,20 @@ fn measure(python: &Interpreter, options: &Options) -> Result<Vec<String>> {
         mib(peak),
         format!("{shown:.0}"),
         format!("{inside:.2} s"),
+        format!("{search:.1} s"),
+        mib(most_of_search),
     ])
+}
+
+/// One run of `leaktrace heap`: its report, and the most memory that it took, in KiB.
+fn look(target: &Target, path: &Path, more: &[&str]) -> Result<(Value, f64)> {
+    let mut leaktrace = Command::new(leaktrace::binary()?)
+        .args(["heap", "--pid", &target.pid().to_string(), "--format", "json"])
+        .args(more)
+        .stdout(fs::File::create(path)?)
+        .stdin(Stdio::null())
+        .spawn()?;
+    let samples = watch(&mut leaktrace, OFTEN)?;
+    let peak = samples.iter().fold(0.0_f64, |peak, sample| peak.max(sample.peak_kb));
+    Ok((serde_json::from_slice(&fs::read(path)?)?, peak))
 }

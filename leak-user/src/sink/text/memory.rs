@@ -2,6 +2,7 @@
 
 use super::{number, title};
 use crate::sink::page::{Line, Page, Paint};
+use crate::snapshot::heap::CHeap;
 use crate::snapshot::{Memory, Split};
 use crate::units::Bytes;
 
@@ -14,6 +15,9 @@ pub(super) fn write(page: &mut Page, memory: &Memory, name: &str) {
     let parts = parts(&memory.split);
     for (name, bytes) in parts {
         row(page, memory, Paint::Plain, name, bytes, "");
+    }
+    for (name, bytes) in memory.c_heap.iter().flat_map(c_parts) {
+        row(page, memory, Paint::Dim, name, bytes, "");
     }
     let sum = parts.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
     // The parts are read one after the other while the process runs.
@@ -44,8 +48,19 @@ pub(crate) fn parts(split: &Split) -> [(&'static str, u64); 5] {
     ]
 }
 
+/// The parts of the C library's heaps by name, those that there are.
+pub(crate) fn c_parts(heap: &CHeap) -> impl Iterator<Item = (&'static str, u64)> {
+    let parts = [
+        ("  C heap: in use", heap.in_use_bytes),
+        ("  C heap: holes between blocks", heap.free_bytes),
+        ("  C heap: free at its end", heap.top_bytes),
+        ("  C heap: can't be told", heap.unknown_bytes),
+    ];
+    parts.into_iter().filter(|(_, bytes)| *bytes > 0)
+}
+
 fn row(page: &mut Page, memory: &Memory, paint: Paint, name: &str, bytes: u64, sign: &str) {
     let amount = format!("{sign}{}", Bytes(bytes));
     let share = number::percent((bytes as f64 / memory.rss_bytes as f64 * 100.0).round() / 100.0);
-    page.line(&Line::default().paint(paint, &format!("  {name:<28} {amount:>10} {share:>7}")));
+    page.line(&Line::default().paint(paint, &format!("  {name:<30} {amount:>10} {share:>7}")));
 }
