@@ -436,7 +436,7 @@ pub fn all() -> impl Iterator<Item = &'static Layout> {
     LAYOUTS.iter().chain(&FREE_THREADED)
 }
 
-/// The versions that [`layout`] knows, for messages.
+/// The versions that [`layout()`] knows, for messages.
 pub fn known_versions() -> impl Iterator<Item = (u8, u8)> {
     LAYOUTS.iter().map(|layout| layout.version)
 }
