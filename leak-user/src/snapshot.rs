@@ -313,6 +313,9 @@ pub struct Site {
     pub stack: Vec<Frame>,
     /// Who keeps it alive, from the root on; empty where not asked.
     pub retained_by: Vec<String>,
+    /// One of the chain's references may be none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retained_by_maybe: bool,
     /// Why, in sentences.
     pub reasons: Vec<String>,
     /// Since when, in seconds from the start, it would have been accused at every look on the way; absent where it

@@ -47,7 +47,16 @@ fn path_fits(path: &[String], truth: &[String]) -> bool {
 }
 
 fn each_way_of_keeping_is_named(python: &Interpreter) {
-    let source = program::directory().join("retained.py");
+    must_name(python, "retained.py", "app", 20);
+}
+
+fn objects_in_arrays_are_found(python: &Interpreter) {
+    must_name(python, "arrays.py", "__main__", 3);
+}
+
+/// A program says how it keeps objects of so many classes or more of a module; leaktrace must say the same.
+fn must_name(python: &Interpreter, program: &str, module: &str, classes: usize) {
+    let source = program::directory().join(program);
     let mut target = Target::start(python, &source, &[]).unwrap();
     // By class: the words of the chain, of which a `*` stands for anything, and `…` for any words; and a word of the cycle
     // that holds its objects.
@@ -55,16 +64,18 @@ fn each_way_of_keeping_is_named(python: &Interpreter) {
     let truth: BTreeMap<String, Vec<String>> =
         serde_json::from_value(said["truth"].clone()).unwrap();
     let cycles: BTreeMap<String, String> = serde_json::from_value(said["cycles"].clone()).unwrap();
-    assert!(truth.len() >= 20, "{}", truth.len());
+    assert!(truth.len() >= classes, "{}", truth.len());
     for (class, truth) in &truth {
-        let heap = why(target.pid(), &format!("app.{class}"), &[]);
+        let heap = why(target.pid(), &format!("{module}.{class}"), &[]);
         let found = &heap["why"];
-        assert_eq!(found["type"], format!("app.{class}"));
+        assert_eq!(found["type"], format!("{module}.{class}"));
         assert_eq!(found["unheld"], 0, "{class}: {found:#}");
         let groups = found["groups"].as_array().unwrap();
         let path = words(&groups[0]["path"]);
         assert!(path_fits(&path, truth), "{class}: {path:?}, not {truth:?}");
-        assert_eq!(groups[0]["maybe"], false, "{class}: {path:?}");
+        // What an extension's types refer to is never certain.
+        let through_extension = truth.iter().any(|word| word == "…");
+        assert!(groups[0]["maybe"] == false || through_extension, "{class}: {path:?}");
         assert_eq!(heap["paths"][0], groups[0]["path"]);
         // One or two may be in a variable that goes over them, too.
         let (held, all) =
@@ -77,7 +88,7 @@ fn each_way_of_keeping_is_named(python: &Interpreter) {
     }
     for (class, word) in &cycles {
         let found = &why(target.pid(), class, &[])["why"];
-        assert_eq!(found["unheld"], found["samples"], "{class}: {found:#}");
+        assert_eq!(found["in_cycles"], found["samples"], "{class}: {found:#}");
         let cycles: Vec<Vec<String>> = serde_json::from_value(found["cycles"].clone()).unwrap();
         assert_eq!(cycles.len(), 1, "{class}: {cycles:?}");
         assert!(cycles[0].contains(word), "{class}: {cycles:?} without {word}");
@@ -86,6 +97,7 @@ fn each_way_of_keeping_is_named(python: &Interpreter) {
 }
 
 for_each_interpreter!(bare: each_way_of_keeping_is_named);
+for_each_interpreter!(objects_in_arrays_are_found);
 
 #[test]
 fn one_object_is_explained_by_its_address() {

@@ -31,7 +31,7 @@ const SENTINELS: u64 = 64;
 /// Bytes read at once.
 const PIECE: u64 = 1 << 20;
 
-/// A heap that changes while it is gone through is gone through anew so often.
+/// Heaps that change while they are gone through are gone through anew so often.
 const TRIES: u32 = 3;
 
 /// More is not gone through.
@@ -44,9 +44,21 @@ struct Heap {
     end: Addr,
 }
 
-/// All heaps of a process whose malloc is glibc's.
+/// All heaps of a process whose malloc is glibc's; `mappings` are the process's, at the time that it is asked.
 #[must_use]
-pub fn read<M: Memory>(memory: &M, mappings: &[Mapping]) -> CHeap {
+pub fn read<M: Memory>(memory: &M, mappings: impl Fn() -> Vec<Mapping>) -> CHeap {
+    let mut found = CHeap::default();
+    // One that grows meanwhile goes on behind the end that it had.
+    for _ in 0..TRIES {
+        found = sum(memory, &mappings());
+        if found.unknown_bytes == 0 {
+            break;
+        }
+    }
+    found
+}
+
+fn sum<M: Memory>(memory: &M, mappings: &[Mapping]) -> CHeap {
     let mut sum = CHeap::default();
     let mut left = MOST;
     for heap in heaps(memory, mappings) {
@@ -54,15 +66,14 @@ pub fn read<M: Memory>(memory: &M, mappings: &[Mapping]) -> CHeap {
         sum.heaps += 1;
         let may = left.checked_sub(bytes);
         left = may.unwrap_or(left);
-        let found = may.and_then(|_| (0..TRIES).find_map(|_| heap.walk(memory)));
-        match found {
+        match may.and_then(|_| heap.walk(memory)) {
             Some(found) => {
                 sum.in_use_bytes += found.in_use_bytes;
                 sum.free_bytes += found.free_bytes;
                 sum.free_chunks += found.free_chunks;
                 sum.top_bytes += found.top_bytes;
             }
-            None => sum.unknown_bytes += bytes,
+            None => sum.unknown_bytes = sum.unknown_bytes.saturating_add(bytes),
         }
     }
     sum
@@ -90,7 +101,7 @@ fn arena_heap<M: Memory>(memory: &M, start: Addr, end: Addr) -> Option<Heap> {
     let arena = memory.pointer(start).ok()?;
     let size = memory.word(start.offset(16)).ok()?;
     let committed = memory.word(start.offset(24)).ok()?;
-    let length = end.0 - start.0;
+    let length = (end.0 - start.0).min(HEAP_ALIGNMENT);
     let is_one = size >= MIN_CHUNK && size <= committed && committed <= length;
     if !is_one || !size.is_multiple_of(4096) {
         return None;
@@ -186,10 +197,11 @@ mod tests {
             top_bytes: 0xcc0,
             unknown_bytes: 0,
         };
-        assert_eq!(read(&memory, std::slice::from_ref(&heap)), expected);
+        let look = |memory: &FakeMemory| read(memory, || vec![heap.clone()]);
+        assert_eq!(look(&memory), expected);
         for wrong in [0, 17, 1 << 40, 0x40 | IS_MMAPPED] {
             memory.put(START + 0x308, wrong);
-            let found = read(&memory, std::slice::from_ref(&heap));
+            let found = look(&memory);
             assert_eq!((found.unknown_bytes, found.in_use_bytes), (4096, 0), "{wrong:x}");
         }
     }
@@ -203,7 +215,8 @@ mod tests {
             memory.put(start, word);
             memory.put(start + 16, word);
             memory.put(start + 24, u64::MAX);
-            assert_eq!(read(&memory, &[mapping(start, 8192, "")]), CHeap::default());
+            let found = read(&memory, || vec![mapping(start, 8192, "")]);
+            assert_eq!(found, CHeap::default());
         }
     }
 
@@ -230,7 +243,8 @@ thread = threading.Thread(target=run); thread.start(); thread.join()
             for thread in ["main", "other"] {
                 let look = |python: &mut Python| {
                     python.line();
-                    let found = read(&memory, &process::mappings(python.pid()).unwrap());
+                    let pid = python.pid();
+                    let found = read(&memory, || process::mappings(pid).unwrap());
                     python.send("");
                     found
                 };

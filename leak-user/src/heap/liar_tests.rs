@@ -27,7 +27,7 @@ const OBJECTS_OF_IMAGE: u64 = 500;
 const HEAPS: u64 = 200;
 
 /// Types that have references of many forms, and classes.
-const KINDS: [&str; 24] = [
+const KINDS: [&str; 25] = [
     "type",
     "code",
     "dict",
@@ -50,6 +50,7 @@ const KINDS: [&str; 24] = [
     "hamt_bitmap_node",
     "object",
     "int",
+    "numpy.ndarray",
     "x.Unknown",
     "Note",
 ];

@@ -10,7 +10,7 @@ use super::pymalloc::{self, Census, PymallocError};
 use super::retention::{self, Case, Wanted, WhyError};
 use super::surroundings::{Parts, Surroundings, check};
 use crate::snapshot::heap::{
-    self as snapshot, Count, Generation, Heap, Losses, Pymalloc, SCHEMA, TypeCount,
+    self as snapshot, CHeap, Count, Generation, Heap, Losses, Pymalloc, SCHEMA, TypeCount,
 };
 use crate::snapshot::why::Why;
 use crate::target::freeze::{FreezeError, Frozen};
@@ -99,7 +99,8 @@ impl Observed {
     /// # Errors
     /// [`HeapError`].
     pub fn look(&self) -> Result<Heap, HeapError> {
-        self.or_gone(look(self, false))
+        let heap = self.or_gone(look(self, false))?;
+        Ok(Heap { c_heap: self.c_heap(), ..heap })
     }
 
     /// Reads it while it stands still.
@@ -111,7 +112,8 @@ impl Observed {
         let heap = look(self, true);
         let stood_still_s = frozen.elapsed().0 as f64 / 1e9;
         drop(frozen);
-        Ok(Heap { stood_still_s: Some(stood_still_s), ..self.or_gone(heap)? })
+        let heap = self.or_gone(heap)?;
+        Ok(Heap { stood_still_s: Some(stood_still_s), c_heap: self.c_heap(), ..heap })
     }
 
     /// Reads it, and finds out who keeps objects alive; stopped meanwhile if `frozen`.
@@ -147,6 +149,12 @@ impl Observed {
             until: None,
         };
         Ok(retention::why(&case, wanted, samples)?)
+    }
+
+    /// What the C library's heaps hold: large ones take seconds, for which no process is stopped.
+    fn c_heap(&self) -> Option<CHeap> {
+        let mappings = || process::mappings(self.pid).unwrap_or_default();
+        self.glibc.then(|| glibc_heaps::read(&self.memory, mappings))
     }
 
     /// Of a process that has ended, nothing can be read, and what was read makes no sense.
@@ -198,11 +206,7 @@ fn look(observed: &Observed, stands_still: bool) -> Result<Heap, HeapError> {
         rss_bytes: usage.rss.0,
         split: split::split(&usage, census.iter().map(|(_, census)| census)),
         large_bytes: objects.large.0,
-        c_heap: if observed.glibc {
-            Some(glibc_heaps::read(memory, &process::mappings(observed.pid)?))
-        } else {
-            None
-        },
+        c_heap: None,
         stood_still_s: None,
         growth: None,
         why: None,

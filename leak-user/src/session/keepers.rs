@@ -7,7 +7,7 @@ use super::Session;
 use crate::{
     heap::{
         report::HeapError,
-        retention::{Case, Survivor, kept_by},
+        retention::{Case, Kept, Survivor, kept_by},
         surroundings::Surroundings,
     },
     verdict::{Finding, evidence::SiteId},
@@ -23,26 +23,31 @@ const MOST_SURVIVORS: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Session {
-    /// The chains, in words, by line; those that were not found are left out.
-    pub(super) fn keepers(&self, accused: &[Finding]) -> HashMap<SiteId, Vec<String>> {
+    /// The chains by line, of those that were found; and what was not seen, if the search did not come to its end.
+    pub(super) fn keepers(&self, accused: &[Finding]) -> (HashMap<SiteId, Kept>, Option<String>) {
         let sites: Vec<SiteId> =
             accused.iter().take(MOST_LINES).map(|finding| finding.site).collect();
         let lines = self.ledger.living(&sites, MOST_SURVIVORS);
         if self.target_ended || lines.iter().all(Vec::is_empty) {
-            return HashMap::new();
+            return (HashMap::new(), None);
         }
-        let searched = self.search_keepers(&lines);
-        let found = searched.unwrap_or_else(|error| {
-            tracing::info!("who keeps the survivors alive could not be found: {error}");
-            Vec::new()
-        });
-        sites.into_iter().zip(found).filter(|(_, path)| !path.is_empty()).collect()
+        let what = "who keeps alive what the accused lines allocated";
+        match self.search_keepers(&lines) {
+            Ok((found, complete)) => {
+                let unseen = format!(
+                    "{what}, of all of them: the search took more than {} s (leaktrace heap --why TYPE takes its time)",
+                    PATIENCE.as_secs()
+                );
+                (sites.into_iter().zip(found).collect(), (!complete).then_some(unseen))
+            }
+            Err(error) => (HashMap::new(), Some(format!("{what}: {error}"))),
+        }
     }
 
-    fn search_keepers(&self, lines: &[Vec<Survivor>]) -> Result<Vec<Vec<String>>, HeapError> {
+    fn search_keepers(&self, lines: &[Vec<Survivor>]) -> Result<(Vec<Kept>, bool), HeapError> {
         let (pid, memory) = (self.target.pid, &self.target.memory);
         // Without an interpreter there are no objects.
-        let Ok(python) = &self.target.python else { return Ok(Vec::new()) };
+        let Ok(python) = &self.target.python else { return Ok((Vec::new(), true)) };
         let around = Surroundings::of(pid, memory, python)?;
         let case = Case {
             memory,

@@ -7,7 +7,7 @@ use leak_common::counters::Counter;
 use super::{Ending, Session, SessionError};
 use crate::{
     gpu::calls::memory_name,
-    heap::glibc_heaps,
+    heap::{glibc_heaps, retention::Kept},
     ledger::survivors::Kinds,
     probe::{plan, tables::Counts},
     snapshot::{
@@ -89,10 +89,11 @@ impl Session {
             natives: NativeSymbols::default(),
             sources: SourceLines::new(self.target.pid),
         };
-        let mut keepers = self.keepers(&judgement.accused);
+        let (mut keepers, searched) = self.keepers(&judgement.accused);
         let mut leaks = self.sites(&judgement.accused, &mut writer);
         for (leak, finding) in leaks.iter_mut().zip(&judgement.accused) {
-            leak.retained_by = keepers.remove(&finding.site).unwrap_or_default();
+            let Kept { path, maybe } = keepers.remove(&finding.site).unwrap_or_default();
+            (leak.retained_by, leak.retained_by_maybe) = (path, maybe);
         }
         let others = &judgement.others[..judgement.others.len().min(MAX_OTHERS)];
         let sites = self.sites(others, &mut writer);
@@ -124,7 +125,7 @@ impl Session {
                 Verdict::Inconclusive => VerdictReport::Inconclusive,
             },
             reasons: judgement.reasons,
-            unseen: self.unseen(&counts),
+            unseen: self.unseen(&counts).into_iter().chain(searched).collect(),
             leaks,
             sites,
             memory: self.memory(judgement.growth),
@@ -274,8 +275,9 @@ impl Session {
     /// What the heaps of the C library hold, where they are glibc's.
     fn c_heap(&self) -> Option<CHeap> {
         let is_glibcs = self.target.heap.is_some() && self.target.blocks_are_glibcs();
-        let mappings = process::mappings(self.target.pid).ok().filter(|_| is_glibcs)?;
-        Some(glibc_heaps::read(&self.target.memory, &mappings)).filter(|found| found.heaps > 0)
+        let mappings = || process::mappings(self.target.pid).unwrap_or_default();
+        let found = is_glibcs.then(|| glibc_heaps::read(&self.target.memory, mappings));
+        found.filter(|found| found.heaps > 0)
     }
 
     fn sites(&mut self, findings: &[Finding], writer: &mut Writer) -> Vec<SiteReport> {
@@ -309,6 +311,7 @@ impl Session {
                     thread: thread.map(|name| name.to_string()),
                     stack: writer.stack(&mut self.modules, &stack),
                     retained_by: Vec::new(),
+                    retained_by_maybe: false,
                     reasons: finding.reasons.clone(),
                     accused_since_s: self.suspicion.since(finding.site),
                 })

@@ -41,10 +41,11 @@ fn write_why(text: &mut String, heap: &Heap, why: &Why) -> std::fmt::Result {
     for group in why.groups.iter().take(MOST) {
         write_group(text, group, why)?;
     }
-    let others: u64 = why.groups.iter().skip(MOST).map(|group| group.samples).sum();
+    let untold = why.groups.iter().skip(MOST).map(|group| group.samples);
+    let others = untold.fold(why.others, u64::saturating_add);
     if others > 0 {
         let share = percent(share(others, why));
-        writeln!(text, "\n{share} in other ways (--format json has more of them)")?;
+        writeln!(text, "\n{share} in other ways (--format json tells more of them)")?;
     }
     if why.unheld > 0 {
         write_unheld(text, heap, why)?;
@@ -69,22 +70,28 @@ fn write_group(text: &mut String, group: &Group, why: &Why) -> std::fmt::Result 
 
 /// What nothing holds.
 fn write_unheld(text: &mut String, heap: &Heap, why: &Why) -> std::fmt::Result {
-    let share = percent(share(why.unheld, why));
-    if why.cycles.is_empty() {
-        return writeln!(
-            text,
-            "\n{share} hang from nothing that was found: just dropped, or held by compiled code"
-        );
+    if why.in_cycles > 0 {
+        let is_off = heap.collectors.iter().any(|collector| !collector.enabled);
+        let state = if is_off {
+            "the collector is off: nothing frees them"
+        } else {
+            "the collector frees them when it comes to them"
+        };
+        let part = percent(share(why.in_cycles, why));
+        writeln!(text, "\n{part} hang only from cycles ({state}):")?;
+        for cycle in &why.cycles {
+            writeln!(text, "  {}", path(cycle))?;
+        }
     }
-    let is_off = heap.collectors.iter().any(|collector| !collector.enabled);
-    let state = if is_off {
-        "the collector is off: nothing frees them"
-    } else {
-        "the collector frees them when it comes to them"
-    };
-    writeln!(text, "\n{share} hang only from cycles ({state}):")?;
-    for cycle in &why.cycles {
-        writeln!(text, "  {}", path(cycle))?;
+    let rest = why.unheld.saturating_sub(why.in_cycles);
+    if rest > 0 {
+        let part = percent(share(rest, why));
+        let reason = if why.complete {
+            "held by memory of compiled code or the C heap, or just dropped"
+        } else {
+            "the search ended before all that leads to them was found"
+        };
+        writeln!(text, "\n{part} hang from nothing that was found: {reason}")?;
     }
     Ok(())
 }
@@ -120,6 +127,9 @@ pub(in crate::sink) mod tests {
             count: 1_000_000,
             samples: 100,
             passes: 4,
+            complete: true,
+            others: 0,
+            in_cycles: 8,
             groups: vec![
                 group(90, false, &["module app", "app.cache", "dict['e\x1b[31mvil']", "app.Note"]),
                 group(2, true, &["a variable of x.so", "app.Note"]),
@@ -157,9 +167,11 @@ Who keeps app.Note alive in process 7, Python 3.11.7 (it ran on meanwhile)
     #[test]
     fn what_hangs_from_nothing_is_said() {
         let one = Why { count: 1, samples: 1, groups: Vec::new(), holder: None, ..why() };
-        let none = Why { unheld: 1, cycles: Vec::new(), over: 3, ..one };
+        let none = Why { unheld: 1, in_cycles: 0, cycles: Vec::new(), over: 3, ..one };
+        let early = text(&heap(), &Why { complete: false, ..none.clone() });
+        assert!(early.contains("found: the search ended before"), "{early}");
         let text = text(&heap(), &none);
-        assert!(text.contains("100 % hang from nothing that was found"), "{text}");
+        assert!(text.contains("100 % hang from nothing that was found: held by"), "{text}");
         assert!(
             text.contains("Lost: 3 references or objects that there was no room for"),
             "{text}"

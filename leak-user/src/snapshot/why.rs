@@ -14,14 +14,20 @@ pub struct Why {
     pub samples: u64,
     /// Times that the heap was gone through.
     pub passes: u64,
+    /// All that leads to samples was found, but for those that hang from something.
+    pub complete: bool,
     /// How they hang, the way of most first.
     pub groups: Vec<Group>,
+    /// Samples that hang in still other ways.
+    pub others: u64,
     /// What most of them hang from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<Holder>,
-    /// Samples that hang from nothing that was found: only from cycles, or from memory that isn't known.
+    /// Samples that hang from nothing that was found.
     pub unheld: u64,
-    /// Cycles that such samples are part of, or hang from; the last word is the object that a cycle begins with.
+    /// Those of them that nothing but cycles can hold: all references that they and what leads to them count were found.
+    pub in_cycles: u64,
+    /// Such cycles, each once; the last word is the object that one begins with.
     pub cycles: Vec<Vec<String>>,
     /// Objects and references that there was no room for.
     pub over: u64,

@@ -40,7 +40,7 @@ impl Mapped {
     }
 
     /// How much: nothing in it is larger.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(in crate::heap) fn bytes(&self) -> u64 {
         self.bytes
     }
 }

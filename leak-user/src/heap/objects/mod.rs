@@ -15,7 +15,8 @@ use foldhash::HashMap;
 pub use self::mapped::Mapped;
 use self::outside::{Chain, LINKS, Outside, Place, Stretch, is_place, linked};
 use self::owned::{Body, Owner, table};
-pub(super) use self::owned::{CHAIN_BLOCK, KEYS_HEAD};
+pub(super) use self::owned::{CHAIN_BLOCK, DEQUE_ITEMS, KEYS_HEAD, MOST_DIMENSIONS, SET_ENTRY};
+pub(super) use self::size::TAGGED_INTS;
 use super::identity::{HEADERS, candidate, is_instance};
 use super::pymalloc::{Arenas, Blocks, PymallocError, Walked};
 use super::types::{TypeHead, Types, plausible};
@@ -29,6 +30,9 @@ const MAX_TYPES: usize = 1 << 17;
 
 /// Arenas of all states together: 256 GiB of them.
 const MAX_ARENAS: usize = 1 << 18;
+
+/// Bytes of a numpy array that tell of its elements.
+const ARRAY: usize = 64;
 
 /// `ob_refcnt`, `ob_type`: no references to objects outside of the pools but to types.
 const HEAD: usize = 16;
@@ -293,7 +297,36 @@ impl<M: Memory, S: See> Counter<'_, M, S> {
                 }
             }
             Some(Body::Keys(keys)) if plausible(keys) => self.tables.push((keys, addr, class)),
-            Some(Body::Keys(_)) | None => {}
+            Some(Body::Data(data, dimensions, count)) if object.len() >= ARRAY => {
+                let descr = object.get(56..).and_then(|at| at.first_chunk());
+                let descr = Addr(descr.map_or(0, |descr| u64::from_le_bytes(*descr)));
+                self.look_for_elements(addr, data, dimensions, count, descr);
+            }
+            Some(Body::Keys(_) | Body::Data(..)) | None => {}
+        }
+    }
+
+    /// Takes note of an array's elements, where they are objects: numbers lead nowhere.
+    fn look_for_elements(
+        &mut self,
+        owner: Addr,
+        data: Addr,
+        dimensions: Addr,
+        count: u64,
+        descr: Addr,
+    ) {
+        let kind = self.memory.word(descr.offset(24)).map_or(0, |kind| kind as u8);
+        let mut shape = vec![0; usize::try_from(count).unwrap_or(0) * 8];
+        if kind != b'O' || self.memory.read(dimensions, &mut shape).is_err() {
+            return;
+        }
+        let (shape, _) = shape.as_chunks::<8>();
+        let bytes = shape
+            .iter()
+            .try_fold(8_u64, |bytes, length| bytes.checked_mul(u64::from_le_bytes(*length)));
+        let bytes = bytes.filter(|bytes| (8..=self.mapped.bytes()).contains(bytes));
+        if let Some(bytes) = bytes.filter(|_| !self.is_pooled(data)) {
+            self.outside.note_stretch(Stretch { addr: data, bytes: Bytes(bytes), owner });
         }
     }
 

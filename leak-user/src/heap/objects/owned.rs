@@ -18,12 +18,15 @@ const MOST: u64 = 1 << 40;
 /// Sets of up to so many slots have them in the object.
 const SMALL_SET: u64 = 8;
 /// `sizeof(setentry)`: key, hash.
-const SET_ENTRY: u64 = 16;
+pub const SET_ENTRY: u64 = 16;
 
 /// `struct BLOCK` of a deque: so many items between the links to the block before and the one after.
-const DEQUE_ITEMS: u64 = 64;
+pub const DEQUE_ITEMS: u64 = 64;
 /// Bytes of it.
 pub const CHAIN_BLOCK: u64 = 8 * DEQUE_ITEMS + 16;
+
+/// Dimensions of an array (`NPY_MAXDIMS`).
+pub const MOST_DIMENSIONS: u64 = 64;
 
 /// From this version on a bytearray's buffer is a `bytes` object.
 const BYTEARRAY_OF_BYTES: (u8, u8) = (3, 15);
@@ -41,6 +44,8 @@ pub enum Owner {
     ByteArray,
     /// `ob_size`@16, `leftblock`@24, `leftindex`@40.
     Deque,
+    /// numpy's: `data`@16, `nd`@24, `dimensions`@32, `base`@48; for how many elements they point to says.
+    Array,
 }
 
 /// Memory that an object owns.
@@ -54,6 +59,8 @@ pub enum Body {
     Chain(Addr, u64),
     /// A dict's table, which says itself how large it is.
     Keys(Addr),
+    /// An array's data: there, and so many numbers there say how many elements it has.
+    Data(Addr, Addr, u64),
 }
 
 impl Owner {
@@ -71,6 +78,7 @@ impl Owner {
                 Some(Self::ByteArray)
             }
             "collections.deque" => Some(Self::Deque),
+            "numpy.ndarray" => Some(Self::Array),
             _ => None,
         }
     }
@@ -93,6 +101,12 @@ impl Owner {
                 Body::At(addr, bytes) => Some(Body::Buffer(addr, bytes)),
                 other => Some(other),
             },
+            // What has a base is the base's.
+            Self::Array => {
+                let count = u64::from(word(24)? as u32);
+                let is_own = word(48)? == 0 && (1..=MOST_DIMENSIONS).contains(&count);
+                is_own.then_some(Body::Data(Addr(word(16)?), Addr(word(32)?), count))
+            }
             Self::Deque => {
                 let end = word(40)?.min(DEQUE_ITEMS).checked_add(word(16)?)?;
                 let (first, blocks) = (word(24)?, end.div_ceil(DEQUE_ITEMS).max(1));
@@ -142,7 +156,9 @@ mod tests {
 
     #[test]
     fn nonsense_owns_nothing() {
-        for owner in [Owner::List, Owner::Dict, Owner::Set, Owner::ByteArray, Owner::Deque] {
+        for owner in
+            [Owner::List, Owner::Dict, Owner::Set, Owner::ByteArray, Owner::Deque, Owner::Array]
+        {
             assert_eq!(owner.body(&object(&[1, 2, 3])), None, "{owner:?}");
             let all = owner.body(&object(&[u64::MAX; 8]));
             assert!(matches!(all, None | Some(Body::Keys(_))), "{owner:?}: {all:?}");

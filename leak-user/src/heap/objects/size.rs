@@ -10,7 +10,7 @@ pub const LOOK: usize = 48;
 const MAX_ITEMS: u64 = 1 << 40;
 
 /// From this version on the size word of an int holds three bits beside its digits (`lv_tag`).
-const TAGGED_INTS: (u8, u8) = (3, 12);
+pub const TAGGED_INTS: (u8, u8) = (3, 12);
 
 /// Bytes of an object of a type, with what is before it. None where it says nothing that could be.
 ///

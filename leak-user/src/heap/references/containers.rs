@@ -6,7 +6,7 @@ use super::kinds::Kind;
 use super::offsets::Attributes;
 use super::{By, References, See, give, word};
 use crate::heap::names::index;
-use crate::heap::objects::{CHAIN_BLOCK, KEYS_HEAD};
+use crate::heap::objects::{CHAIN_BLOCK, DEQUE_ITEMS, KEYS_HEAD, MOST_DIMENSIONS, SET_ENTRY};
 use crate::target::memory::Memory;
 use crate::units::Addr;
 
@@ -19,12 +19,6 @@ const MAX_ITEMS: u64 = 1 << 36;
 
 /// Keys that the instances of a class share are few (`SHARED_KEYS_MAX_SIZE` is 30).
 const MAX_SHARED: u64 = 256;
-
-/// Items of a deque's block.
-const DEQUE_ITEMS: u64 = 64;
-
-/// A set's entry: key, hash. Those of small sets are in the object.
-const SET_ENTRY: usize = 16;
 
 /// `lru_list_elem`, with which `lru_cache_object` begins: head, prev, next@24, hash, key, result.
 const LINK_NEXT: u64 = 24;
@@ -97,6 +91,7 @@ impl<M: Memory> References<'_, M> {
             Kind::Frame => self.frame_object(object, own, see),
             Kind::Type => self.type_object(object, see),
             Kind::Module => self.module(object, see),
+            Kind::Array => self.array(own, see),
             Kind::LruCache => {
                 give(own_word(LRU_CACHE), By::Field("its cache"), see)?;
                 give(own_word(LRU_FUNCTION), By::Field("__wrapped__"), see)?;
@@ -138,7 +133,8 @@ impl<M: Memory> References<'_, M> {
             let now = (count - done).min(next);
             next = (2 * next).min(most);
             piece.resize(now as usize * bytes, 0);
-            if self.memory.read(at.offset(done * bytes as u64), &mut piece).is_err() {
+            let from = at.offset(done * bytes as u64);
+            if !self.spend(piece.len()) || self.memory.read(from, &mut piece).is_err() {
                 break;
             }
             for (n, chunk) in (done..).zip(piece.chunks_exact(bytes)) {
@@ -155,7 +151,7 @@ impl<M: Memory> References<'_, M> {
 
     fn set(&self, table: Addr, mask: u64, see: See<'_>) -> ControlFlow<()> {
         // Where one was taken out, there is a placeholder with -1 for a hash.
-        self.chunks(table, mask.saturating_add(1), SET_ENTRY, &mut |_, entry| {
+        self.chunks(table, mask.saturating_add(1), SET_ENTRY as usize, &mut |_, entry| {
             let is_dummy = word(entry, 8) == Some(u64::MAX);
             give(word(entry, 0).filter(|_| !is_dummy), By::Element, see)
         })
@@ -168,7 +164,8 @@ impl<M: Memory> References<'_, M> {
         let (mut n, mut circle) = (0, Circle::default());
         while n < count.min(MAX_ITEMS) && index < DEQUE_ITEMS && !block.is_null() {
             let mut bytes = [0; CHAIN_BLOCK as usize];
-            if circle.has(block) || self.memory.read(block, &mut bytes).is_err() {
+            let may = !circle.has(block) && self.spend(bytes.len());
+            if !may || self.memory.read(block, &mut bytes).is_err() {
                 break;
             }
             while index < DEQUE_ITEMS && n < count {
@@ -179,6 +176,32 @@ impl<M: Memory> References<'_, M> {
             index = 0;
         }
         ControlFlow::Continue(())
+    }
+
+    /// `PyArrayObject_fields`: data@16, nd@24 (an i32), dimensions@32, strides@40, base@48, descr@56. Of `PyArray_Descr`:
+    /// kind@24, a character. Elements are objects where that is `O`, and lie one behind the other unless the strides say
+    /// something else: such an array has a base that they are found in.
+    fn array(&self, own: &[u8], see: See<'_>) -> ControlFlow<()> {
+        let field = |at| word(own, at);
+        give(field(48), By::Field("base"), see)?;
+        give(field(56), By::Field("dtype"), see)?;
+        let (Some(data), Some(dimensions), Some(descr)) = (field(16), field(32), field(56)) else {
+            return ControlFlow::Continue(());
+        };
+        let kind = self.memory.word(Addr(descr).offset(24)).map_or(0, |kind| kind as u8);
+        let count = field(24).map_or(0, |nd| u64::from(nd as u32));
+        if kind != b'O' || count > MOST_DIMENSIONS {
+            return ControlFlow::Continue(());
+        }
+        let mut shape = vec![0; count as usize * 8];
+        if self.memory.read(Addr(dimensions), &mut shape).is_err() {
+            return ControlFlow::Continue(());
+        }
+        let (shape, _) = shape.as_chunks::<8>();
+        let elements = shape
+            .iter()
+            .try_fold(1_u64, |elements, length| elements.checked_mul(u64::from_le_bytes(*length)));
+        self.sequence(Addr(data), elements.unwrap_or(0), see)
     }
 
     /// A dict's keys and values, by its `ma_keys`.
@@ -237,7 +260,7 @@ impl<M: Memory> References<'_, M> {
         let (mut link, mut circle) = (Addr(first.unwrap_or(0)), Circle::default());
         while link != object && !link.is_null() && !circle.has(link) {
             let mut bytes = [0; LINK_BYTES];
-            if self.memory.read(link, &mut bytes).is_err() {
+            if !self.spend(bytes.len()) || self.memory.read(link, &mut bytes).is_err() {
                 break;
             }
             give(Some(link.0), By::Field("a link of its cache"), see)?;

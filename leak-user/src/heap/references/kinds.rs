@@ -38,6 +38,8 @@ pub(super) enum Kind {
     Members,
     /// Fields without names; words that look like references are some.
     Words,
+    /// `numpy.ndarray`.
+    Array,
     /// What `functools.lru_cache` makes of a function.
     LruCache,
 }
@@ -97,6 +99,22 @@ static KINDS: &[(&str, Kind)] = &[
     ("_contextvars.ContextVar", Kind::Fields(&[field(16, "name"), field(24, "its default")])),
     // What its bytecode refers to does not count.
     ("code", Kind::Members),
+    ("list_iterator", Kind::Words),
+    ("list_reverseiterator", Kind::Words),
+    ("tuple_iterator", Kind::Words),
+    ("set_iterator", Kind::Words),
+    ("dict_keyiterator", Kind::Words),
+    ("dict_valueiterator", Kind::Words),
+    ("dict_itemiterator", Kind::Words),
+    ("_collections._deque_iterator", Kind::Words),
+    ("dict_keys", Kind::Words),
+    ("dict_values", Kind::Words),
+    ("dict_items", Kind::Words),
+    ("enumerate", Kind::Words),
+    ("zip", Kind::Words),
+    ("map", Kind::Words),
+    ("filter", Kind::Words),
+    ("reversed", Kind::Words),
     ("_asyncio.Future", Kind::Words),
     ("_asyncio.Task", Kind::Words),
     ("_thread._local", Kind::Words),
@@ -106,7 +124,7 @@ static KINDS: &[(&str, Kind)] = &[
     ("hamt_bitmap_node", Kind::Words),
     ("hamt_array_node", Kind::Words),
     ("hamt_collision_node", Kind::Words),
-    ("numpy.ndarray", Kind::Fields(&[field(48, "base"), field(56, "dtype")])),
+    ("numpy.ndarray", Kind::Array),
 ];
 
 const WEAK: Kind = Kind::Fields(&[field(24, "__callback__")]);
@@ -114,6 +132,7 @@ const WEAK: Kind = Kind::Fields(&[field(24, "__callback__")]);
 /// What a type of the interpreter's own adds to its base; None where that isn't known.
 pub(super) fn kind(name: &str, offsets: &Offsets) -> Option<Kind> {
     match name {
+        _ if name.starts_with("itertools.") => Some(Kind::Words),
         "function" => Some(Kind::Fields(offsets.function)),
         "BaseException" => Some(Kind::Fields(offsets.exception)),
         _ => KINDS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind),

@@ -9,6 +9,7 @@ mod kinds;
 mod offsets;
 mod plan;
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
@@ -92,6 +93,8 @@ pub struct References<'a, M> {
     code_type: Addr,
     types: Types,
     plans: HashMap<Addr, Option<Rc<Plan>>>,
+    /// Bytes of containers that may still be read.
+    left: Cell<u64>,
 }
 
 impl<'a, M: Memory> References<'a, M> {
@@ -105,7 +108,21 @@ impl<'a, M: Memory> References<'a, M> {
             code_type,
             types: Types::new(layout, type_type),
             plans: HashMap::default(),
+            left: Cell::new(u64::MAX),
         }
+    }
+
+    /// From now on, no more than so many bytes of containers are read: one that lies may be as large as memory, and
+    /// a million of them may say that they share it.
+    pub fn allow(&mut self, bytes: u64) {
+        self.left.set(bytes);
+    }
+
+    /// May so many bytes be read?
+    fn spend(&self, bytes: usize) -> bool {
+        let left = self.left.get().checked_sub(bytes as u64);
+        self.left.set(left.unwrap_or(0));
+        left.is_some()
     }
 
     /// The class of an object.
@@ -154,23 +171,6 @@ impl<'a, M: Memory> References<'a, M> {
     /// All that an object refers to. What [`By::is_maybe`] may be no object.
     pub fn each(&mut self, object: Addr, see: See<'_>) {
         let _ = self.visit(object, see);
-    }
-
-    /// How an object refers to another, in the first way that is found; certain ones go first.
-    pub fn how(&mut self, object: Addr, to: Addr) -> Option<By> {
-        let (mut sure, mut maybe) = (None, None);
-        self.each(object, &mut |by, found| {
-            if found != to {
-                return ControlFlow::Continue(());
-            }
-            if by.is_maybe() {
-                maybe.get_or_insert(by);
-                return ControlFlow::Continue(());
-            }
-            sure = Some(by);
-            ControlFlow::Break(())
-        });
-        sure.or(maybe)
     }
 
     /// The field of this name, of the interpreter's own types.
@@ -270,9 +270,8 @@ impl<'a, M: Memory> References<'a, M> {
             let size = self.memory.word(object.offset(self.layout.object.size)).unwrap_or(0);
             let items = size.cast_signed().unsigned_abs().checked_mul(plan.itemsize);
             let bytes = items.and_then(|items| items.checked_add(plan.basicsize));
-            bytes.map(|bytes| {
-                Addr(object.0.wrapping_add(bytes.next_multiple_of(8)).wrapping_add_signed(at))
-            })
+            let bytes = bytes.and_then(|bytes| bytes.checked_next_multiple_of(8));
+            bytes.map(|bytes| Addr(object.0.wrapping_add(bytes).wrapping_add_signed(at)))
         };
         give(at.and_then(|at| self.memory.word(at).ok()), By::Dict, see)
     }
@@ -309,7 +308,7 @@ impl<'a, M: Memory> References<'a, M> {
         if !self.type_at(object).is_some_and(|head| head.is_heap_type()) {
             return ControlFlow::Continue(());
         }
-        give(field(TYPE_CACHE), By::Field("its cache"), see)?;
+        give(field(TYPE_CACHE), By::Field("tp_cache"), see)?;
         give(field(TYPE_MRO), By::Field("__mro__"), see)?;
         give(field(TYPE_BASES), By::Field("__bases__"), see)?;
         give(field(TYPE_BASE), By::Field("__base__"), see)?;

@@ -13,12 +13,13 @@ use crate::units::Addr;
 const ZOO: &str = include_str!("zoo.py");
 
 /// References that the collector isn't told of, or that are none, and look so.
-const NOT_VISITED: [(&str, &str); 5] = [
+const NOT_VISITED: [(&str, &str); 6] = [
+    ("dict that was an instance's", "the values, which the instance has told of (3.13)"),
+    ("itertools", "the module's state (3.12)"),
     ("bytes io", "the module's state, whose first words are a one and a class (3.12)"),
     ("file", "the module's state (3.12)"),
     ("thread local", "what it does when a thread ends"),
     ("instance with a dict", "its dict, where both have the same values (3.13)"),
-    ("dict that was an instance's", "the values, which the instance has told of (3.13)"),
 ];
 
 /// How many kinds there are at least.
@@ -48,7 +49,9 @@ fn references_are_those_that_the_collector_sees() {
             for (by, to) in ways {
                 // What can't be part of a cycle, the collector need not see: text, numbers, names.
                 let is_seen = references.class(to).is_some_and(|(_, class)| class.header > 0);
-                if said.contains(&to.0) || (is_seen && (!by.is_maybe() || references.is_object(to)))
+                if said.contains(&to.0)
+                    || (is_seen
+                        && (!matches!(by, By::Word(_) | By::Own(_)) || references.is_object(to)))
                 {
                     seen.insert((to.0, by));
                 }
@@ -86,6 +89,5 @@ fn made_up_objects_refer_to_nothing_and_end() {
     let mut references = References::new(&memory, layout, Addr(0x10_0000), Addr(0x10_0100));
     for at in (0x10_0000..0x10_1000).step_by(8) {
         references.each(Addr(at), &mut |_, _| ControlFlow::Continue(()));
-        assert_eq!(references.how(Addr(at), Addr(1)), None::<By>);
     }
 }

@@ -9,8 +9,8 @@ use super::graph::{Edge, Graph, Trust};
 use super::roots::Root;
 use crate::units::Addr;
 
-/// Objects of which a cycle is searched for, for each sample.
-const MAX_TRIES: usize = 64;
+/// References that the searches for cycles follow.
+const MAX_STEPS: usize = 1 << 22;
 
 /// From a root to an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,51 +97,65 @@ fn rank(root: &Root) -> u8 {
     }
 }
 
-/// A cycle that an object is part of, or that leads to it: of those the shortest.
-pub(super) fn cycle(graph: &Graph, sample: Addr) -> Option<Chain> {
-    let start = graph.node(sample)?;
-    let mut by_held: HashMap<u32, Vec<Edge>> = HashMap::new();
-    for edge in &graph.edges {
-        by_held.entry(edge.held).or_default().push(*edge);
-    }
-    // From the object backwards, until one is found that it leads to itself.
-    let mut due = VecDeque::from([start]);
-    let mut seen: HashSet<u32> = HashSet::default();
-    while let Some(node) = due.pop_front().filter(|_| seen.len() < MAX_TRIES) {
-        if !seen.insert(node) {
-            continue;
-        }
-        if let Some(links) = around(node, &by_held) {
-            return Some(Chain { root: None, links, end: node });
-        }
-        due.extend(by_held.get(&node).into_iter().flatten().map(|edge| edge.holder));
-    }
-    None
+/// Searches for cycles.
+pub(super) struct Cycles<'g> {
+    graph: &'g Graph,
+    by_held: HashMap<u32, Vec<Edge>>,
+    /// Steps that may still be taken.
+    left: usize,
 }
 
-/// The shortest way from an object back to itself.
-fn around(node: u32, by_held: &HashMap<u32, Vec<Edge>>) -> Option<Vec<Edge>> {
-    let mut reached: HashMap<u32, Edge> = HashMap::new();
-    let mut due = VecDeque::from([node]);
-    while let Some(at) = due.pop_front() {
-        for edge in by_held.get(&at).into_iter().flatten() {
-            if edge.holder == node {
-                let mut links = vec![*edge];
-                let mut next = edge.held;
-                while next != node {
-                    let edge = reached.get(&next)?;
-                    links.push(*edge);
-                    next = edge.held;
-                }
-                return Some(links);
+impl<'g> Cycles<'g> {
+    pub(super) fn new(graph: &'g Graph) -> Self {
+        let mut by_held: HashMap<u32, Vec<Edge>> = HashMap::new();
+        for edge in &graph.edges {
+            by_held.entry(edge.held).or_default().push(*edge);
+        }
+        Self { graph, by_held, left: MAX_STEPS }
+    }
+
+    /// A cycle that an object is part of, or that leads to it: of those the shortest.
+    pub(super) fn of(&mut self, sample: Addr) -> Option<Chain> {
+        // From the object backwards, until one is found that it leads to itself.
+        let mut due = VecDeque::from([self.graph.node(sample)?]);
+        let mut seen: HashSet<u32> = HashSet::default();
+        while let Some(node) = due.pop_front() {
+            if !seen.insert(node) {
+                continue;
             }
-            if let Entry::Vacant(new) = reached.entry(edge.holder) {
-                new.insert(*edge);
-                due.push_back(edge.holder);
+            if let Some(links) = self.around(node)? {
+                return Some(Chain { root: None, links, end: node });
+            }
+            due.extend(self.by_held.get(&node).into_iter().flatten().map(|edge| edge.holder));
+        }
+        None
+    }
+
+    /// The shortest way from an object back to itself, if there is one; None where there are no steps left.
+    fn around(&mut self, node: u32) -> Option<Option<Vec<Edge>>> {
+        let mut reached: HashMap<u32, Edge> = HashMap::new();
+        let mut due = VecDeque::from([node]);
+        while let Some(at) = due.pop_front() {
+            for edge in self.by_held.get(&at).into_iter().flatten() {
+                self.left = self.left.checked_sub(1)?;
+                if edge.holder == node {
+                    let mut links = vec![*edge];
+                    let mut next = edge.held;
+                    while next != node {
+                        let edge = reached.get(&next)?;
+                        links.push(*edge);
+                        next = edge.held;
+                    }
+                    return Some(Some(links));
+                }
+                if let Entry::Vacant(new) = reached.entry(edge.holder) {
+                    new.insert(*edge);
+                    due.push_back(edge.holder);
+                }
             }
         }
+        Some(None)
     }
-    None
 }
 
 #[cfg(test)]
@@ -195,7 +209,8 @@ mod tests {
     fn cycles_are_found_from_what_hangs_from_them() {
         let graph =
             graph(&[(1, 0, ITEM), (2, 1, ITEM), (3, 2, ITEM), (1, 3, ITEM), (5, 5, ITEM)], &[]);
-        let of = |n: u64| cycle(&graph, Addr(0x1000 + n)).map(|chain| nodes(&chain));
+        let mut cycles = Cycles::new(&graph);
+        let mut of = |n: u64| cycles.of(Addr(0x1000 + n)).map(|chain| nodes(&chain));
         assert_eq!(of(0), Some(vec![1, 3, 2, 1]));
         assert_eq!(of(2), Some(vec![2, 1, 3, 2]));
         assert_eq!(of(5), Some(vec![5, 5]));

@@ -48,7 +48,7 @@ impl Trust {
         match root {
             Root::Itself => true,
             // The namespace of a module or a class that is being run is held by the module, too.
-            Root::Function { by: By::Field(NAMESPACE), .. } => self >= Self::Words,
+            Root::Function { by: By::Field(NAMESPACE), .. } => self == Self::All,
             Root::Function { by, .. } => self.has(*by),
             Root::Region { .. } => self == Self::All,
         }
@@ -64,6 +64,8 @@ pub(super) struct Graph {
     pub edges: Vec<Edge>,
     /// What objects hang from directly: objects that live for themselves hang from [`Root::Itself`].
     pub roots: Vec<(Root, u32)>,
+    /// Of those that lead to samples which hang from nothing: objects that count more references than were found.
+    pub unexplained: Vec<u32>,
     /// What there was no room for.
     pub over: u64,
 }
@@ -112,6 +114,23 @@ impl Graph {
         }
         let roots = self.roots.iter().filter(|(root, _)| trust.has_root(root));
         let mut due: Vec<u32> = roots.map(|(_, node)| *node).collect();
+        while let Some(node) = due.pop() {
+            let Some(known) = held.get_mut(node as usize) else { continue };
+            if !std::mem::replace(known, true) {
+                due.extend(by_holder.get(&node).into_iter().flatten());
+            }
+        }
+        held
+    }
+
+    /// What hangs from something that isn't known, directly or not.
+    pub(super) fn held_by_unknown(&self) -> Vec<bool> {
+        let mut by_holder: HashMap<u32, Vec<u32>> = HashMap::new();
+        for edge in &self.edges {
+            by_holder.entry(edge.holder).or_default().push(edge.held);
+        }
+        let mut held = vec![false; self.addrs.len()];
+        let mut due = self.unexplained.clone();
         while let Some(node) = due.pop() {
             let Some(known) = held.get_mut(node as usize) else { continue };
             if !std::mem::replace(known, true) {

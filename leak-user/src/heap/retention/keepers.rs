@@ -1,7 +1,10 @@
 //! Who keeps the blocks alive that a trace has followed.
 
-use super::search::{Search, owners};
-use super::{Case, Teller, chains, ways};
+use foldhash::{HashMap, HashMapExt as _};
+
+use super::look::owners;
+use super::search::Search;
+use super::{Case, Teller, Ways, chains, ways};
 use crate::heap::identity::{HEADERS, Kind};
 use crate::heap::pymalloc::PymallocError;
 use crate::target::memory::Memory;
@@ -21,16 +24,24 @@ pub struct Survivor {
     pub kind: Option<Kind>,
 }
 
-/// For the survivors of each of some lines: the chain of most of them in words; empty where none was found.
-///
-/// Of a block that is no object, who owns it is asked for.
+/// Who keeps the survivors of a line alive.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The chain of most of them in words; empty where none was found.
+    pub path: Vec<String>,
+    /// One of its references may be none.
+    pub maybe: bool,
+}
+
+/// For the survivors of each of some lines, and whether the search came to its end. Of a block that is no object, who
+/// owns it is asked for.
 ///
 /// # Errors
 /// [`PymallocError`], where the heap can't be gone through.
 pub fn kept_by<M: Memory>(
     case: &Case<'_, M>,
     lines: &[Vec<Survivor>],
-) -> Result<Vec<Vec<String>>, PymallocError> {
+) -> Result<(Vec<Kept>, bool), PymallocError> {
     let mut references = case.references();
     let mut object = |survivor: &Survivor| match survivor.kind {
         Some(Kind::Object { header, .. }) => Some(survivor.addr.offset(header)),
@@ -42,37 +53,47 @@ pub fn kept_by<M: Memory>(
             .map(|header| survivor.addr.offset(*header))
             .find(|addr| references.is_object(*addr)),
     };
-    let raw: Vec<Survivor> =
-        lines.iter().flatten().filter(|one| object(one).is_none()).copied().collect();
-    let owners = if raw.is_empty() { Default::default() } else { owners(case, &raw)? };
+    let lines: Vec<Vec<(Survivor, Option<Addr>)>> = lines
+        .iter()
+        .map(|line| line.iter().map(|survivor| (*survivor, object(survivor))).collect())
+        .collect();
+    let is_raw =
+        |(survivor, object): &(Survivor, Option<Addr>)| object.is_none().then_some(*survivor);
+    let raw: Vec<Survivor> = lines.iter().flatten().filter_map(is_raw).collect();
+    let owners = if raw.is_empty() { HashMap::new() } else { owners(case, &raw)? };
     let lines: Vec<Vec<Addr>> = lines
         .iter()
         .map(|line| {
-            let of = |one: &Survivor| object(one).or_else(|| owners.get(&one.addr).copied());
-            let mut found: Vec<Addr> = line.iter().filter_map(of).collect();
-            found.sort_unstable();
-            found.dedup();
-            found
+            let owner = |one: &Survivor| owners.get(&one.addr).copied();
+            let known = line.iter().filter_map(|(one, object)| object.or_else(|| owner(one)));
+            let mut known: Vec<Addr> = known.collect();
+            known.sort_unstable();
+            known.dedup();
+            known
         })
         .collect();
     let all: Vec<Addr> = lines.iter().flatten().copied().collect();
     let mut search = Search::new(case, &mut references, &all);
-    search.run()?;
+    let complete = search.run()?.complete;
     let graph = search.graph;
     let chains = chains(&graph, &all);
     let (names, roots) = (case.names(), case.roots);
     let mut teller = Teller { names, references: &mut references, graph: &graph, roots };
-    let mut path = |line: &Vec<Addr>| {
-        let found = ways(line, &chains, &mut teller);
-        let best = found.groups.into_iter().next();
-        match (best, found.cycles.into_iter().next()) {
-            // More hang from nothing else.
-            (best, Some(cycle)) if best.as_ref().is_none_or(|best| best.samples < found.unheld) => {
-                [vec![CYCLE.to_owned()], cycle].concat()
+    let kept = |line: &Vec<Addr>| {
+        let Ways { groups, in_cycles, cycles, .. } = ways(line, &chains, complete, &mut teller);
+        let best = groups.into_iter().next();
+        let is_most = best.as_ref().is_none_or(|best| best.samples < in_cycles);
+        match (best, cycles.into_iter().next()) {
+            (_, Some(cycle)) if is_most => {
+                Kept { path: [vec![CYCLE.to_owned()], cycle].concat(), maybe: false }
             }
-            (Some(best), _) => best.path,
-            (None, _) => Vec::new(),
+            (Some(best), _) => Kept { path: best.path, maybe: best.maybe },
+            (None, _) => Kept::default(),
         }
     };
-    Ok(lines.iter().map(&mut path).collect())
+    let kept: Vec<Kept> = lines.iter().map(kept).collect();
+    // Where all hang from something, what was not found doesn't matter.
+    let all_found =
+        kept.iter().zip(&lines).all(|(kept, line)| line.is_empty() || !kept.path.is_empty());
+    Ok((kept, complete || all_found))
 }

@@ -8,6 +8,7 @@
 mod chains;
 mod graph;
 mod keepers;
+mod look;
 mod names;
 mod roots;
 mod sampler;
@@ -18,9 +19,9 @@ use std::time::Instant;
 
 use foldhash::{HashMap, HashMapExt as _};
 
-use self::chains::{Chain, chains, cycle};
+use self::chains::{Chain, Cycles, chains};
 use self::graph::Graph;
-pub use self::keepers::{Survivor, kept_by};
+pub use self::keepers::{Kept, Survivor, kept_by};
 use self::names::{Names, Word};
 pub use self::roots::Roots;
 use self::sampler::Sampler;
@@ -32,7 +33,7 @@ use crate::snapshot::why::{Group, Holder, Why};
 use crate::target::memory::Memory;
 use crate::units::Addr;
 
-/// Ways of hanging that are told apart.
+/// Ways of hanging that are told, of most samples first.
 const MAX_GROUPS: usize = 16;
 
 /// Samples that nothing holds, of which a cycle is searched for.
@@ -98,8 +99,8 @@ pub fn why<M: Memory>(
     samples: usize,
 ) -> Result<Why, WhyError> {
     let mut references = case.references();
-    let (found, count) = match wanted {
-        Wanted::Object(addr) if references.is_object(*addr) => (vec![*addr], 1),
+    let (found, count, meant) = match wanted {
+        Wanted::Object(addr) if references.is_object(*addr) => (vec![*addr], 1, Vec::new()),
         Wanted::Object(addr) => return Err(WhyError::NoSuchObject(*addr)),
         Wanted::Type(name) => {
             let mut sampler = Sampler::new(case.memory, case.heap, name, samples);
@@ -107,31 +108,36 @@ pub fn why<M: Memory>(
             if sampler.seen == 0 {
                 return Err(WhyError::NoSuchType(name.clone()));
             }
-            (sampler.picked(), sampler.seen)
+            (sampler.picked(), sampler.seen, sampler.names())
         }
     };
     let mut search = Search::new(case, &mut references, &found);
-    let passes = search.run()?;
+    let ended = search.run()?;
     let graph = search.graph;
     let (names, roots) = (case.names(), case.roots);
     let mut teller = Teller { names, references: &mut references, graph: &graph, roots };
     let chains = chains(&graph, &found);
-    let ways = ways(&found, &chains, &mut teller);
+    let ways = ways(&found, &chains, ended.complete, &mut teller);
     let holder = holder(&found, &chains, &mut teller);
-    let first = found.first().copied().unwrap_or(Addr(0));
-    let asked = match wanted {
-        Wanted::Type(name) => name.clone(),
-        Wanted::Object(addr) => addr.to_string(),
+    let name = match (wanted, meant.as_slice()) {
+        (_, [one]) => one.clone(),
+        // Of several modules.
+        (Wanted::Type(asked), meant) => format!("{asked} ({})", meant.join(", ")),
+        (Wanted::Object(addr), _) => {
+            teller.names.class_of(teller.references, *addr).unwrap_or_else(|| addr.to_string())
+        }
     };
-    let name = teller.names.class_of(teller.references, first).unwrap_or(asked);
     Ok(Why {
         name,
         count,
         samples: found.len() as u64,
-        passes,
+        passes: ended.passes,
+        complete: ended.complete,
         groups: ways.groups,
+        others: ways.others,
         holder,
         unheld: ways.unheld,
+        in_cycles: ways.in_cycles,
         cycles: ways.cycles,
         over: graph.over,
     })
@@ -159,25 +165,39 @@ fn patterns(words: &[Word]) -> Vec<String> {
 struct Ways {
     /// That of most first.
     groups: Vec<Group>,
-    /// Those that hang from nothing.
+    /// Those that hang in still other ways.
+    others: u64,
+    /// Those that hang from nothing that was found.
     unheld: u64,
-    /// The cycles that such hang from, each once.
+    /// Those of them that nothing but cycles can hold.
+    in_cycles: u64,
+    /// Such cycles, each once.
     cycles: Vec<Vec<String>>,
 }
 
 fn ways<M: Memory>(
     samples: &[Addr],
     chains: &HashMap<u32, Chain>,
+    complete: bool,
     teller: &mut Teller<'_, '_, M>,
 ) -> Ways {
-    let mut groups: Vec<(Vec<String>, Group)> = Vec::new();
-    let (mut unheld, mut cycles): (u64, Vec<Vec<Word>>) = (0, Vec::new());
+    let mut groups: HashMap<Vec<String>, Group> = HashMap::new();
+    let (mut unheld, mut in_cycles): (u64, u64) = (0, 0);
+    let mut cycles: Vec<Vec<Word>> = Vec::new();
+    let mut search = Cycles::new(teller.graph);
+    let by_unknown = teller.graph.held_by_unknown();
     let text = |words: Vec<Word>| words.into_iter().map(|word| word.text).collect();
     for sample in samples {
-        let Some(chain) = teller.graph.node(*sample).and_then(|node| chains.get(&node)) else {
+        let node = teller.graph.node(*sample);
+        let Some(chain) = node.and_then(|node| chains.get(&node)) else {
             unheld += 1;
-            if unheld <= MAX_CYCLES
-                && let Some(words) = cycle(teller.graph, *sample).map(|one| teller.words(&one))
+            let is_known = node.is_some_and(|node| by_unknown.get(node as usize) == Some(&false));
+            if !(complete && is_known) {
+                continue;
+            }
+            in_cycles += 1;
+            if in_cycles <= MAX_CYCLES
+                && let Some(words) = search.of(*sample).map(|one| teller.words(&one))
                 && !cycles.iter().any(|known| patterns(known) == patterns(&words))
             {
                 cycles.push(words);
@@ -185,17 +205,18 @@ fn ways<M: Memory>(
             continue;
         };
         let words = teller.words(chain);
-        let key = patterns(&words);
-        if let Some((_, group)) = groups.iter_mut().find(|(known, _)| *known == key) {
-            group.samples += 1;
-        } else if groups.len() < MAX_GROUPS {
-            let (maybe, object) = (chain.is_maybe(), sample.0);
-            groups.push((key, Group { samples: 1, maybe, object, path: text(words) }));
-        }
+        let (maybe, object) = (chain.is_maybe(), sample.0);
+        groups
+            .entry(patterns(&words))
+            .or_insert_with(|| Group { samples: 0, maybe, object, path: text(words) })
+            .samples += 1;
     }
+    let mut groups: Vec<(Vec<String>, Group)> = groups.into_iter().collect();
+    groups.sort_by(|(a, one), (b, other)| (other.samples, a).cmp(&(one.samples, b)));
     let mut groups: Vec<Group> = groups.into_iter().map(|(_, group)| group).collect();
-    groups.sort_by_key(|group| Reverse(group.samples));
-    Ways { groups, unheld, cycles: cycles.into_iter().map(text).collect() }
+    let others = groups.drain(groups.len().min(MAX_GROUPS)..).map(|group| group.samples).sum();
+    let cycles = cycles.into_iter().map(text).collect();
+    Ways { groups, others, unheld, in_cycles, cycles }
 }
 
 /// What most samples hang from: of all that is on the chains of most, what is nearest to the samples.

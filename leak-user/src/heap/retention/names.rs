@@ -6,6 +6,7 @@ use super::chains::Chain;
 use super::graph::{Edge, Graph};
 use super::roots::{Root, Roots};
 use crate::heap::names::{TypeNames, c_string};
+use crate::heap::objects::TAGGED_INTS;
 use crate::heap::references::{By, References};
 use crate::symbolize::unicode;
 use crate::target::layout::Layout;
@@ -18,9 +19,6 @@ const MAX_KEY: usize = 40;
 
 /// Entries of a module's dict among which its name is searched for.
 const MAX_ENTRIES: usize = 256;
-
-/// From this version on the size word of an int holds its sign (`lv_tag`).
-const TAGGED_INTS: (u8, u8) = (3, 12);
 
 /// A step of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +73,8 @@ impl<'a, M: Memory> Names<'a, M> {
                 words.push(Word::same(self.itself(references, graph.addr(first))));
             }
             Some(Root::Function { thread, code, by }) => {
-                words.push(Word::same(format!("thread {thread}")));
+                let (text, pattern) = (format!("thread {thread}"), "thread …".to_owned());
+                words.push(Word { text, pattern });
                 let name = self.code(code);
                 let text = match by {
                     By::Local(local) => format!("{name}: local {}", self.text(local, MAX_NAME)),
@@ -86,7 +85,8 @@ impl<'a, M: Memory> Names<'a, M> {
             }
             Some(Root::Region { region, at }) => {
                 let what = roots.regions.get(region as usize).map(|region| region.what.clone());
-                words.push(Word::same(format!("{}, at {at:#x}", what.unwrap_or_default())));
+                let pattern = what.unwrap_or_default();
+                words.push(Word { text: format!("{pattern}, at {at:#x}"), pattern });
             }
             None => {}
         }

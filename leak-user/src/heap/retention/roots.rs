@@ -18,17 +18,21 @@ use crate::units::Addr;
 /// Frames of a thread that are looked at.
 const MAX_FRAMES: usize = 1 << 14;
 
-/// Bytes of an interpreter's and of a thread's state in all versions, at most; where one is smaller, what follows it in
-/// the C heap is looked at too.
+/// Running functions that are looked at, and what they refer to.
+const MAX_FUNCTIONS: usize = 1 << 17;
+const MAX_HELD: usize = 1 << 20;
+
+/// Bytes of an interpreter's state (3.11 and before; later it is the main one's library's) and of a thread's (up to
+/// 3.15's `_PyThreadStateImpl`), at most. Where one is smaller, what follows it in the C heap is looked at too.
 const INTERPRETER_BYTES: u64 = 112 << 10;
-const THREAD_BYTES: u64 = 264;
+const THREAD_BYTES: u64 = 1096;
 
 /// What an object hangs from that no object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Root {
     /// It lives for itself: a module or a class.
     Itself,
-    /// A running function's: the thread, which of its functions from the innermost on, its code, and how.
+    /// A running function's.
     Function {
         /// The thread, as the process numbers it.
         thread: u32,
@@ -72,7 +76,7 @@ pub struct Region {
 #[derive(Debug, Clone, Default)]
 pub struct Roots {
     functions: Vec<(u32, Running)>,
-    /// Compiled code's.
+    /// Memory of the interpreter and of compiled code.
     pub regions: Vec<Region>,
 }
 
@@ -88,7 +92,8 @@ impl Roots {
         files: &Files,
         mapped: &Mapped,
     ) -> Self {
-        let mut found = Self { functions: Vec::new(), regions: variables(files) };
+        let mut found = Self { functions: Vec::new(), regions: variables(files, mapped) };
+        let mut seen = HashSet::new();
         for interpreter in interpreters {
             found.state(
                 mapped,
@@ -107,6 +112,10 @@ impl Roots {
                 };
                 for link in links(memory, layout, innermost, MAX_FRAMES) {
                     let Ok((frame, link)) = link else { break };
+                    // A chain that has led there before runs in a circle.
+                    if found.functions.len() >= MAX_FUNCTIONS || !seen.insert(frame) {
+                        break;
+                    }
                     if let Some(of) = link.frame {
                         found.functions.push((native, Running { frame, code: of.code }));
                     }
@@ -134,29 +143,38 @@ impl Roots {
         references: &mut References<'_, M>,
     ) -> HashMap<Addr, Vec<Root>> {
         let mut held: HashMap<Addr, Vec<Root>> = HashMap::new();
+        let mut left = MAX_HELD;
         for (thread, running) in &self.functions {
             references.running(*running, &mut |by, to| {
                 let root = Root::Function { thread: *thread, code: running.code, by };
-                held.entry(to).or_default().push(root);
-                ControlFlow::Continue(())
+                let known = held.entry(to).or_default();
+                if known.last() != Some(&root) {
+                    known.push(root);
+                    left -= 1;
+                }
+                if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
+            if left == 0 {
+                break;
+            }
         }
         held
     }
 }
 
 /// Variables of compiled code: the parts of its files that may be written.
-fn variables(files: &Files) -> Vec<Region> {
+fn variables(files: &Files, mapped: &Mapped) -> Vec<Region> {
     let mut found = Vec::new();
     // One that can't be opened is left out.
     for file in files.with_code().filter_map(|mapping| files.open(mapping).ok()) {
         let Module { path, bias, segments, .. } = &file.module;
         for segment in segments.iter().filter(|segment| segment.writable) {
-            let start = Addr(segment.address).offset(*bias).0.next_multiple_of(8);
+            let start = Addr(segment.address).offset(*bias).0.checked_next_multiple_of(8);
+            let Some(start) = start.map(Addr) else { continue };
             let name = path.rsplit('/').next().unwrap_or_default();
             found.push(Region {
-                start: Addr(start),
-                bytes: segment.memory_size,
+                start,
+                bytes: segment.memory_size.min(mapped.bytes_from(start)),
                 what: format!("a variable of {name}"),
             });
         }

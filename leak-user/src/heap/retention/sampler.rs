@@ -37,6 +37,17 @@ impl<'a, M: Memory> Sampler<'a, M> {
         }
     }
 
+    /// The names of the types that are meant, and have objects.
+    pub(super) fn names(&mut self) -> Vec<String> {
+        let meant = self.classes.iter().filter(|(_, is_meant)| **is_meant);
+        let mut names: Vec<String> = meant
+            .filter_map(|(class, _)| Some(self.names.name(self.memory, *class)?.to_string()))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// Those that were picked.
     pub(super) fn picked(&self) -> Vec<Addr> {
         self.samples.iter().map(|(_, addr)| *addr).collect()

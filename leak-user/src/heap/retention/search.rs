@@ -1,31 +1,47 @@
 //! The search, backwards: who refers to what was found before.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
 use foldhash::{HashMap, HashMapExt as _, HashSet};
 
+use super::Case;
 use super::graph::{Edge, Graph, Trust};
+use super::look::{Look, Target};
 use super::roots::Root;
-use super::{Case, Survivor};
-use crate::heap::objects::{self, Holder, See};
+use crate::heap::objects::{self, Holder};
 use crate::heap::pymalloc::PymallocError;
 use crate::heap::references::{By, References};
-use crate::heap::types::TypeHead;
 use crate::target::memory::Memory;
 use crate::units::Addr;
 
 /// Times that the heap is gone through.
 const MAX_PASSES: u64 = 80;
 
-/// References to what is looked for that one pass takes.
-const MAX_HITS: usize = 1 << 21;
+/// Blocks that are no objects and lead to what is looked for.
+const MAX_BLOCKS: usize = 1 << 18;
 
-/// Only small blocks are led to elsewhere than to their start.
-const MOST_OF_BLOCK: u64 = 512;
+/// What hangs from compiled code's memory, at most.
+const MAX_ROOTS: usize = 1 << 20;
 
 /// Bytes of a region read at once.
 const PIECE: usize = 1 << 20;
+
+/// Objects that are looked into between two looks at the clock.
+const OFTEN: usize = 1 << 10;
+
+/// Objects that refer to what is looked for are read, each no more than there is memory, all no more than so often.
+const READ_TIMES: u64 = 4;
+
+/// How a search ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// Times that the heap was gone through.
+    pub passes: u64,
+    /// All that leads to samples that hang from nothing was found.
+    pub complete: bool,
+}
 
 /// The search.
 pub(super) struct Search<'a, 'r, M> {
@@ -34,12 +50,13 @@ pub(super) struct Search<'a, 'r, M> {
     samples: Vec<u32>,
     /// What running functions refer to.
     running: HashMap<Addr, Vec<Root>>,
+    /// Objects that were not looked for yet.
+    pending: BTreeSet<u32>,
     /// Blocks of which it isn't known whose they are, and what was found in them.
-    blocks: HashMap<Addr, Block>,
+    blocks: BTreeMap<Addr, Block>,
     /// Which refer to which: holder, held.
     known: HashSet<(u32, u32)>,
-    /// Certain references to each that were found.
-    counted: HashMap<u32, u64>,
+    counts: HashMap<u32, Counted>,
     pub(super) graph: Graph,
 }
 
@@ -55,6 +72,13 @@ struct Block {
     done: bool,
 }
 
+/// References to an object that were found.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counted {
+    certain: u64,
+    maybe: u64,
+}
+
 impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
     pub(super) fn new(
         case: &'r Case<'a, M>,
@@ -63,16 +87,18 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
     ) -> Self {
         let mut graph = Graph::default();
         let running = case.roots.held(references);
-        let numbered: Vec<u32> =
+        let samples: Vec<u32> =
             samples.iter().filter_map(|addr| graph.note(*addr)).map(|(node, _)| node).collect();
+        let pending = samples.iter().copied().collect();
         let mut search = Self {
             case,
             references,
-            samples: numbered,
+            samples,
             running,
-            blocks: HashMap::new(),
+            pending,
+            blocks: BTreeMap::new(),
             known: HashSet::default(),
-            counted: HashMap::new(),
+            counts: HashMap::new(),
             graph,
         };
         for node in search.samples.clone() {
@@ -81,60 +107,50 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
         search
     }
 
-    /// Searches until every sample hangs from something, or nothing new is found. Says how many passes it took.
-    pub(super) fn run(&mut self) -> Result<u64, PymallocError> {
-        let passes = self.passes()?;
+    /// Searches until every sample hangs from something certain, or nothing new is found.
+    pub(super) fn run(&mut self) -> Result<Ended, PymallocError> {
+        let ended = self.passes()?;
         self.settle();
-        Ok(passes)
+        Ok(ended)
     }
 
-    /// Words of compiled code's memory that can't be references, since others account for all that an object counts:
-    /// caches and what was left behind.
-    fn settle(&mut self) {
-        let Self { graph, references, counted, .. } = self;
-        let roots = std::mem::take(&mut graph.roots);
-        let is_one = |(root, node): &(Root, u32)| match root {
-            Root::Itself | Root::Function { .. } => true,
-            Root::Region { .. } => {
-                let found = counted.get(node).copied().unwrap_or(0);
-                references.count(graph.addr(*node)).is_none_or(|count| count > found)
-            }
-        };
-        graph.roots = roots.into_iter().filter(is_one).collect();
-    }
-
-    fn passes(&mut self) -> Result<u64, PymallocError> {
-        let mut due: Vec<u32> = self.samples.clone();
-        for pass in 1..=MAX_PASSES {
+    fn passes(&mut self) -> Result<Ended, PymallocError> {
+        for passes in 0..MAX_PASSES {
             let held = self.graph.held(Trust::Certain);
             let is_held = |node: &u32| held.get(*node as usize) == Some(&true);
-            let mut unheld = self.samples.iter().copied().filter(|node| !is_held(node)).peekable();
-            // Where all hang from something, who else has them does not matter.
-            if unheld.peek().is_none() {
-                return Ok(pass - 1);
-            }
+            // Where one hangs from something, who else has it does not matter.
+            let unheld = self.samples.iter().copied().filter(|node| !is_held(node));
             let leads = self.graph.leading_to(unheld);
-            due.retain(|node| leads.get(*node as usize) == Some(&true));
+            let leads = |node: &u32| leads.get(*node as usize) == Some(&true);
+            let due: Vec<u32> = self.pending.iter().copied().filter(leads).collect();
+            let is_due = |block: &Block| !block.done && block.held.iter().any(leads);
             let blocks: Vec<Addr> = self
                 .blocks
                 .iter()
-                .filter(|(_, block)| !block.done)
+                .filter(|(_, block)| is_due(block))
                 .map(|(addr, _)| *addr)
                 .collect();
-            let is_late = self.case.until.is_some_and(|until| Instant::now() >= until);
-            if is_late || (due.is_empty() && blocks.is_empty()) {
-                return Ok(pass - 1);
+            if due.is_empty() && blocks.is_empty() {
+                return Ok(Ended { passes, complete: self.graph.over == 0 });
             }
-            due = self.pass(&due, &blocks)?;
+            if self.is_late() {
+                return Ok(Ended { passes, complete: false });
+            }
+            self.pass(&due, &blocks)?;
         }
-        Ok(MAX_PASSES)
+        Ok(Ended { passes: MAX_PASSES, complete: false })
     }
 
-    /// Goes through the heap once; returns what was found newly.
-    fn pass(&mut self, nodes: &[u32], blocks: &[Addr]) -> Result<Vec<u32>, PymallocError> {
-        let mut look = Look::default();
+    fn is_late(&self) -> bool {
+        self.case.until.is_some_and(|until| Instant::now() >= until)
+    }
+
+    /// Goes through the heap once.
+    fn pass(&mut self, nodes: &[u32], blocks: &[Addr]) -> Result<(), PymallocError> {
+        let mut look = Look::new(nodes.len() + blocks.len());
         for node in nodes {
-            look.add(self.graph.addr(*node).0, Target::Object(*node));
+            self.pending.remove(node);
+            look.add(self.graph.addr(*node), *node);
         }
         for addr in blocks {
             let Some(block) = self.blocks.get_mut(addr) else { continue };
@@ -142,15 +158,26 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
             look.add_block(*addr, block.bytes);
         }
         objects::go_through(self.case.memory, self.case.heap, &mut look)?;
-        self.look_at_regions(&mut look);
+        self.look_at_regions(&look);
         self.graph.over += look.over;
-        let mut new = Vec::new();
-        // The object, and what it may refer to.
-        let mut holders: HashMap<Addr, Vec<u32>> = HashMap::new();
+        self.references.allow(self.case.heap.mapped.bytes().saturating_mul(READ_TIMES));
+        for (at, (holder, maybe_held)) in self.holders(look).into_iter().enumerate() {
+            if at % OFTEN == OFTEN - 1 && self.is_late() {
+                self.graph.over += 1;
+                break;
+            }
+            self.look_into(holder, &maybe_held);
+        }
+        Ok(())
+    }
+
+    /// The objects that may refer to what was looked for, in order of address, each with what it may refer to.
+    fn holders(&mut self, look: Look) -> BTreeMap<Addr, BTreeSet<u32>> {
+        let mut holders: BTreeMap<Addr, BTreeSet<u32>> = BTreeMap::new();
         for (holder, target) in look.hits {
             match (holder, target) {
                 (Holder::Object(object), Target::Object(node)) => {
-                    holders.entry(object).or_default().push(node);
+                    holders.entry(object).or_default().insert(node);
                 }
                 (Holder::Object(object), Target::Block(addr)) => {
                     let Some(block) = self.blocks.get_mut(&addr) else { continue };
@@ -158,60 +185,64 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
                     holders.entry(object).or_default().extend(&block.held);
                 }
                 (Holder::Block(addr, bytes), Target::Object(node)) => {
+                    if self.blocks.len() >= MAX_BLOCKS && !self.blocks.contains_key(&addr) {
+                        self.graph.over += 1;
+                        continue;
+                    }
                     let block = self.blocks.entry(addr).or_default();
                     block.bytes = bytes;
                     block.held.push(node);
-                    // It has been looked for.
+                    // Those that lead to it are known where it was looked for.
                     for owner in &block.owners {
-                        holders.entry(*owner).or_default().push(node);
+                        holders.entry(*owner).or_default().insert(node);
                     }
                 }
                 // One that leads to another is part of something that isn't known.
                 (Holder::Block(..), Target::Block(_)) => {}
             }
         }
-        for (holder, maybe_held) in holders {
-            new.extend(self.holder(holder, &maybe_held));
-        }
-        Ok(new)
+        holders
     }
 
     /// An object that may refer to some that were found: which does it?
-    fn holder(&mut self, object: Addr, maybe: &[u32]) -> Option<u32> {
+    fn look_into(&mut self, object: Addr, maybe_held: &BTreeSet<u32>) {
         let wanted: HashMap<Addr, u32> =
-            maybe.iter().map(|node| (self.graph.addr(*node), *node)).collect();
+            maybe_held.iter().map(|node| (self.graph.addr(*node), *node)).collect();
         // How it refers to each, and how often.
-        let mut ways: HashMap<u32, (By, u64)> = HashMap::new();
+        let mut ways: BTreeMap<u32, (By, Counted)> = BTreeMap::new();
         self.references.each(object, &mut |by, to| {
             if let Some(node) = wanted.get(&to) {
-                let (way, times) = ways.entry(*node).or_insert((by, 0));
+                let (way, times) = ways.entry(*node).or_insert((by, Counted::default()));
                 if way.is_maybe() {
                     *way = by;
                 }
-                *times += u64::from(!by.is_maybe());
+                times.certain += u64::from(!by.is_maybe());
+                times.maybe += u64::from(by.is_maybe());
             }
             ControlFlow::Continue(())
         });
         if ways.is_empty() {
-            return None;
+            return;
         }
-        let (holder, is_new) = self.graph.note(object)?;
+        let Some((holder, is_new)) = self.graph.note(object) else { return };
         for (held, (by, times)) in ways {
             // A holder is looked into again where another way to it is found.
             if self.known.insert((holder, held)) {
                 self.graph.refer(Edge { holder, by, held });
-                *self.counted.entry(held).or_default() += times;
+                let counted = self.counts.entry(held).or_default();
+                counted.certain += times.certain;
+                counted.maybe += times.maybe;
             }
         }
         if !is_new {
-            return None;
+            return;
         }
         if self.lives_for_itself(object) {
             self.graph.roots.push((Root::Itself, holder));
-            return None;
+            return;
         }
         self.hang_from_functions(holder);
-        Some(holder)
+        self.pending.insert(holder);
     }
 
     fn hang_from_functions(&mut self, node: u32) {
@@ -223,15 +254,17 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
     fn lives_for_itself(&mut self, object: Addr) -> bool {
         let Some((_, head)) = self.references.class(object) else { return false };
         if head.is_metatype() {
-            let class: Option<TypeHead> = self.references.type_at(object);
-            return class.is_some() && !self.references.is_local_class(object);
+            let is_class = self.references.type_at(object).is_some();
+            return is_class && !self.references.is_local_class(object);
         }
         self.references.is_module(object)
     }
 
-    fn look_at_regions(&mut self, look: &mut Look) {
+    /// Notes what memory of compiled code leads to, of each region once.
+    fn look_at_regions(&mut self, look: &Look) {
         let mut piece = vec![0; PIECE];
         for (number, region) in (0..).zip(&self.case.roots.regions) {
+            let mut seen: HashSet<u32> = HashSet::default();
             let mut at = 0;
             while at < region.bytes {
                 let length = usize::try_from(region.bytes - at).unwrap_or(PIECE).min(PIECE);
@@ -241,7 +274,10 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
                 }
                 let (words, _) = part.as_chunks::<8>();
                 for (word, n) in words.iter().zip(0..) {
-                    if let Some(Target::Object(node)) = look.find(u64::from_le_bytes(*word)) {
+                    if let Some(Target::Object(node)) = look.find(u64::from_le_bytes(*word))
+                        && seen.insert(node)
+                        && self.graph.roots.len() < MAX_ROOTS
+                    {
                         let root = Root::Region { region: number, at: at + 8 * n };
                         self.graph.roots.push((root, node));
                     }
@@ -249,106 +285,31 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
                 at += length as u64;
             }
         }
-        self.graph.roots.sort_unstable_by_key(|(root, node)| (root.is_maybe(), *node));
-        self.graph.roots.dedup();
-    }
-}
-
-/// Which objects lead to blocks that are none: the first that is found for each.
-pub(super) fn owners<M: Memory>(
-    case: &Case<'_, M>,
-    blocks: &[Survivor],
-) -> Result<HashMap<Addr, Addr>, PymallocError> {
-    let mut look = Look::default();
-    for block in blocks {
-        look.add_block(block.addr, block.size.0);
-    }
-    objects::go_through(case.memory, case.heap, &mut look)?;
-    let mut owners = HashMap::new();
-    for (holder, target) in look.hits {
-        if let (Holder::Object(object), Target::Block(block)) = (holder, target) {
-            owners.entry(block).or_insert(object);
-        }
-    }
-    Ok(owners)
-}
-
-/// What is looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Target {
-    Object(u32),
-    Block(Addr),
-}
-
-/// Bits of the filter that most words don't pass.
-const FILTER_BITS: u64 = 1 << 20;
-
-/// Looks for references to some addresses.
-#[derive(Debug)]
-struct Look {
-    /// A word whose bit is not set isn't looked for.
-    filter: Vec<u64>,
-    wanted: HashMap<u64, Target>,
-    hits: HashSet<(Holder, Target)>,
-    over: u64,
-}
-
-impl Default for Look {
-    fn default() -> Self {
-        Self {
-            filter: vec![0; usize::try_from(FILTER_BITS / 64).unwrap_or(0)],
-            wanted: HashMap::new(),
-            hits: HashSet::default(),
-            over: 0,
-        }
-    }
-}
-
-impl Look {
-    fn add(&mut self, word: u64, target: Target) {
-        let (at, bit) = place(word);
-        if let Some(bits) = self.filter.get_mut(at) {
-            *bits |= bit;
-        }
-        self.wanted.insert(word, target);
     }
 
-    /// What leads to values may lead to somewhere in the middle of a block.
-    fn add_block(&mut self, addr: Addr, bytes: u64) {
-        for at in (addr.0..addr.0.saturating_add(bytes.min(MOST_OF_BLOCK))).step_by(8) {
-            self.add(at, Target::Block(addr));
-        }
-    }
-
-    fn find(&self, word: u64) -> Option<Target> {
-        // What a slot of a frame holds may be tagged (3.14); the pointer to an instance's values is one less (3.12).
-        let word = match word & 7 {
-            0 => word,
-            1 => word & !7,
-            7 => word.wrapping_add(1),
-            _ => return None,
+    /// Objects count who refers to them. Where what was found accounts for all, words of compiled code's memory are
+    /// caches, or were left behind; where it doesn't, something holds them that isn't known.
+    fn settle(&mut self) {
+        let Self { graph, references, counts, .. } = self;
+        let counted = |node: u32| counts.get(&node).copied().unwrap_or_default();
+        let roots = std::mem::take(&mut graph.roots);
+        let is_one = |(root, node): &(Root, u32)| match root {
+            Root::Itself | Root::Function { .. } => true,
+            Root::Region { .. } => {
+                let says = references.count(graph.addr(*node));
+                says.is_none_or(|says| says > counted(*node).certain)
+            }
         };
-        let (at, bit) = place(word);
-        let passes = self.filter.get(at).is_some_and(|bits| bits & bit != 0);
-        passes.then(|| self.wanted.get(&word).copied()).flatten()
-    }
-}
-
-fn place(word: u64) -> (usize, u64) {
-    let bit = (word >> 3 ^ word >> 23) % FILTER_BITS;
-    ((bit / 64) as usize, 1 << (bit % 64))
-}
-
-impl See for Look {
-    fn piece(&mut self, holder: Holder, bytes: &[u8]) {
-        let (words, _) = bytes.as_chunks::<8>();
-        for word in words {
-            if let Some(target) = self.find(u64::from_le_bytes(*word)) {
-                if self.hits.len() < MAX_HITS {
-                    self.hits.insert((holder, target));
-                } else {
-                    self.over += 1;
-                }
+        let roots: Vec<(Root, u32)> = roots.into_iter().filter(is_one).collect();
+        graph.roots = roots;
+        let held = graph.held(Trust::All);
+        let unheld = self.samples.iter().copied().filter(|node| !held[*node as usize]);
+        let leads = graph.leading_to(unheld);
+        for node in (0..).zip(leads).filter(|(_, leads)| *leads).map(|(node, _)| node) {
+            let Counted { certain, maybe } = counted(node);
+            let says = references.count(graph.addr(node));
+            if says.is_none_or(|says| says > certain + maybe) {
+                graph.unexplained.push(node);
             }
         }
     }

@@ -48,7 +48,9 @@ pub(super) fn write(page: &mut Page, site: &Site, paths: Paths<'_>, within: Opti
     );
     page.wrapped(label("confidence"), Paint::Plain, &sure);
     if !site.retained_by.is_empty() {
-        page.wrapped(label("kept by"), Paint::Plain, &site.retained_by.join(" → "));
+        let maybe = if site.retained_by_maybe { " (maybe)" } else { "" };
+        let chain = format!("{}{maybe}", site.retained_by.join(" → "));
+        page.wrapped(label("kept by"), Paint::Plain, &chain);
     }
     if !site.reasons.is_empty() {
         page.wrapped(label("why"), Paint::Plain, &site.reasons.join("; "));

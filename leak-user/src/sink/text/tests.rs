@@ -153,6 +153,7 @@ fn any_site() -> impl Strategy<Value = Site> {
                 stack,
                 thread: texts.first().cloned(),
                 retained_by: texts.clone(),
+                retained_by_maybe: false,
                 reasons: texts,
                 accused_since_s: None,
             },
