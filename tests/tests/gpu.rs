@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use std::process::Command;
 use std::time::Duration;
 
-const SECONDS: u32 = 10;
+/// A service that hardly works allows few bursts, on a slow machine one in two seconds; a verdict takes five.
+const SECONDS: u32 = 20;
 
 /// Starts a program; None where it can't run here. The libraries are built once and stay, so that no compiler runs while a program is observed.
 fn start(program: &Program, python: &Interpreter, args: &[&str]) -> Option<Running> {
