@@ -99,12 +99,18 @@ fn must_name(python: &Interpreter, program: &str, module: &str, classes: usize) 
 for_each_interpreter!(bare: each_way_of_keeping_is_named);
 for_each_interpreter!(objects_in_arrays_are_found);
 
+/// The program that keeps objects in many ways.
+fn retained(python: &Interpreter) -> Target {
+    let source = program::directory().join("retained.py");
+    let target = Target::start(python, &source, &[]).unwrap();
+    target.ready();
+    target
+}
+
 #[test]
 fn one_object_is_explained_by_its_address() {
     let python = any_python!();
-    let source = program::directory().join("retained.py");
-    let target = Target::start(&python, &source, &[]).unwrap();
-    target.ready();
+    let target = retained(&python);
     let of_type = why(target.pid(), "app.InDict", &["--samples", "3"]);
     let found = &of_type["why"];
     assert_eq!((found["samples"].as_u64(), found["count"].as_u64()), (Some(3), Some(30)));
@@ -117,9 +123,7 @@ fn one_object_is_explained_by_its_address() {
 #[test]
 fn text_says_it_in_words() {
     let python = any_python!();
-    let source = program::directory().join("retained.py");
-    let target = Target::start(&python, &source, &[]).unwrap();
-    target.ready();
+    let target = retained(&python);
     let pid = target.pid().to_string();
     let text = |wanted: &str| {
         let outcome = leaktrace::run(&["heap", "--pid", &pid, "--why", wanted]).unwrap();
@@ -143,9 +147,7 @@ fn text_says_it_in_words() {
 #[test]
 fn what_is_not_there_is_said() {
     let python = any_python!();
-    let source = program::directory().join("retained.py");
-    let target = Target::start(&python, &source, &[]).unwrap();
-    target.ready();
+    let target = retained(&python);
     let pid = target.pid().to_string();
     for (wanted, word) in
         [("app.Nothing", "no object of type app.Nothing"), ("0x10", "no object at 0x10")]
@@ -159,9 +161,7 @@ fn what_is_not_there_is_said() {
 #[test]
 fn chains_are_drawn() {
     let python = any_python!();
-    let source = program::directory().join("retained.py");
-    let target = Target::start(&python, &source, &[]).unwrap();
-    target.ready();
+    let target = retained(&python);
     let pid = target.pid().to_string();
     for (form, parts) in [
         ("dot", ["digraph kept {", "label = \"app.service\""]),

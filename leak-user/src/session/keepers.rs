@@ -35,7 +35,8 @@ impl Session {
         match self.search_keepers(&lines) {
             Ok((found, complete)) => {
                 let unseen = format!(
-                    "{what}, of all of them: the search took more than {} s (leaktrace heap --why TYPE takes its time)",
+                    "{what}, of all of them: the search ended early, after {} s or for want of room (leaktrace heap \
+                     --why TYPE takes its time)",
                     PATIENCE.as_secs()
                 );
                 (sites.into_iter().zip(found).collect(), (!complete).then_some(unseen))

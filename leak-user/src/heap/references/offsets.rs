@@ -111,6 +111,14 @@ const fn field(at: u64, name: &'static str) -> Field {
     Field { at, name }
 }
 
+/// `_PyInterpreterFrame`, 3.12 and later.
+const FRAME_FIELDS: &[Field] = &[
+    field(0, "f_code"),
+    field(16, "its function"),
+    field(40, "f_locals"),
+    field(48, "its frame object"),
+];
+
 const PY_3_8: Offsets = Offsets {
     from: (3, 8),
     tuple_items: 24,
@@ -269,12 +277,7 @@ const PY_3_12: Offsets = Offsets {
     locals: Locals::Frame {
         at: 72,
         top: Top::Count(64),
-        fields: &[
-            field(0, "f_code"),
-            field(16, "its function"),
-            field(40, "f_locals"),
-            field(48, "its frame object"),
-        ],
+        fields: FRAME_FIELDS,
         count: 72,
         stack: 64,
         names: 96,
@@ -325,12 +328,7 @@ const PY_3_14: Offsets = Offsets {
     locals: Locals::Frame {
         at: 80,
         top: Top::Pointer(64),
-        fields: &[
-            field(0, "f_code"),
-            field(16, "its function"),
-            field(40, "f_locals"),
-            field(48, "its frame object"),
-        ],
+        fields: FRAME_FIELDS,
         count: 72,
         stack: 64,
         names: 96,

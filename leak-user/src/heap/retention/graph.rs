@@ -107,53 +107,40 @@ impl Graph {
 
     /// Which objects hang from a root.
     pub(super) fn held(&self, trust: Trust) -> Vec<bool> {
-        let mut held = vec![false; self.addrs.len()];
-        let mut by_holder: HashMap<u32, Vec<u32>> = HashMap::new();
-        for edge in self.edges.iter().filter(|edge| trust.has(edge.by)) {
-            by_holder.entry(edge.holder).or_default().push(edge.held);
-        }
+        let edges = self.edges.iter().filter(|edge| trust.has(edge.by));
         let roots = self.roots.iter().filter(|(root, _)| trust.has_root(root));
-        let mut due: Vec<u32> = roots.map(|(_, node)| *node).collect();
-        while let Some(node) = due.pop() {
-            let Some(known) = held.get_mut(node as usize) else { continue };
-            if !std::mem::replace(known, true) {
-                due.extend(by_holder.get(&node).into_iter().flatten());
-            }
-        }
-        held
+        self.reached(edges.map(|edge| (edge.holder, edge.held)), roots.map(|(_, node)| *node))
     }
 
     /// What hangs from something that isn't known, directly or not.
     pub(super) fn held_by_unknown(&self) -> Vec<bool> {
-        let mut by_holder: HashMap<u32, Vec<u32>> = HashMap::new();
-        for edge in &self.edges {
-            by_holder.entry(edge.holder).or_default().push(edge.held);
-        }
-        let mut held = vec![false; self.addrs.len()];
-        let mut due = self.unexplained.clone();
-        while let Some(node) = due.pop() {
-            let Some(known) = held.get_mut(node as usize) else { continue };
-            if !std::mem::replace(known, true) {
-                due.extend(by_holder.get(&node).into_iter().flatten());
-            }
-        }
-        held
+        let edges = self.edges.iter().map(|edge| (edge.holder, edge.held));
+        self.reached(edges, self.unexplained.iter().copied())
     }
 
     /// What leads to some objects, directly or not, with themselves.
     pub(super) fn leading_to(&self, nodes: impl Iterator<Item = u32>) -> Vec<bool> {
-        let mut leads = vec![false; self.addrs.len()];
-        let mut by_held: HashMap<u32, Vec<u32>> = HashMap::new();
-        for edge in &self.edges {
-            by_held.entry(edge.held).or_default().push(edge.holder);
+        self.reached(self.edges.iter().map(|edge| (edge.held, edge.holder)), nodes)
+    }
+
+    /// What is reached from some objects along edges, from, to.
+    fn reached(
+        &self,
+        edges: impl Iterator<Item = (u32, u32)>,
+        from: impl Iterator<Item = u32>,
+    ) -> Vec<bool> {
+        let mut next: HashMap<u32, Vec<u32>> = HashMap::new();
+        for (from, to) in edges {
+            next.entry(from).or_default().push(to);
         }
-        let mut due: Vec<u32> = nodes.collect();
+        let mut reached = vec![false; self.addrs.len()];
+        let mut due: Vec<u32> = from.collect();
         while let Some(node) = due.pop() {
-            let Some(known) = leads.get_mut(node as usize) else { continue };
+            let Some(known) = reached.get_mut(node as usize) else { continue };
             if !std::mem::replace(known, true) {
-                due.extend(by_held.get(&node).into_iter().flatten());
+                due.extend(next.get(&node).into_iter().flatten());
             }
         }
-        leads
+        reached
     }
 }

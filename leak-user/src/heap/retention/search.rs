@@ -111,6 +111,8 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
     pub(super) fn run(&mut self) -> Result<Ended, PymallocError> {
         let ended = self.passes()?;
         self.settle();
+        // What the last pass has used up is not missing where chains are put into words.
+        self.allow_reads();
         Ok(ended)
     }
 
@@ -141,6 +143,10 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
         Ok(Ended { passes: MAX_PASSES, complete: false })
     }
 
+    fn allow_reads(&mut self) {
+        self.references.allow(self.case.heap.mapped.bytes().saturating_mul(READ_TIMES));
+    }
+
     fn is_late(&self) -> bool {
         self.case.until.is_some_and(|until| Instant::now() >= until)
     }
@@ -160,7 +166,7 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
         objects::go_through(self.case.memory, self.case.heap, &mut look)?;
         self.look_at_regions(&look);
         self.graph.over += look.over;
-        self.references.allow(self.case.heap.mapped.bytes().saturating_mul(READ_TIMES));
+        self.allow_reads();
         for (at, (holder, maybe_held)) in self.holders(look).into_iter().enumerate() {
             if at % OFTEN == OFTEN - 1 && self.is_late() {
                 self.graph.over += 1;
