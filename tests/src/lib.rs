@@ -9,6 +9,7 @@ pub mod leaktrace;
 pub mod maps;
 pub mod program;
 pub mod py_spy;
+pub mod report;
 pub mod skip;
 pub mod stacks;
 pub mod target;

@@ -7,14 +7,13 @@ use leak_tests::interpreter::{self, Interpreter};
 use leak_tests::leaktrace::{self, Leaktrace, Outcome};
 use leak_tests::maps::{altered_code, await_probe};
 use leak_tests::program::{Program, directory};
+use leak_tests::report::{self, Report};
 use leak_tests::skip;
 use leak_tests::target::Target;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::process::Command;
 use std::time::Duration;
-
-const SECONDS: u32 = 15;
 
 /// Starts a program in another environment.
 fn start(
@@ -30,19 +29,21 @@ fn start(
     (program, target)
 }
 
-fn traced(target: &mut Target, args: &[&str]) -> Value {
-    let pid = target.pid().to_string();
-    let seconds = format!("{SECONDS}s");
-    let usual = ["--pid", &pid, "--duration", &seconds, "--format", "json"];
-    let outcome = leaktrace::run(&[&usual, args].concat()).unwrap();
-    checked(&outcome, target)
+fn traced(target: &mut Target, args: &[&str]) -> Report {
+    let report = report::judged_with(target.pid(), args).unwrap();
+    must_be_unharmed(target);
+    report
 }
 
 fn checked(outcome: &Outcome, target: &mut Target) -> Value {
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    must_be_unharmed(target);
+    outcome.report().unwrap()
+}
+
+fn must_be_unharmed(target: &mut Target) {
     assert!(target.ended().unwrap().is_none(), "the program ended");
     assert_eq!(altered_code(target.pid()).unwrap(), Vec::<String>::new());
-    outcome.report().unwrap()
 }
 
 fn must_accuse(program: &Program, report: &Value) {

@@ -3,10 +3,8 @@
 mod common;
 
 use leak_tests::interpreter::Interpreter;
-use leak_tests::leaktrace;
 use leak_tests::program::Program;
-
-const SECONDS: u32 = 20;
+use leak_tests::report;
 
 /// Traces a program and the same without its leak.
 fn judge(name: &str, python: &Interpreter) {
@@ -14,8 +12,7 @@ fn judge(name: &str, python: &Interpreter) {
     for clean in [false, true] {
         let args: &[&str] = if clean { &["--clean"] } else { &[] };
         let running = program.start(python, args).unwrap();
-        let outcome = leaktrace::observe(running.target.pid(), SECONDS).unwrap();
-        let report = outcome.report().unwrap();
+        let report = report::judged(running.target.pid()).unwrap();
         assert_eq!(report["verdict"], if clean { "no-leak" } else { "leak" }, "{report:#}");
         let leaks = report["leaks"].as_array().unwrap();
         assert_eq!(leaks.is_empty(), clean, "{report:#}");

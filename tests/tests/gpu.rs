@@ -7,6 +7,7 @@ use leak_tests::interpreter::Interpreter;
 use leak_tests::leaktrace::{self, Leaktrace};
 use leak_tests::maps;
 use leak_tests::program::{Program, Running};
+use leak_tests::report;
 use leak_tests::skip;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -37,7 +38,7 @@ fn judge(name: &str, memory: &str, args: &[&str], python: &Interpreter) {
         let Some(mut running) = start(&program, python, &[args, clean_args].concat()) else {
             return;
         };
-        let report = leaktrace::observe(running.target.pid(), SECONDS).unwrap().report().unwrap();
+        let report = report::judged(running.target.pid()).unwrap();
         assert!(running.target.ended().unwrap().is_none(), "the program ended");
         let leaks = report["leaks"].as_array().unwrap();
         let on_gpu = leaks.iter().filter(|leak| leak["domain"] == program.domain.as_str());

@@ -5,11 +5,10 @@ mod common;
 use leak_tests::interpreter::Interpreter;
 use leak_tests::leaktrace;
 use leak_tests::program::{Program, is_function};
+use leak_tests::report;
 use leak_tests::skip;
 use serde_json::Value;
 use std::process::Command;
-
-const SECONDS: u32 = 15;
 
 /// Traces a program of compiled code that leaks, and the same without its leak. The program compiles its
 /// code itself.
@@ -29,9 +28,8 @@ fn judge(name: &str, compiler: &str, python: &Interpreter, is_right: fn(&Program
     for clean in [false, true] {
         let args: &[&str] = if clean { &["--clean"] } else { &[] };
         let mut running = program.start(python, args).unwrap();
-        let outcome = leaktrace::observe(running.target.pid(), SECONDS).unwrap();
+        let report = report::judged(running.target.pid()).unwrap();
         assert!(running.target.ended().unwrap().is_none(), "the program ended");
-        let report = outcome.report().unwrap();
         let verdict = if clean { "no-leak" } else { "leak" };
         assert_eq!(report["verdict"], verdict, "{report:#}");
         let leaks = report["leaks"].as_array().unwrap();

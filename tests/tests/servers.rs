@@ -3,8 +3,8 @@
 mod common;
 
 use leak_tests::interpreter::Interpreter;
-use leak_tests::leaktrace;
 use leak_tests::program::Program;
+use leak_tests::report;
 use leak_tests::skip;
 
 fn judge_on(chosen: &str, server: &str, python: &Interpreter) {
@@ -16,11 +16,7 @@ fn judge_on(chosen: &str, server: &str, python: &Interpreter) {
     }
     let program = Program::open("visits_app").unwrap();
     let running = program.start(python, &[server]).unwrap();
-    let pid = running.target.pid().to_string();
-    let args = ["--pid", &pid, "--children", "--duration", "25s", "--format", "json"];
-    let outcome = leaktrace::run(&args).unwrap();
-    assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    let report = outcome.report().unwrap();
+    let report = report::judged_with(running.target.pid(), &["--children"]).unwrap();
     assert_eq!(report["verdict"], "leak", "{report:#}");
     let leaks = report["leaks"].as_array().unwrap();
     assert!(program.is_culprit(&leaks[0]["stack"]), "{report:#}");

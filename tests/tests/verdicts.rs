@@ -5,6 +5,7 @@ mod common;
 use leak_tests::interpreter::{Interpreter, root};
 use leak_tests::leaktrace::{self, Outcome};
 use leak_tests::program::Program;
+use leak_tests::report::{self, Report};
 use leak_tests::skip;
 use leak_tests::target::Target;
 use serde_json::Value;
@@ -12,13 +13,12 @@ use serde_json::Value;
 const SECONDS: u32 = 20;
 
 /// Traces a program and returns the report.
-fn report(name: &str, python: &Interpreter, args: &[&str]) -> (Program, Value) {
+fn report(name: &str, python: &Interpreter, args: &[&str]) -> (Program, Report) {
     let program = Program::open(name).unwrap();
     let mut running = program.start(python, args).unwrap();
-    let outcome = leaktrace::observe(running.target.pid(), SECONDS).unwrap();
-    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let report = report::judged(running.target.pid()).unwrap();
     assert!(running.target.ended().unwrap().is_none(), "the program ended");
-    (program, outcome.report().unwrap())
+    (program, report)
 }
 
 /// The report must accuse a line that leaks, first.
@@ -189,8 +189,7 @@ fn the_bundled_service_leaks_by_its_cache() {
     let python = any_python!();
     let path = root().join("tests/services/embedding_service.py");
     let service = Target::start(&python, &path, &[]).unwrap();
-    let outcome = leaktrace::observe(service.pid(), SECONDS).unwrap();
-    let report = outcome.report().unwrap();
+    let report = report::judged(service.pid()).unwrap();
     assert_eq!(report["verdict"], "leak", "{report:#}");
     let first = &report["leaks"][0]["stack"][0];
     assert!(first["file"].as_str().unwrap().ends_with("embedding_service.py"), "{report:#}");
@@ -208,12 +207,11 @@ fn two_at_a_time_are_both_right() {
     let program = Program::open("small").unwrap();
     let running = program.start(&python, &[]).unwrap();
     let pid = running.target.pid();
-    let outcomes = std::thread::scope(|scope| {
-        let runs = [(); 2].map(|()| scope.spawn(|| leaktrace::observe(pid, SECONDS).unwrap()));
+    let reports = std::thread::scope(|scope| {
+        let runs = [(); 2].map(|()| scope.spawn(|| report::judged(pid).unwrap()));
         runs.map(|run| run.join().unwrap())
     });
-    for outcome in outcomes {
-        let report = outcome.report().unwrap();
+    for report in reports {
         assert_eq!(report["verdict"], "leak", "{report:#}");
         assert!(program.is_culprit(&report["leaks"][0]["stack"]), "{report:#}");
     }

@@ -9,7 +9,8 @@ use super::{Estimate, Finding, Judgement, Trend, Verdict, recycled, stats, trend
 /// A shorter observation accuses nobody: blocks have no time to grow old.
 pub const MIN_DURATION_S: f64 = 4.0;
 
-/// To be cleared takes so many seconds, and bursts: what was not looked for was not found.
+/// To be cleared takes so many seconds, and bursts: what was not looked for was not found. Where all that is counted
+/// stands still, nobody need be looked for.
 pub const CLEAR_DURATION_S: f64 = 8.0;
 const CLEAR_BURSTS: u32 = 5;
 
@@ -135,6 +136,8 @@ struct Whole {
     stopped: bool,
     /// One of them, or a pot, grew in steps, and may go on.
     paused: bool,
+    /// Nothing that is counted can have grown by what matters, by the upper bounds.
+    still: bool,
     /// Growth of the pots that no accused site accounts for, bytes a second.
     unexplained: f64,
 }
@@ -172,6 +175,12 @@ impl Whole {
             paused: court.pots.iter().any(|pot| pot.paused)
                 || resident.is_some_and(|course| share::is_paused(course, share::RESIDENT_FLOOR))
                 || small.is_some_and(|course| share::is_paused(course, share::PYMALLOC_FLOOR)),
+            still: court
+                .pots
+                .iter()
+                .all(|pot| share::is_still(&pot.course, share::floor(pot.domain)))
+                && resident.is_some_and(|course| share::is_still(course, share::RESIDENT_FLOOR))
+                && small.is_none_or(|course| share::is_still(course, share::PYMALLOC_FLOOR)),
             unexplained,
         }
     }
@@ -201,6 +210,8 @@ impl Whole {
             return (Verdict::Leak, reasons);
         }
         reasons.extend(not_enough_to_clear(court));
+        let few = too_few_bursts(court);
+        reasons.extend(few.clone().filter(|_| !self.still));
         if self.unexplained > 0.0 {
             reasons.push(format!(
                 "memory grows by {} a second and no site explains it",
@@ -223,6 +234,7 @@ impl Whole {
                 if self.stopped { "grew and stopped" } else { "does not grow" },
                 plural(court.evidence.sites.len(), "site"),
             ));
+            reasons.extend(few.map(|few| format!("{few} to name a line; but nothing grows")));
         }
         reasons.extend(self.measured(court));
         if verdict == Verdict::NoLeak {
@@ -283,7 +295,24 @@ fn explained(pot: usize, accused: &[Case]) -> f64 {
     shares.filter(|share| share.pot == pot).map(|share| share.fraction.value).sum::<f64>().min(1.0)
 }
 
-/// Why the observation cannot say that there is no leak.
+fn has_small_blocks(evidence: &Evidence) -> bool {
+    evidence.pymalloc_bursts > 0 || !evidence.pymalloc_classes.is_empty()
+}
+
+/// Says so where bursts saw too little to find who keeps what it allocates.
+fn too_few_bursts(court: &Court<'_>) -> Option<String> {
+    let evidence = court.evidence;
+    let bursts =
+        if has_small_blocks(evidence) { evidence.pymalloc_bursts } else { evidence.malloc_bursts };
+    (bursts < CLEAR_BURSTS).then(|| {
+        format!(
+            "only {} saw allocations; at least {CLEAR_BURSTS} are needed",
+            plural(bursts as usize, "burst"),
+        )
+    })
+}
+
+/// Why the observation cannot say that there is no leak, be it how many bursts.
 fn not_enough_to_clear(court: &Court<'_>) -> Vec<String> {
     let evidence = court.evidence;
     let mut missing = Vec::new();
@@ -294,14 +323,7 @@ fn not_enough_to_clear(court: &Court<'_>) -> Vec<String> {
             seconds(CLEAR_DURATION_S),
         ));
     }
-    let small_blocks = evidence.pymalloc_bursts > 0 || !evidence.pymalloc_classes.is_empty();
-    let bursts = if small_blocks { evidence.pymalloc_bursts } else { evidence.malloc_bursts };
-    if bursts < CLEAR_BURSTS {
-        missing.push(format!(
-            "only {} saw allocations; at least {CLEAR_BURSTS} are needed",
-            plural(bursts as usize, "burst"),
-        ));
-    }
+    let small_blocks = has_small_blocks(evidence);
     let counted = |domain| court.pots.iter().any(|pot: &Pot| pot.domain == domain);
     if small_blocks && !counted(Domain::Pymalloc) {
         missing.push("the live small blocks were counted too few times to see a trend".to_owned());

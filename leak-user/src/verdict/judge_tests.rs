@@ -286,6 +286,27 @@ fn too_few_bursts_clear_nobody() {
     assert!(says(&judgement, "only 3 bursts saw allocations"));
 }
 
+/// A service that hardly works, or whose budget other probes use up: nobody need be looked for where nothing grows.
+#[test]
+fn what_stands_still_is_cleared_without_bursts() {
+    let mut world = around(vec![]);
+    world.bursts = 2;
+    (world.jitter, world.wiggle) = (0.0, 0.0);
+    let still = world.observe(1);
+    let judgement = judge(&still);
+    assert_eq!(judgement.verdict, Verdict::NoLeak, "{:?}", judgement.reasons);
+    assert!(says(&judgement, "only 2 bursts saw allocations"));
+    // What is not counted does not stand still.
+    let blind = Evidence { rss: Series::default(), ..still.clone() };
+    assert_eq!(judge(&blind).verdict, Verdict::Inconclusive);
+    // Nor does what wiggles by more than what matters, up or down.
+    let mut moving = still;
+    for (seconds, bytes) in &mut moving.rss.points {
+        *bytes += 100_000.0 * *seconds;
+    }
+    assert_eq!(judge(&moving).verdict, Verdict::Inconclusive);
+}
+
 #[test]
 fn a_short_look_accuses_nobody() {
     let mut world = around(vec![part(&[64], always(5.0))]);

@@ -41,11 +41,7 @@ pub struct Pot {
 
 impl Pot {
     fn new(domain: Domain, size_class: Option<u32>, course: Course) -> Self {
-        let floor = match domain {
-            Domain::Pymalloc => PYMALLOC_FLOOR,
-            Domain::Malloc => RESIDENT_FLOOR,
-            Domain::Mmap | Domain::Cuda | Domain::Torch => MMAP_FLOOR,
-        };
+        let floor = floor(domain);
         let (grows, paused) = (matters(&course, floor), is_paused(&course, floor));
         Self { domain, size_class, course, grows, paused }
     }
@@ -66,6 +62,22 @@ impl Pot {
     fn holds(&self, domain: Domain, size_class: u32) -> bool {
         self.domain == domain && self.size_class.is_none_or(|class| class == size_class)
     }
+}
+
+/// The least growth of a pot of this domain that matters, in bytes.
+#[must_use]
+pub fn floor(domain: Domain) -> f64 {
+    match domain {
+        Domain::Pymalloc => PYMALLOC_FLOOR,
+        Domain::Malloc => RESIDENT_FLOOR,
+        Domain::Mmap | Domain::Cuda | Domain::Torch => MMAP_FLOOR,
+    }
+}
+
+/// Has this course neither grown by `floor` bytes nor, by its upper bound, may it have?
+#[must_use]
+pub fn is_still(course: &Course, floor: f64) -> bool {
+    course.trend == Trend::Flat && course.slope.per_s.high * (course.to_s - course.from_s) < floor
 }
 
 /// Does this course grow by at least `floor` bytes and [`RATE_FLOOR`]?
