@@ -139,4 +139,7 @@ pub struct Gate {
     pub generation: u64,
     /// So many hits are passed over before recording begins.
     pub skip: u64,
+    /// pymalloc's size classes that probes on its functions record, a bit each, class 1 the lowest; the rest is
+    /// counted alone.
+    pub classes: u64,
 }

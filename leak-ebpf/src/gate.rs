@@ -19,6 +19,8 @@ pub struct Open {
     pub burst: u64,
     /// When the probe was hit.
     pub now_ns: u64,
+    /// See [`Gate::classes`].
+    classes: u64,
 }
 
 /// Counts the hit; Some if it is the target's and the gate is open.
@@ -42,7 +44,9 @@ pub fn enter() -> Option<Open> {
     }
     // SAFETY: no precondition.
     let now_ns = unsafe { bpf_ktime_get_ns() };
-    let open = Open { gate, burst, now_ns };
+    // SAFETY: the verifier checked the pointer.
+    let classes = unsafe { (*gate).classes };
+    let open = Open { gate, burst, now_ns, classes };
     if now_ns >= deadline()? {
         open.close();
         return None;
@@ -51,6 +55,12 @@ pub fn enter() -> Option<Open> {
 }
 
 impl Open {
+    /// Are pymalloc's blocks of this size class, counted from 1, recorded?
+    #[inline(always)]
+    pub fn records(&self, size_class: u32) -> bool {
+        (self.classes >> (size_class.wrapping_sub(1) & 63)) & 1 != 0
+    }
+
     /// Books what this hit cost; closes the gate when the burst's share is spent.
     #[inline(always)]
     pub fn leave(&self) {

@@ -93,6 +93,9 @@ fn allocate(open: &Open, size: u64, registers: Registers) {
     }
     let Some(next) = predict(size) else { return };
     note_pool(open, next.pool, next.count, 1);
+    if !open.records(size_class(size)) {
+        return;
+    }
     book(open, next.block, size, registers);
 }
 

@@ -180,6 +180,7 @@ impl Budget {
             longest: LONGEST_GATE,
             costs: self.costs,
             skip: self.late[kind as usize].skip(way.share()),
+            classes: u64::MAX,
             note_content: true,
         }
     }
@@ -204,7 +205,8 @@ impl Budget {
 
     fn anyway(&self, limit: Nanos, longest: Nanos) -> Terms {
         let felt = Nanos(u64::MAX);
-        Terms { limit, felt, longest, costs: self.costs, skip: 0, note_content: true }
+        let classes = u64::MAX;
+        Terms { limit, felt, longest, costs: self.costs, skip: 0, classes, note_content: true }
     }
 
     /// Books a burst that the account did not have to allow.

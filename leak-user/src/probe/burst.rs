@@ -263,6 +263,7 @@ impl Bursts {
             breakpoint_trap_ns: terms.costs.breakpoint_trap.0,
             note_content: u64::from(terms.note_content),
             skip: terms.skip,
+            classes: terms.classes,
         };
         self.current = Some(Current { attached, gate, trap, pid, worked, opened, attach_time });
         self.end_at(Nanos(opened.0.saturating_add(terms.longest.0)))?;

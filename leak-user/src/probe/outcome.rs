@@ -33,6 +33,8 @@ pub struct Terms {
     pub costs: Calibration,
     /// Hits passed over before recording begins.
     pub skip: u64,
+    /// pymalloc's size classes that probes on its functions record: see [`leak_common::config::Gate::classes`].
+    pub classes: u64,
     /// Have the kernel note what survivors hold when it closes the gate.
     pub note_content: bool,
 }

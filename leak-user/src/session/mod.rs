@@ -15,6 +15,7 @@ mod midway;
 pub mod open;
 mod readings;
 pub mod report;
+mod steer;
 pub mod suspect;
 mod tensors;
 pub mod verify;
@@ -50,6 +51,7 @@ use crate::{
         faults::Faults,
         log::ProgramLog,
         object::Object,
+        outcome::Terms,
         plan::{Plan, Returns},
         ring::Ring,
         tables::{MOST_WATCHED, Tables},
@@ -266,7 +268,7 @@ impl Session {
         let way = by_class::way(choice.as_ref());
         let come = self.look_how_far();
         let terms = match self.budget.next(kind, way, come) {
-            Ok(terms) => terms,
+            Ok(terms) => Terms { classes: self.classes_to_record(), ..terms },
             Err(wait) => return Ok(wait),
         };
         if !self.bursts.is_ready() {
@@ -304,6 +306,7 @@ impl Session {
             own_ms = outcome.own().seconds() * 1e3,
             hits = outcome.counts.get(Counter::Hits),
             closed_hits = outcome.closed_hits(),
+            classes = terms.classes.count_ones(),
             attach_ms = outcome.attach_time.seconds() * 1e3,
             "burst"
         );

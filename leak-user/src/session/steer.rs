@@ -1,0 +1,46 @@
+//! Which of pymalloc's size classes a burst on its functions records: those that grow.
+//!
+//! A hit on the way to another class costs the trap alone, and neither a walk of the stack nor room in a map, so that
+//! what a burst may spend goes further where it matters.
+
+use super::Session;
+
+/// One burst of so many records all classes: what does not grow yet is known when it does.
+const ALL_EVERY: u32 = 4;
+
+/// A class that has grown by less than this part of what the one that has grown most has is not worth a walk.
+const WORTH: f64 = 0.1;
+
+/// All of them.
+const ALL: u64 = u64::MAX;
+
+impl Session {
+    /// For the next burst, a bit each.
+    pub(super) fn classes_to_record(&self) -> u64 {
+        if self.ledger.pymalloc_bursts().is_multiple_of(ALL_EVERY) {
+            ALL
+        } else {
+            growing(&self.ledger.class_growth())
+        }
+    }
+}
+
+/// The classes that grow, of `(size class, bytes)`; all where none does.
+fn growing(growth: &[(u32, f64)]) -> u64 {
+    let most = growth.iter().map(|(_, grown)| *grown).fold(0.0, f64::max);
+    let worth = growth.iter().filter(|(_, grown)| *grown > 0.0 && *grown >= WORTH * most);
+    let bits = worth.fold(0, |bits, (class, _)| bits | 1_u64.checked_shl(class - 1).unwrap_or(0));
+    if bits == 0 { ALL } else { bits }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_grows_is_recorded() {
+        assert_eq!(growing(&[(1, 9000.0), (2, -500.0), (4, 800.0), (32, 2000.0)]), 1 | 1 << 31);
+        assert_eq!(growing(&[(1, 0.0), (2, -500.0)]), ALL);
+        assert_eq!(growing(&[]), ALL);
+    }
+}
