@@ -12,6 +12,7 @@ use crate::heap::report::Observed;
 use crate::sink::heap::text;
 use crate::sink::{chart, json, why};
 use crate::snapshot::heap::Heap;
+use crate::target::elsewhere::Elsewhere;
 
 /// Between two looks it is seen so often whether the end has come.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
@@ -28,9 +29,11 @@ const MAX_FAILED: u32 = 3;
 /// No such process, not one whose heap can be read, or no place for the report.
 pub fn run(options: &HeapOptions) -> Result<ExitStatus, CliError> {
     let output = Output::open(options.output.as_deref())?;
+    let mut elsewhere = Elsewhere::than(options.pid);
+    elsewhere.go(None);
     let observed = Observed::open(options.pid)?;
     match options.watch {
-        Some(interval) => watch(&observed, interval, options, output)?,
+        Some(interval) => watch(&observed, &mut elsewhere, interval, options, output)?,
         None => {
             let heap = match &options.why {
                 Some((wanted, samples)) => observed.explain(wanted, *samples, options.freeze)?,
@@ -58,6 +61,7 @@ fn rendered(heap: &Heap, options: &HeapOptions) -> Result<Vec<u8>, CliError> {
 /// Looks until the process ends, the time is over, nobody reads any more, or it is ended by hand.
 fn watch(
     observed: &Observed,
+    elsewhere: &mut Elsewhere,
     interval: Duration,
     options: &HeapOptions,
     mut output: Output,
@@ -68,6 +72,7 @@ fn watch(
     let (mut history, mut failed) = (History::default(), 0);
     loop {
         let at = begun.elapsed();
+        elsewhere.go(None);
         match observed.look() {
             Ok(mut heap) => {
                 failed = 0;

@@ -11,7 +11,6 @@ use leak_common::{config::Gate, counters::Counter};
 use super::{
     attach::{self, Attached, Detaching},
     classes::{self, Breakpoints},
-    elsewhere::Elsewhere,
     error::ProbeError,
     keeper::Keeper,
     object::Object,
@@ -25,6 +24,7 @@ use super::{
 use crate::{
     clock::{now, process_time},
     collect::decode::Event,
+    target::elsewhere::Elsewhere,
     units::{Addr, Nanos, Pid, Tid},
 };
 

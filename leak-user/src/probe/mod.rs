@@ -11,7 +11,6 @@ pub mod budget;
 pub mod burst;
 pub mod calibrate;
 pub mod classes;
-pub mod elsewhere;
 pub mod error;
 pub mod faults;
 pub mod gpu;

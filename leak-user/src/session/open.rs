@@ -19,7 +19,6 @@ use crate::{
         budget::{Allowed, Budget},
         burst::Bursts,
         calibrate::Calibration,
-        elsewhere::Elsewhere,
         error::ProbeError,
         faults::Faults,
         gpu::GpuTables,
@@ -35,7 +34,9 @@ use crate::{
         code::CodeCache, merge::Owners, modules::Modules, stacks::Stacks, unwind::Unwinder,
     },
     target::{
-        Python, Target, kernel,
+        Python, Target,
+        elsewhere::Elsewhere,
+        kernel,
         layout::{Entry, Instr, OWNER_BOUNDARY},
         process,
     },

@@ -8,6 +8,7 @@ pub mod btf;
 mod debug_offsets;
 pub mod decode;
 pub mod elf;
+pub mod elsewhere;
 pub mod error;
 pub mod files;
 mod frame_table;

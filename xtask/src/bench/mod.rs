@@ -4,6 +4,7 @@ mod awake;
 mod heap;
 mod hits;
 mod interpreters;
+mod load;
 pub mod machine;
 mod micro;
 mod overhead;

@@ -2,13 +2,13 @@
 //! within one run of it.
 
 use super::awake::Awake;
+use super::load::{Load, PLACEBO, Spent};
 use super::page::Page;
 use super::plot::{self, Bar};
 use super::requests::{Period, Request, now, within, written_until};
 use super::{machine, statistics};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use leak_tests::interpreter::Interpreter;
-use leak_tests::leaktrace;
 use leak_tests::program::Program;
 use std::fs;
 use std::thread;
@@ -44,6 +44,9 @@ pub struct Options {
     /// Start nothing in the traced periods: what the measurement makes of no cost at all
     #[arg(long, conflicts_with_all = ["budgets", "bystander"])]
     placebo: bool,
+    /// Count the heap all the time in the traced periods, one count after the other
+    #[arg(long, conflicts_with_all = ["budgets", "bystander", "placebo"])]
+    heap: bool,
 }
 
 /// How requests follow each other.
@@ -102,7 +105,8 @@ the mean request, which holds its waits too.
 Back to back, a service is loaded all the time, and its speed is its throughput. At its own pace it waits between
 requests: the budget, a share of a whole core, then falls on less work, and a request pays more of it.
 
-A placebo is leaktrace not started at all: it shows what the measurement itself adds. A bystander is a process of the
+A placebo is leaktrace not started at all: it shows what the measurement itself adds. Where the budget is \"heap\",
+`leaktrace heap` counts all objects without a pause, one count after the other, on the service's other core. A bystander is a process of the
 same program beside the traced one: its own requests are what counts.
 
 A thread of the idle class keeps every core awake, since one that falls asleep between requests makes the first
@@ -137,9 +141,6 @@ const COLUMNS: [&str; 17] = [
 /// A period has a 99.9th percentile from so many requests on.
 const ENOUGH: usize = 2000;
 
-/// What stands for the budget where leaktrace isn't started.
-const PLACEBO: &str = "placebo";
-
 /// Measures each program on each interpreter under each budget.
 ///
 /// # Errors
@@ -148,21 +149,22 @@ pub fn run(options: &Options) -> Result<()> {
     let _awake = Awake::start()?;
     let mut page = Page::open("overhead.md", INTRO, &COLUMNS, 4)?;
     page.print_head();
-    let budgets: Vec<Option<&str>> = if options.placebo {
-        vec![None]
+    let loads: Vec<Load<'_>> = if options.placebo {
+        vec![Load::Placebo]
+    } else if options.heap {
+        vec![Load::Heap]
     } else {
-        options.budgets.iter().map(|budget| Some(budget.as_str())).collect()
+        options.budgets.iter().map(|budget| Load::Trace(budget)).collect()
     };
     for name in super::workloads(&options.programs) {
         let program = Program::open(&name)?;
         for python in super::interpreters(&options.interpreters)? {
-            for (budget, pace) in cases(&name, &budgets, &options.paces) {
-                let row = summarise(&measure(&program, &python, budget, pace, options)?)?;
+            for (load, pace) in cases(&name, &loads, &options.paces) {
+                let row = summarise(&measure(&program, &python, load, pace, options)?)?;
                 let bystander = if options.bystander { ", bystander" } else { "" };
-                let budget = budget.unwrap_or(PLACEBO);
                 let leaking = if options.leaking { ", leaking" } else { "" };
                 let name = format!("{name}{leaking}{bystander}");
-                let identity = [&name, python.name, budget, pace.name()].map(str::to_owned);
+                let identity = [&name, python.name, load.name(), pace.name()].map(str::to_owned);
                 page.put(identity.into_iter().chain(row).chain([machine::describe()]).collect())?;
             }
         }
@@ -170,14 +172,10 @@ pub fn run(options: &Options) -> Result<()> {
     plot::write("overhead.svg", TITLE, &bars(page.rows()))
 }
 
-/// Each budget at each pace that a program can have.
-fn cases<'a>(
-    program: &str,
-    budgets: &[Option<&'a str>],
-    paces: &[Pace],
-) -> Vec<(Option<&'a str>, Pace)> {
+/// Each load at each pace that a program can have.
+fn cases<'a>(program: &str, loads: &[Load<'a>], paces: &[Pace]) -> Vec<(Load<'a>, Pace)> {
     let paces = if program == IDLE { &[Pace::Own] } else { paces };
-    budgets.iter().flat_map(|budget| paces.iter().map(move |pace| (*budget, *pace))).collect()
+    loads.iter().flat_map(|load| paces.iter().map(move |pace| (*load, *pace))).collect()
 }
 
 /// The rows as bars.
@@ -203,19 +201,10 @@ struct Measured {
     spent: Vec<Spent>,
 }
 
-/// What leaktrace says that it cost, over all of its time, its start and its end included.
-#[derive(Debug, Clone, Copy)]
-struct Spent {
-    /// The share of the target's work, or of a core's time.
-    share: f64,
-    /// The share of the target's work.
-    of_own_work: f64,
-}
-
 fn measure(
     program: &Program,
     python: &Interpreter,
-    budget: Option<&str>,
+    load: Load<'_>,
     pace: Pace,
     options: &Options,
 ) -> Result<Measured> {
@@ -231,10 +220,7 @@ fn measure(
     let (mut traced, mut spent) = (Vec::new(), Vec::new());
     for _ in 0..options.pairs {
         let begun = now()?;
-        match budget {
-            Some(budget) => spent.push(trace(pid, budget, options.seconds)?),
-            None => thread::sleep(Duration::from_secs(u64::from(options.seconds))),
-        }
+        spent.extend(load.put_on(pid, options.seconds)?);
         traced.push((begun, now()?));
         untraced.push(rest(options)?);
     }
@@ -244,22 +230,6 @@ fn measure(
     drop(running);
     fs::remove_file(&times)?;
     Ok(Measured { requests, untraced, traced, spent })
-}
-
-/// Runs leaktrace, and returns what it says that it has cost the target.
-fn trace(pid: u32, budget: &str, seconds: u32) -> Result<Spent> {
-    let (pid, duration) = (pid.to_string(), format!("{seconds}s"));
-    let arguments = ["--pid", &pid, "--duration", &duration, "--overhead", budget];
-    let outcome = leaktrace::run(&[&arguments[..], &["--format", "json"]].concat())?;
-    if outcome.code != Some(0) {
-        bail!("leaktrace failed: {outcome:?}");
-    }
-    let report = outcome.report()?;
-    let figure = |place: &str| report.pointer(place)?.as_f64();
-    let figure = |place: &str| figure(place).with_context(|| format!("no {place} in the report"));
-    let part = figure("/observed/duration_s")? / outcome.took.as_secs_f64();
-    let share = figure("/overhead/spent")? * part;
-    Ok(Spent { share, of_own_work: figure("/overhead/of_own_work")? * part })
 }
 
 /// An untraced period, some of it left out at its begin for what the last detach still does.
@@ -385,8 +355,9 @@ mod tests {
     #[test]
     fn the_idle_service_keeps_its_pace() {
         let both = [Pace::Full, Pace::Own];
-        assert_eq!(cases("small", &[Some("1%")], &both), both.map(|pace| (Some("1%"), pace)));
-        assert_eq!(cases("idle", &[Some("1%")], &[Pace::Full]), [(Some("1%"), Pace::Own)]);
+        let load = Load::Trace("1%");
+        assert_eq!(cases("small", &[load], &both), both.map(|pace| (load, pace)));
+        assert_eq!(cases("idle", &[load], &[Pace::Full]), [(load, Pace::Own)]);
     }
 
     #[test]

@@ -1,0 +1,84 @@
+//! What goes on in a traced period of a service: a trace, counts of its heap, or nothing.
+
+use anyhow::{Context as _, Result, bail};
+use leak_tests::leaktrace;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What stands for the budget where leaktrace isn't started.
+pub const PLACEBO: &str = "placebo";
+
+/// What goes on in the traced periods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load<'a> {
+    /// Leaktrace traces, with this budget.
+    Trace(&'a str),
+    /// Leaktrace counts the heap, again and again.
+    Heap,
+    /// Nothing.
+    Placebo,
+}
+
+impl Load<'_> {
+    /// What stands for it in the column of budgets.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Trace(budget) => budget,
+            Self::Heap => "heap",
+            Self::Placebo => PLACEBO,
+        }
+    }
+
+    /// Puts it on a process for so long; what leaktrace says that a trace has cost.
+    ///
+    /// # Errors
+    /// What leaktrace couldn't do.
+    pub fn put_on(self, pid: u32, seconds: u32) -> Result<Option<Spent>> {
+        let period = Duration::from_secs(u64::from(seconds));
+        match self {
+            Self::Trace(budget) => return trace(pid, budget, seconds).map(Some),
+            Self::Heap => count_for(period, pid)?,
+            Self::Placebo => thread::sleep(period),
+        }
+        Ok(None)
+    }
+}
+
+/// What leaktrace says that it cost, over all of its time, its start and its end included.
+#[derive(Debug, Clone, Copy)]
+pub struct Spent {
+    /// The share of the target's work, or of a core's time.
+    pub share: f64,
+    /// The share of the target's work.
+    pub of_own_work: f64,
+}
+
+/// Runs leaktrace, and returns what it says that it has cost the target.
+fn trace(pid: u32, budget: &str, seconds: u32) -> Result<Spent> {
+    let (pid, duration) = (pid.to_string(), format!("{seconds}s"));
+    let arguments = ["--pid", &pid, "--duration", &duration, "--overhead", budget];
+    let outcome = leaktrace::run(&[&arguments[..], &["--format", "json"]].concat())?;
+    if outcome.code != Some(0) {
+        bail!("leaktrace failed: {outcome:?}");
+    }
+    let report = outcome.report()?;
+    let figure = |place: &str| report.pointer(place)?.as_f64();
+    let figure = |place: &str| figure(place).with_context(|| format!("no {place} in the report"));
+    let part = figure("/observed/duration_s")? / outcome.took.as_secs_f64();
+    let share = figure("/overhead/spent")? * part;
+    Ok(Spent { share, of_own_work: figure("/overhead/of_own_work")? * part })
+}
+
+/// Counts the heap for so long, one count after the other.
+fn count_for(period: Duration, pid: u32) -> Result<()> {
+    let (begun, pid, mut counts) = (Instant::now(), pid.to_string(), 0);
+    while begun.elapsed() < period {
+        let outcome = leaktrace::run(&["heap", "--pid", &pid, "--format", "json"])?;
+        if outcome.code != Some(0) {
+            bail!("leaktrace failed: {outcome:?}");
+        }
+        counts += 1;
+    }
+    eprintln!("{counts} counts in {:.1} s", begun.elapsed().as_secs_f64());
+    Ok(())
+}
