@@ -167,6 +167,19 @@ fn a_service_that_mostly_waits_leaks() {
     assert!(program.is_culprit(&report["leaks"][0]["stack"]), "{report:#}");
 }
 
+/// What looks alive, since the same text lies where it lay, was seen to go by bursts.
+#[test]
+fn the_same_text_in_the_same_place_is_not_kept() {
+    let python = any_python!();
+    let program = Program::open("same_text").unwrap();
+    let running = program.start(&python, &[]).unwrap();
+    let report = report::judged(running.target.pid()).unwrap();
+    assert_eq!(report["verdict"], "leak", "{report:#}");
+    for leak in report["leaks"].as_array().unwrap() {
+        assert!(program.is_culprit(&leak["stack"]), "{report:#}");
+    }
+}
+
 /// It leaks a fourth of the time, so that an observation may end in a pause. Two steps say too little to accuse a
 /// line, and growth that has gone on before is not cleared for pausing again.
 #[test]

@@ -149,9 +149,11 @@ fn what_is_not_there_is_said() {
     let python = any_python!();
     let target = retained(&python);
     let pid = target.pid().to_string();
-    for (wanted, word) in
-        [("app.Nothing", "no object of type app.Nothing"), ("0x10", "no object at 0x10")]
-    {
+    for (wanted, word) in [
+        ("app.Nothing", "no object of type app.Nothing"),
+        ("app.InAtribute", "there are app.InAttribute"),
+        ("0x10", "no object at 0x10"),
+    ] {
         let outcome = leaktrace::run(&["heap", "--pid", &pid, "--why", wanted]).unwrap();
         assert_eq!(outcome.code, Some(4), "{outcome:?}");
         assert!(outcome.stderr.contains(word), "{outcome:?}");

@@ -102,6 +102,7 @@ fn allocate(open: &Open, size: u64, registers: Registers) {
 /// Walks the stack and books the block.
 #[inline(always)]
 pub fn book(open: &Open, block: u64, size: u64, registers: Registers) {
+    live::gone(open, block);
     let stack = python::stack_id();
     let site = SiteKey {
         stack,
@@ -125,6 +126,7 @@ fn free(open: &Open, block: u64) {
             }
         }
     }
+    live::gone(open, block);
     live::freed(block);
 }
 

@@ -296,7 +296,11 @@ where
 fn heap(args: HeapArgs) -> Result<HeapOptions, clap::Error> {
     if matches!(args.format, HeapFormatArg::Dot | HeapFormatArg::Svg) && args.why.is_none() {
         let text = "--format dot and --format svg draw chains: they need --why";
-        return Err(Cli::command().error(ErrorKind::MissingRequiredArgument, text));
+        // With the usage of the subcommand.
+        let mut command = Cli::command();
+        command.build();
+        let command = command.find_subcommand("heap").cloned().unwrap_or(command);
+        return Err(command.clone().error(ErrorKind::MissingRequiredArgument, text));
     }
     Ok(HeapOptions {
         pid: args.pid,

@@ -74,9 +74,13 @@ impl From<HeapError> for CliError {
                 error.into()
             }
             HeapError::Why(WhyError::Pymalloc(PymallocError::Read(error))) => error.into(),
-            HeapError::Why(error @ WhyError::NoSuchType(_)) => {
-                Self::new(ExitStatus::Unsuitable, error)
-                    .hint("`leaktrace heap --pid PID --top 100` lists the types that there are")
+            HeapError::Why(WhyError::NoSuchType { ref alike, .. }) => {
+                let list = "`leaktrace heap --pid PID --top 100` lists the types that there are";
+                let meant = match alike.as_slice() {
+                    [] => list.to_owned(),
+                    alike => format!("there are {}; {list}", alike.join(", ")),
+                };
+                Self::new(ExitStatus::Unsuitable, error).hint(meant)
             }
             HeapError::Why(error) => Self::new(ExitStatus::Unsuitable, error),
             HeapError::Freeze(FreezeError::Target(error)) => error.into(),

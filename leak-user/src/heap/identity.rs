@@ -3,7 +3,7 @@
 use leak_common::hash;
 
 use super::types::{TypeHead, Types};
-use crate::target::layout::{Layout, ObjectLayout, References};
+use crate::target::layout::{Layout, ObjectLayout, References, UnicodeLayout};
 use crate::target::memory::Memory;
 use crate::units::{Addr, Bytes};
 
@@ -139,7 +139,7 @@ impl Identifier {
         if let Some(object) = self.object(memory, bytes) {
             return object;
         }
-        let fingerprint = print(0, cut(bytes, RAW_PRINT));
+        let fingerprint = print(0, [cut(bytes, RAW_PRINT), &[]]);
         Identity { kind: Kind::Raw, fingerprint, parked: false }
     }
 
@@ -151,11 +151,8 @@ impl Identifier {
             let Some(head) = types.get(memory, type_addr) else { continue };
             if is_instance(types, memory, &head, header, refcount) {
                 let kind = Kind::Object { type_addr, header };
-                let start = usize::try_from(header + layout.head).ok()?;
-                let rest = bytes.get(start..).unwrap_or_default();
-                let own = usize::try_from(head.basicsize - layout.head).unwrap_or(0);
-                let rest = cut(rest, if head.itemsize == 0 { own } else { OBJECT_PRINT });
-                let fingerprint = print(type_addr.0, cut(rest, OBJECT_PRINT));
+                let object = bytes.get(usize::try_from(header).ok()?..).unwrap_or_default();
+                let fingerprint = print(type_addr.0, lasting(types.layout(), &head, object));
                 return Some(Identity { kind, fingerprint, parked: refcount == 0 });
             }
         }
@@ -195,13 +192,43 @@ pub(super) fn candidate(layout: &ObjectLayout, bytes: &[u8], header: u64) -> Opt
     (refcount < MAX_REFCOUNT).then_some((Addr(word(layout.class)?), refcount))
 }
 
+/// What of an object stays the same while nobody touches it. Of text that is its length and its characters: its hash
+/// is computed, and its encoding made, when somebody asks for them, and two texts of one length have none at first.
+fn lasting<'a>(layout: &Layout, head: &TypeHead, object: &'a [u8]) -> [&'a [u8]; 2] {
+    let from =
+        |at: u64| usize::try_from(at).ok().and_then(|at| object.get(at..)).unwrap_or_default();
+    let length = cut(from(layout.object.size), 8);
+    let units = length.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+    let first =
+        |bytes, width| cut(bytes, usize::try_from(units).map_or(LOOK, |n| n.min(LOOK) * width));
+    if head.is_str() {
+        let UnicodeLayout { state, kind, ascii_data, compact_data } = layout.unicode;
+        let state = from(state).first_chunk().map_or(0, |state| u32::from_le_bytes(*state) >> kind);
+        // Where the characters lie elsewhere, the length alone is left.
+        let characters = match (state & (1 << 3) != 0, state & (1 << 4) != 0) {
+            (true, true) => from(ascii_data),
+            (true, false) => from(compact_data),
+            (false, _) => &[],
+        };
+        return [length, first(characters, (state & 7) as usize)];
+    }
+    if head.is_bytes() {
+        // Between them lies the hash.
+        return [length, first(from(layout.object.size + 16), 1)];
+    }
+    let own = usize::try_from(head.basicsize - layout.object.head).unwrap_or(0);
+    let rest = cut(from(layout.object.head), if head.itemsize == 0 { own } else { OBJECT_PRINT });
+    [cut(rest, OBJECT_PRINT), &[]]
+}
+
 fn cut(bytes: &[u8], max: usize) -> &[u8] {
     bytes.get(..max).unwrap_or(bytes)
 }
 
-fn print(start: u64, bytes: &[u8]) -> u64 {
-    let words = bytes
-        .chunks(8)
+fn print(start: u64, parts: [&[u8]; 2]) -> u64 {
+    let words = parts
+        .into_iter()
+        .flat_map(|bytes| bytes.chunks(8))
         .map(|word| word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)));
     hash::finish(words.fold(hash::start(start), hash::feed))
 }

@@ -84,6 +84,38 @@ fn agrees_with_live_interpreters() {
     }
 }
 
+/// Two texts and two byte strings, of one length each; then their hashes are computed.
+const TEXTS: &str = "
+import sys
+keep = ['text %d' % 1, 'text %d' % 2, b'data %d' % 1, b'data %d' % 2]
+print(*[id(one) for one in keep])
+print(id(type))
+sys.stdin.readline()
+for one in keep: hash(one)
+print('done')
+sys.stdin.readline()
+";
+
+#[test]
+fn texts_of_one_length_are_told_apart() {
+    for (exe, layout) in interpreters() {
+        let mut python = Python::run(&exe, TEXTS);
+        let blocks: Vec<(Addr, Bytes)> =
+            python.numbers().into_iter().map(|id| (Addr(id), Bytes(64))).collect();
+        let mut identifier = Identifier::new(layout, Addr(python.numbers()[0]));
+        let memory = python.memory();
+        let first = identifier.look(&memory, &blocks);
+        python.send("");
+        python.line();
+        let later = identifier.look(&memory, &blocks);
+        let compare = |a: usize, b: usize| first[a].unwrap().compare(&later[b].unwrap());
+        for (one, other) in [(0, 1), (1, 0), (2, 3), (3, 2)] {
+            assert_eq!(compare(one, one), Likeness::Same, "{}: {one}", exe.display());
+            assert_eq!(compare(one, other), Likeness::Changed, "{}: {one}", exe.display());
+        }
+    }
+}
+
 #[test]
 fn what_is_dead_but_kept_is_parked() {
     let mut memory = FakeMemory::default();

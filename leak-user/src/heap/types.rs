@@ -87,6 +87,12 @@ impl TypeHead {
         self.flags & flag::STR_SUBCLASS != 0
     }
 
+    /// `bytes`, or a subclass of it.
+    #[must_use]
+    pub fn is_bytes(&self) -> bool {
+        self.flags & flag::BYTES_SUBCLASS != 0
+    }
+
     /// Are the words of its instances text or numbers, and no references?
     #[must_use]
     pub fn is_plain(&self) -> bool {

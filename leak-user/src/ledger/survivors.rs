@@ -80,21 +80,28 @@ impl Survivors {
         }
     }
 
-    /// The living blocks of malloc, at most so many, the youngest first: bursts should see whether they go.
+    /// The living blocks of malloc and those of pymalloc, at most so many of each, the youngest first: bursts should
+    /// see whether they go.
     #[must_use]
     pub fn to_watch(&mut self, most: usize) -> HashSet<Addr> {
-        let living = self.followed.iter().rev().filter(|followed| followed.may_be_another());
-        self.watched = living.take(most).map(|followed| followed.addr).collect();
+        let living = |small: bool| {
+            let living = self.followed.iter().rev().filter(|f| f.fate.end == End::Alive);
+            living.filter(move |f| f.look.is_small() == small).take(most).map(|f| f.addr)
+        };
+        self.watched = living(false).chain(living(true)).collect();
         self.watched.clone()
     }
 
-    /// A burst that recorded for so many seconds saw these go, of those that it was to watch.
-    pub fn gone(&mut self, gone: &HashSet<Addr>, recorded_s: f64) {
-        for followed in self.followed.iter_mut().filter(|followed| followed.may_be_another()) {
+    /// A burst saw these go, of those that it was to watch; `malloc_s`: for so many seconds it recorded, if that was
+    /// malloc's.
+    pub fn gone(&mut self, gone: &HashSet<Addr>, malloc_s: Option<f64>) {
+        for followed in self.followed.iter_mut().filter(|f| f.fate.end == End::Alive) {
             let Some(sample) = self.by_site.get_mut(&followed.site) else { continue };
             if self.watched.contains(&followed.addr) {
                 let went = gone.contains(&followed.addr);
-                sample.lives.watched(recorded_s, went);
+                if let Some(recorded_s) = malloc_s.filter(|_| followed.may_be_another()) {
+                    sample.lives.watched(recorded_s, went);
+                }
                 if went {
                     followed.fate.end = End::Died;
                 }

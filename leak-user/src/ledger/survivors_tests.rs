@@ -1,7 +1,10 @@
 use leak_common::keys::{CONTENT_WORDS, SiteKey, domain};
 
 use super::*;
-use crate::heap::glibc::ChunkSeen;
+use crate::heap::{
+    glibc::ChunkSeen,
+    identity::{Identity, Kind},
+};
 use crate::target::layout::layout;
 
 fn survivors() -> Survivors {
@@ -83,7 +86,7 @@ fn what_bursts_see_go_is_not_believed_to_stay() {
         let watched = survivors.to_watch(1000);
         assert_eq!(watched.len(), 100 - burst);
         let gone = HashSet::from([Addr(0x9000 + 16 * burst as u64)]);
-        survivors.gone(&gone, 0.01);
+        survivors.gone(&gone, Some(0.01));
         survivors.followed.iter_mut().filter(|f| f.may_be_another()).for_each(|f| {
             f.ended(End::Alive, burst as f64 + 1.0);
         });
@@ -97,4 +100,26 @@ fn what_bursts_see_go_is_not_believed_to_stay() {
     assert!((0.6..1.2).contains(&unknown.alive_until_s), "{unknown:?}");
     // Less than all: the youngest.
     assert!(survivors.to_watch(10).contains(&Addr(0x9000 + 16 * 49)));
+}
+
+/// A block that was freed while a burst looked on has died, whatever lies in its place and looks like it.
+#[test]
+fn a_small_block_that_bursts_see_go_has_died() {
+    let mut survivors = survivors();
+    let block = LiveBlock { born_ns: 1, ..block(1) };
+    for i in 0..50 {
+        let identity = Identity { kind: Kind::Raw, fingerprint: 7, parked: false };
+        let addr = Addr(0x1000 + 16 * i);
+        survivors.follow(SiteId(1), addr, &block, Look::Small(identity), Nanos(0), 1.0);
+    }
+    assert_eq!(survivors.to_watch(1000).len(), 50);
+    let gone = HashSet::from([Addr(0x1000), Addr(0x1010), Addr(0x9990)]);
+    survivors.gone(&gone, None);
+    for followed in survivors.followed.iter_mut().filter(|f| f.fate.end == End::Alive) {
+        followed.ended(End::Alive, 20.0);
+    }
+    let fates = &survivors.fates()[&SiteId(1)];
+    let count = |end| fates.iter().filter(|fate| fate.end == end).count();
+    // What is left is as old as it looks: its pool has told so.
+    assert_eq!((count(End::Alive), count(End::Died), count(End::Unknown)), (48, 2, 0));
 }

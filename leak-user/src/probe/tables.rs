@@ -22,7 +22,7 @@ pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
     T::try_from(map).map_err(|source| ProbeError::Map { map: name, source })
 }
 
-/// Blocks that can be watched.
+/// Blocks of each allocator that can be watched.
 pub const MOST_WATCHED: usize = 1 << 12;
 
 /// The maps.
@@ -167,8 +167,10 @@ impl Tables {
     /// [`ProbeError::Map`].
     pub fn watch(&mut self, mut blocks: HashSet<Addr>) -> Result<(), ProbeError> {
         let mut forgotten = Vec::new();
-        self.watched.read(|(address, _)| {
-            if !blocks.remove(&Addr(address)) {
+        self.watched.read(|(address, gone)| {
+            // One that is gone has a successor in its place: that is watched anew.
+            let stays = gone == 0 && blocks.remove(&Addr(address));
+            if !stays && !blocks.contains(&Addr(address)) {
                 forgotten.push(address);
             }
         })?;

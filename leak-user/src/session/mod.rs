@@ -321,15 +321,12 @@ impl Session {
             Kind::Pymalloc => Watched::Pymalloc,
             Kind::Malloc => Watched::Malloc,
         };
-        if kind == Kind::Malloc {
-            self.ledger.survivors.gone(&self.tables.gone()?, outcome.recorded().seconds());
-        }
+        let malloc_s = (kind == Kind::Malloc).then(|| outcome.recorded().seconds());
+        self.ledger.survivors.gone(&self.tables.gone()?, malloc_s);
         self.check_codes(&counts)?;
         let memory = &self.target.memory;
         self.ledger.burst(memory, &self.stacks, watched, &counts, &blocks);
-        if kind == Kind::Malloc {
-            self.tables.watch(self.ledger.survivors.to_watch(MOST_WATCHED))?;
-        }
+        self.tables.watch(self.ledger.survivors.to_watch(MOST_WATCHED))?;
         Ok(Nanos(0))
     }
 

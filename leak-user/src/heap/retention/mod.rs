@@ -55,8 +55,13 @@ pub enum Wanted {
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum WhyError {
     /// There are none.
-    #[error("no object of type {0} was found")]
-    NoSuchType(String),
+    #[error("no object of type {asked} was found")]
+    NoSuchType {
+        /// What was asked for.
+        asked: String,
+        /// Types that have objects and are called alike.
+        alike: Vec<String>,
+    },
     /// There is none.
     #[error("there is no object at {0}")]
     NoSuchObject(Addr),
@@ -106,7 +111,8 @@ pub fn why<M: Memory>(
             let mut sampler = Sampler::new(case.memory, case.heap, name, samples);
             objects::go_through(case.memory, case.heap, &mut sampler)?;
             if sampler.seen == 0 {
-                return Err(WhyError::NoSuchType(name.clone()));
+                let alike = sampler.alike();
+                return Err(WhyError::NoSuchType { asked: name.clone(), alike });
             }
             (sampler.picked(), sampler.seen, sampler.names())
         }

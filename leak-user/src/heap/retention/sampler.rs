@@ -10,6 +10,12 @@ use crate::heap::objects::{self, See};
 use crate::target::memory::Memory;
 use crate::units::Addr;
 
+/// Names that are as like are worth a suggestion (Jaro-Winkler: 1 is the same).
+const ALIKE: f64 = 0.85;
+
+/// Suggestions at most.
+const MOST_ALIKE: usize = 3;
+
 /// Picks objects of a type as they are seen: those with the smallest hashes, each with the same chance.
 pub(super) struct Sampler<'a, M> {
     memory: &'a M,
@@ -48,6 +54,18 @@ impl<'a, M: Memory> Sampler<'a, M> {
         names
     }
 
+    /// The names of types that have objects and are called much as the one that was asked for, the likest first.
+    pub(super) fn alike(&mut self) -> Vec<String> {
+        let known = self.classes.keys().filter_map(|class| self.names.name(self.memory, *class));
+        let mut alike: Vec<(f64, String)> = known
+            .map(|known| (likeness(&known, self.name), known.to_string()))
+            .filter(|(likeness, _)| *likeness >= ALIKE)
+            .collect();
+        alike.sort_by(|(a, one), (b, other)| b.total_cmp(a).then_with(|| one.cmp(other)));
+        alike.dedup();
+        alike.into_iter().take(MOST_ALIKE).map(|(_, name)| name).collect()
+    }
+
     /// Those that were picked.
     pub(super) fn picked(&self) -> Vec<Addr> {
         self.samples.iter().map(|(_, addr)| *addr).collect()
@@ -75,9 +93,25 @@ fn is_named(whole: &str, name: &str) -> bool {
     whole == name || whole.strip_suffix(name).is_some_and(|before| before.ends_with('.'))
 }
 
+/// How like two names are, with their modules or without, whatever their case.
+fn likeness(whole: &str, name: &str) -> f64 {
+    let (whole, name) = (whole.to_lowercase(), name.to_lowercase());
+    let last = |name: &str| name.rsplit('.').next().map_or_else(String::new, str::to_owned);
+    let (of_whole, of_last) = ((&whole, &name), (&last(&whole), &last(&name)));
+    [of_whole, of_last].map(|(a, b)| strsim::jaro_winkler(a, b)).into_iter().fold(0.0, f64::max)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_meant_is_alike() {
+        for name in ["embedding", "Embeding", "app.Embeddings", "ap.Embedding", "mod.Embedding"] {
+            assert!(likeness("app.Embedding", name) >= ALIKE, "{name}");
+        }
+        assert!(likeness("builtins.dict", "Embedding") < ALIKE);
+    }
 
     #[test]
     fn a_type_is_meant_by_its_name_with_or_without_its_module() {

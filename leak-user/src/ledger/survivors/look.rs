@@ -61,8 +61,13 @@ impl Look {
         }
     }
 
-    /// Can another block of its kind in the same place be told from it? Pymalloc's are told by their pools,
-    /// and while everything is traced by their birth.
+    /// Is it pymalloc's?
+    pub fn is_small(&self) -> bool {
+        matches!(self, Self::Small(_))
+    }
+
+    /// Is all that tells it from another block of its kind in the same place what it holds? Pymalloc's are told by
+    /// their pools as well, and while everything is traced by their birth.
     pub fn may_be_another(&self) -> bool {
         matches!(self, Self::Content(_) | Self::Chunk(_))
     }
