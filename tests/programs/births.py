@@ -38,7 +38,7 @@ def main():
         exec_again(options.exec)
 
     print("ready", flush=True)
-    # It works until it is told to begin: who only waits has nothing that a probe could see.
+    # It works until it is told to begin: who only waits is left alone.
     while not select.select([sys.stdin], [], [], 0.02)[0]:
         [str(n) * 3 for n in range(2000)]
     sys.stdin.readline()

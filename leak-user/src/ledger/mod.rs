@@ -23,7 +23,10 @@ use crate::{
     symbolize::stacks::Stacks,
     target::memory::Memory,
     units::{Addr, Bytes, Nanos},
-    verdict::evidence::{ClassSeries, Domain, Evidence, Fate, SiteEvidence, SiteId},
+    verdict::{
+        evidence::{ClassSeries, Domain, Evidence, Fate, SiteEvidence, SiteId},
+        share,
+    },
     watch::usage::Usage,
 };
 use devices::Devices;
@@ -314,6 +317,16 @@ impl Ledger {
                 (size_class, grown(class).unwrap_or(0.0) * 16.0 * f64::from(size_class))
             })
             .collect()
+    }
+
+    /// Has a size class of pymalloc's, or other anonymous memory, grown of late by half of what matters in a verdict?
+    #[must_use]
+    pub fn has_grown_lately(&self) -> bool {
+        let class = |(size_class, class): (u32, &Recorder)| {
+            class.grown_lately() * 16.0 * f64::from(size_class) >= share::PYMALLOC_FLOOR / 2.0
+        };
+        (0..).zip(&self.classes).any(class)
+            || self.anonymous.grown_lately() >= share::RESIDENT_FLOOR / 2.0
     }
 
     /// What pymalloc's and the C library's heap deserve of the attention (`parts::of`), by their growth of late:

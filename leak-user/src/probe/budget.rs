@@ -191,6 +191,13 @@ impl Budget {
         Done { now: at.now, own: Nanos(worked.saturating_sub(self.spent.used().0)) }
     }
 
+    /// Cores that the target keeps busy with its own work, since the start.
+    #[must_use]
+    pub fn pace(&self, at: Moment) -> f64 {
+        let time = at.now.0.saturating_sub(self.start.now.0);
+        self.done(at).own.0 as f64 / time.max(1) as f64
+    }
+
     /// One burst to estimate from, whatever the account says: long enough to see work and pauses.
     #[must_use]
     pub fn trial(&self) -> Terms {

@@ -257,6 +257,10 @@ impl Session {
     fn burst_if_due(&mut self, events: &mut Vec<Event>) -> Result<Nanos, SessionError> {
         // First, since what the last burst left behind may use up what the next one needs.
         self.budget.book_lingering(self.bursts.take_lingering());
+        let come = self.look_how_far();
+        if self.is_left_alone(come) {
+            return Ok(DRAIN_EVERY);
+        }
         let Some(kind) = self.budget.turn(&self.plan.kinds(), self.ledger.parts()) else {
             return Ok(DRAIN_EVERY);
         };
@@ -266,7 +270,6 @@ impl Session {
         }
         .unzip();
         let way = by_class::way(choice.as_ref());
-        let come = self.look_how_far();
         let terms = match self.budget.next(kind, way, come) {
             Ok(terms) => Terms { classes: self.classes_to_record(), ..terms },
             Err(wait) => return Ok(wait),

@@ -1,9 +1,10 @@
-//! Which of pymalloc's size classes a burst on its functions records: those that grow.
+//! What is worth a burst: a target that works, or whose memory grows; and of pymalloc's size classes, those that grow.
 //!
 //! A hit on the way to another class costs the trap alone, and neither a walk of the stack nor room in a map, so that
 //! what a burst may spend goes further where it matters.
 
 use super::Session;
+use crate::probe::account::Moment;
 
 /// One burst of so many records all classes: what does not grow yet is known when it does.
 const ALL_EVERY: u32 = 4;
@@ -15,6 +16,12 @@ const WORTH: f64 = 0.1;
 const ALL: u64 = u64::MAX;
 
 impl Session {
+    /// Is the target left alone for now? One that works less than it would be made to pay, and whose memory stands
+    /// still, gets no bursts: they could name no line, and counts alone will clear it.
+    pub(super) fn is_left_alone(&self, at: Moment) -> bool {
+        self.budget.pace(at) < self.options.overhead && !self.ledger.has_grown_lately()
+    }
+
     /// For the next burst, a bit each.
     pub(super) fn classes_to_record(&self) -> u64 {
         if self.ledger.pymalloc_bursts().is_multiple_of(ALL_EVERY) {

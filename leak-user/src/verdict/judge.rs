@@ -211,7 +211,12 @@ impl Whole {
         }
         reasons.extend(not_enough_to_clear(court));
         let few = too_few_bursts(court);
-        reasons.extend(few.clone().filter(|_| !self.still));
+        reasons.extend(few.filter(|_| !self.still).map(|few| {
+            format!(
+                "only {} saw allocations; at least {CLEAR_BURSTS} are needed",
+                plural(few, "burst")
+            )
+        }));
         if self.unexplained > 0.0 {
             reasons.push(format!(
                 "memory grows by {} a second and no site explains it",
@@ -234,7 +239,13 @@ impl Whole {
                 if self.stopped { "grew and stopped" } else { "does not grow" },
                 plural(court.evidence.sites.len(), "site"),
             ));
-            reasons.extend(few.map(|few| format!("{few} to name a line; but nothing grows")));
+            reasons.extend(few.map(|few| match few {
+                0 => "no burst saw allocations, and none had to: nothing that is counted grows".into(),
+                few => format!(
+                    "only {} saw allocations, too few to name a line; but nothing that is counted grows",
+                    plural(few, "burst")
+                ),
+            }));
         }
         reasons.extend(self.measured(court));
         if verdict == Verdict::NoLeak {
@@ -299,17 +310,12 @@ fn has_small_blocks(evidence: &Evidence) -> bool {
     evidence.pymalloc_bursts > 0 || !evidence.pymalloc_classes.is_empty()
 }
 
-/// Says so where bursts saw too little to find who keeps what it allocates.
-fn too_few_bursts(court: &Court<'_>) -> Option<String> {
+/// How many bursts there were, where they saw too little to find who keeps what it allocates.
+fn too_few_bursts(court: &Court<'_>) -> Option<usize> {
     let evidence = court.evidence;
     let bursts =
         if has_small_blocks(evidence) { evidence.pymalloc_bursts } else { evidence.malloc_bursts };
-    (bursts < CLEAR_BURSTS).then(|| {
-        format!(
-            "only {} saw allocations; at least {CLEAR_BURSTS} are needed",
-            plural(bursts as usize, "burst"),
-        )
-    })
+    (bursts < CLEAR_BURSTS).then_some(bursts as usize)
 }
 
 /// Why the observation cannot say that there is no leak, be it how many bursts.

@@ -4,7 +4,7 @@ mod accuse;
 pub mod evidence;
 mod judge;
 mod recycled;
-mod share;
+pub(crate) mod share;
 mod stairs;
 pub mod stats;
 mod stays;

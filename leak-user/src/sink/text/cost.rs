@@ -24,13 +24,15 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
 
     let overhead = &snapshot.overhead;
     let over = overhead.spent > overhead.budget;
+    let hits = match overhead.hits {
+        0 => "no probe was hit".to_owned(),
+        hits => format!("{} at {:.0} ns", number::counted(hits, "probe hit"), overhead.ns_per_hit),
+    };
     let text = format!(
-        "{}, {} {}; {} at {:.0} ns",
+        "{}, {} {}; {hits}",
         spent(overhead),
         if over { "over the budget of" } else { "within the budget of" },
         number::percent(overhead.budget),
-        number::counted(overhead.hits, "probe hit"),
-        overhead.ns_per_hit
     );
     page.wrapped(label("cost"), if over { Paint::Doubt } else { Paint::Plain }, &text);
 
