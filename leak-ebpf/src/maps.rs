@@ -57,8 +57,8 @@ pub static SITES: HashMap<SiteKey, SiteCounts> =
 #[map]
 pub static LIVE: HashMap<u64, LiveBlock> = HashMap::with_max_entries(1 << 14, BPF_F_NO_PREALLOC);
 
-/// Blocks that earlier bursts saw born, and when they were seen to go, 0: not. Some thousands, of
-/// which the user side wants to know.
+/// Blocks that earlier bursts saw born, and when they were seen to go, 0: not. Some thousands, of which the user side
+/// wants to know.
 #[map]
 pub static WATCHED: HashMap<u64, u64> = HashMap::with_max_entries(1 << 13, BPF_F_NO_PREALLOC);
 

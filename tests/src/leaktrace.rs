@@ -77,7 +77,17 @@ pub fn run(args: &[&str]) -> Result<Outcome> {
 /// # Errors
 /// As [`run`].
 pub fn observe(pid: u32, seconds: u32) -> Result<Outcome> {
-    run(&["--pid", &pid.to_string(), "--duration", &format!("{seconds}s"), "--format", "json"])
+    observe_with(pid, seconds, &[])
+}
+
+/// The same with more arguments.
+///
+/// # Errors
+/// As [`run`].
+pub fn observe_with(pid: u32, seconds: u32, args: &[&str]) -> Result<Outcome> {
+    let (pid, duration) = (pid.to_string(), format!("{seconds}s"));
+    let usual = ["--pid", &pid, "--duration", &duration, "--format", "json"];
+    run(&[&usual, args].concat())
 }
 
 impl Leaktrace {

@@ -49,9 +49,7 @@ pub fn judged_with(pid: u32, args: &[&str]) -> Result<Report> {
 }
 
 fn observed(pid: u32, seconds: u32, args: &[&str]) -> Result<Report> {
-    let (pid, duration) = (pid.to_string(), format!("{seconds}s"));
-    let usual = ["--pid", &pid, "--duration", &duration, "--format", "json"];
-    let outcome = leaktrace::run(&[&usual, args].concat())?;
+    let outcome = leaktrace::observe_with(pid, seconds, args)?;
     ensure!(outcome.code == Some(0), "leaktrace failed: {outcome:?}");
     Ok(Report(outcome.report()?))
 }

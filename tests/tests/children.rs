@@ -21,9 +21,7 @@ fn start(python: &Interpreter, name: &str, args: &[&str]) -> Target {
 
 /// Observes a tree; the report.
 fn observe(root: u32, seconds: u32) -> Value {
-    let (pid, seconds) = (root.to_string(), format!("{seconds}s"));
-    let args = ["--pid", &pid, "--children", "--duration", &seconds, "--format", "json"];
-    let outcome = leaktrace::run(&args).unwrap();
+    let outcome = leaktrace::observe_with(root, seconds, &["--children"]).unwrap();
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     outcome.report().unwrap()
 }

@@ -33,6 +33,10 @@ const MAX_OF_SITE: usize = 1024;
 /// Followed blocks of all sites at most: some 8 MB. Twice as many while a burst is taken in.
 const MAX_FOLLOWED: usize = 1 << 16;
 
+/// Blocks of pymalloc that bursts watch: so many of a site, and of all.
+const SMALL_OF_SITE: usize = 8;
+const SMALL_WATCHED: usize = 1024;
+
 /// First look after so many seconds; then after half the block's age.
 const FIRST_LOOK_S: f64 = 0.4;
 
@@ -80,31 +84,40 @@ impl Survivors {
         }
     }
 
-    /// The living blocks of malloc and those of pymalloc, at most so many of each, the youngest first: bursts should
-    /// see whether they go.
+    /// Living blocks that bursts should see go: the youngest of malloc, at most so many, and the oldest few of each
+    /// site of pymalloc. What only seems to stay there lies in few places again and again, and the old are what an
+    /// accusation rests on; they also stay the same from burst to burst, so that there is little to tell the kernel.
     #[must_use]
     pub fn to_watch(&mut self, most: usize) -> HashSet<Addr> {
-        let living = |small: bool| {
-            let living = self.followed.iter().rev().filter(|f| f.fate.end == End::Alive);
-            living.filter(move |f| f.look.is_small() == small).take(most).map(|f| f.addr)
-        };
-        self.watched = living(false).chain(living(true)).collect();
+        let chunks = self.followed.iter().rev().filter(|followed| followed.may_be_another());
+        let mut of_site: foldhash::HashMap<SiteId, usize> = foldhash::HashMap::default();
+        let small = self.followed.iter().filter(|f| f.fate.end == End::Alive && f.look.is_small());
+        let small = small.filter(|followed| {
+            let before = of_site.entry(followed.site).or_default();
+            *before += 1;
+            *before <= SMALL_OF_SITE
+        });
+        let chosen = chunks.take(most).chain(small.take(SMALL_WATCHED));
+        self.watched = chosen.map(|followed| followed.addr).collect();
         self.watched.clone()
     }
 
     /// A burst saw these go, of those that it was to watch; `malloc_s`: for so many seconds it recorded, if that was
     /// malloc's.
     pub fn gone(&mut self, gone: &HashSet<Addr>, malloc_s: Option<f64>) {
+        if malloc_s.is_none() && gone.is_empty() {
+            return;
+        }
         for followed in self.followed.iter_mut().filter(|f| f.fate.end == End::Alive) {
-            let Some(sample) = self.by_site.get_mut(&followed.site) else { continue };
-            if self.watched.contains(&followed.addr) {
-                let went = gone.contains(&followed.addr);
-                if let Some(recorded_s) = malloc_s.filter(|_| followed.may_be_another()) {
-                    sample.lives.watched(recorded_s, went);
-                }
-                if went {
-                    followed.fate.end = End::Died;
-                }
+            let went = gone.contains(&followed.addr);
+            let was_watched = followed.may_be_another() && self.watched.contains(&followed.addr);
+            if let Some(recorded_s) = malloc_s.filter(|_| was_watched)
+                && let Some(sample) = self.by_site.get_mut(&followed.site)
+            {
+                sample.lives.watched(recorded_s, went);
+            }
+            if went {
+                followed.fate.end = End::Died;
             }
         }
     }

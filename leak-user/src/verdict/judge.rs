@@ -318,7 +318,7 @@ fn too_few_bursts(court: &Court<'_>) -> Option<usize> {
     (bursts < CLEAR_BURSTS).then_some(bursts as usize)
 }
 
-/// Why the observation cannot say that there is no leak, be it how many bursts.
+/// Why the observation cannot say that there is no leak, but for too few bursts.
 fn not_enough_to_clear(court: &Court<'_>) -> Vec<String> {
     let evidence = court.evidence;
     let mut missing = Vec::new();
