@@ -12,7 +12,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Looks at a process that works; `LEAKTRACE_CYCLES` says how many else.
 const LOOKS: usize = 5;
@@ -115,6 +115,15 @@ fn is_stopped(pid: u32) -> bool {
     state.starts_with(['t', 'T'])
 }
 
+/// Waits until it stands still, which one that runs on never does.
+fn await_stopped(pid: u32) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !is_stopped(pid) {
+        assert!(Instant::now() < until, "process {pid} runs on");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn a_frozen_process_runs_on_when_leaktrace_is_killed() {
     let python = any_python!();
@@ -172,13 +181,14 @@ fn a_stopped_process_stays_stopped() {
     let pid = target.pid().to_string();
     let send = |signal| Command::new("kill").args(["-s", signal, &pid]).status().unwrap();
     assert!(send("STOP").success());
-    while !is_stopped(target.pid()) {}
+    await_stopped(target.pid());
     let frozen = ["heap", "--pid", &pid, "--freeze", "--format", "json"];
     let outcome = leaktrace::run(&frozen).unwrap();
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     let notes = count(&outcome.report().unwrap(), "__main__.Note");
     assert!(notes >= kept["__main__.Note"].as_u64().unwrap(), "{notes}");
-    assert!(is_stopped(target.pid()));
+    // Let go of, it passes through the kernel's scheduler once more before it stands still again (ptrace(2)).
+    await_stopped(target.pid());
     assert!(send("CONT").success());
     assert!(target.ended().unwrap().is_none());
 }
