@@ -30,17 +30,19 @@ const INTRO: &str = "\
 # What leaktrace takes for itself
 
 Written by `cargo xtask bench own-cost`. The processor time is that of leaktrace and the small processes that
-it starts, in percent of one core: over the whole observation, with what the start takes (the kernel verifies the
-programs), and from its tenth second on. Memory is what is resident, shared libraries and the ring buffer included: the
+it starts: in percent of one core while observing, from the tenth second to the last; and, in seconds of one core, what
+the start takes (the ten seconds before, in which the kernel verifies the programs), and what the report takes once, when
+the observation is over (a leaking service's heap is searched for who keeps alive what piles up). Memory is what is resident, shared libraries and the ring buffer included: the
 median of ten seconds after the tenth, halfway and at the end, and the most that it ever was.
 ";
 
-const COLUMNS: [&str; 10] = [
+const COLUMNS: [&str; 11] = [
     "program",
     "Python",
     "observed",
-    "core, whole",
-    "core, from 10 s on",
+    "core, observing",
+    "first 10 s",
+    "report",
     "resident at 10 s",
     "halfway",
     "at the end",
@@ -79,14 +81,16 @@ fn measure(program: &Program, python: &Interpreter, options: &Options) -> Result
         .spawn()?;
     let samples = watch(&mut leaktrace, SECOND)?;
     let whole = children_seconds()? - before;
-    let length = begun.elapsed();
     let settled = *samples.get(SETTLED).context("leaktrace ended too early")?;
-    let late = (whole - settled.processor).max(0.0);
+    // It takes some time to start, so that this is before its end.
+    let end = begun + Duration::from_secs(options.seconds.into());
+    let last = samples.iter().rfind(|sample| sample.at < end).unwrap_or(&settled);
+    let observing = (last.processor - settled.processor) / (last.at - settled.at).as_secs_f64();
     let peak = samples.iter().map(|sample| sample.peak_kb).fold(0.0, f64::max);
-    let share = |seconds: f64, of: Duration| format!("{:.2} %", 100.0 * seconds / of.as_secs_f64());
     Ok(vec![
-        share(whole, length),
-        share(late, length - (settled.at - begun)),
+        format!("{:.2} %", 100.0 * observing),
+        format!("{:.2} s", settled.processor),
+        format!("{:.2} s", (whole - last.processor).max(0.0)),
         mib(resident(&samples, SETTLED)),
         mib(resident(&samples, samples.len() / 2)),
         mib(resident(&samples, samples.len().saturating_sub(SETTLED))),

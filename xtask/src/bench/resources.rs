@@ -18,7 +18,7 @@ pub const SETTLED: usize = 10;
 pub struct Sample {
     /// When.
     pub at: Instant,
-    /// Of itself, without its children, in seconds.
+    /// Of itself and the processes that it has started, in seconds.
     pub processor: f64,
     /// Shared libraries included.
     pub resident_kb: f64,
@@ -50,10 +50,19 @@ pub fn watch(leaktrace: &mut Child, pause: Duration) -> Result<Vec<Sample>> {
 fn sample(pid: u32) -> Option<Sample> {
     let at = Instant::now();
     let process = Process::new(pid.cast_signed()).ok()?;
-    let (stat, status) = (process.stat().ok()?, process.status().ok()?);
-    let processor = (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64;
+    let status = process.status().ok()?;
+    let helpers = process.task_main_thread().ok()?.children().ok()?;
+    let helpers = helpers.into_iter().filter_map(|pid| ticks(&Process::new(pid.cast_signed()).ok()?));
+    let ticks = ticks(&process)? + helpers.sum::<u64>();
+    let processor = ticks as f64 / procfs::ticks_per_second() as f64;
     let (resident_kb, peak_kb) = (status.vmrss? as f64, status.vmhwm? as f64);
     Some(Sample { at, processor, resident_kb, peak_kb })
+}
+
+/// Of the process and its children that it has waited for.
+fn ticks(process: &Process) -> Option<u64> {
+    let stat = process.stat().ok()?;
+    Some(stat.utime + stat.stime + (stat.cutime + stat.cstime).max(0).cast_unsigned())
 }
 
 /// What was resident in the ten seconds from one on: the median, in kB.
