@@ -116,6 +116,9 @@ pub struct PymallocConfig {
     pub realloc_inlines_free: u64,
 }
 
+/// A breakpoint so many bytes behind the head of a size class's list of pools, within the head's word, is one on writes.
+pub const HEAD_WRITES: u64 = 4;
+
 /// Set for every burst; the kernel may close it early.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -142,4 +145,7 @@ pub struct Gate {
     /// pymalloc's size classes that probes on its functions record, a bit each, class 1 the lowest; the rest is
     /// counted alone.
     pub classes: u64,
+    /// Of 2^32 blocks that probes on pymalloc's functions see freed, about so many are told, with what they held
+    /// ([`crate::event::FreedRecord`]).
+    pub told: u64,
 }

@@ -30,6 +30,8 @@ pub enum Counter {
     PoolEventsSeen,
     /// Pymalloc events that must have happened unseen, by the pools' own counts.
     PoolEventsMissed,
+    /// Writes to the head of a watched size class's list of pools, which are no allocations.
+    HeadWrites,
     /// Successful calls of mmap, and growths of the break.
     Mappings,
     /// Bytes that they mapped.

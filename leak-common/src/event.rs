@@ -28,6 +28,8 @@ pub mod kind {
     pub const NATIVE: u32 = 10;
     /// A rare call of a GPU's library: [`crate::gpu::Record`].
     pub const GPU: u32 = 11;
+    /// A block of pymalloc's is about to be freed: [`super::FreedRecord`].
+    pub const FREED: u32 = 12;
 }
 
 /// Common start of every record.
@@ -131,6 +133,21 @@ pub struct GateRecord {
     /// What it had spent of the target's time.
     pub spent_ns: u64,
 }
+
+/// A block of pymalloc's that is about to be freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct FreedRecord {
+    /// Start.
+    pub header: Header,
+    /// The size of its class.
+    pub size: u64,
+    /// Its first bytes, which may reach beyond its end: a header of up to 32 bytes, an object's count and type.
+    pub content: [u64; FREED_WORDS],
+}
+
+/// Words of [`FreedRecord::content`].
+pub const FREED_WORDS: usize = 6;
 
 /// exit, exec, fork.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

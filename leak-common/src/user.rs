@@ -13,7 +13,7 @@ macro_rules! pod {
 
 pod! {
     config::Config = 8 * (5 + 2 + 2 + 15 + 7),
-    config::Gate = 8 * 10,
+    config::Gate = 8 * 11,
     keys::SiteKey = 24,
     keys::SiteCounts = 16,
     keys::LiveBlock = 8 * 17,

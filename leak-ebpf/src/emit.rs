@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use leak_common::{
     counters::Counter,
-    event::{GateRecord, Header, MapRecord, ProcessRecord, kind},
+    event::{FREED_WORDS, FreedRecord, GateRecord, Header, MapRecord, ProcessRecord, kind},
     gpu,
 };
 
@@ -48,6 +48,12 @@ fn send<T: 'static>(record: T, flags: u64) {
 pub fn gate_closed(burst: u64, spent_ns: u64, time_ns: u64) {
     let header = Header { time_ns, ..header(kind::GATE_CLOSED) };
     send(GateRecord { header, burst, spent_ns }, u64::from(BPF_RB_FORCE_WAKEUP));
+}
+
+/// A block of pymalloc's is about to be freed.
+#[inline(always)]
+pub fn freed(size: u64, content: [u64; FREED_WORDS]) {
+    send(FreedRecord { header: header(kind::FREED), size, content }, unhurried());
 }
 
 /// A mapping changed.

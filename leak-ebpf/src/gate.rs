@@ -3,7 +3,10 @@
 
 use aya_ebpf::{
     bindings::bpf_pidns_info,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_get_ns_current_pid_tgid},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_prandom_u32, bpf_ktime_get_ns,
+        generated::bpf_get_ns_current_pid_tgid,
+    },
 };
 use leak_common::{config::Gate, counters::Counter};
 
@@ -21,6 +24,8 @@ pub struct Open {
     pub now_ns: u64,
     /// See [`Gate::classes`].
     classes: u64,
+    /// See [`Gate::told`].
+    told: u64,
 }
 
 /// Counts the hit; Some if it is the target's and the gate is open.
@@ -45,8 +50,8 @@ pub fn enter() -> Option<Open> {
     // SAFETY: no precondition.
     let now_ns = unsafe { bpf_ktime_get_ns() };
     // SAFETY: the verifier checked the pointer.
-    let classes = unsafe { (*gate).classes };
-    let open = Open { gate, burst, now_ns, classes };
+    let (classes, told) = unsafe { ((*gate).classes, (*gate).told) };
+    let open = Open { gate, burst, now_ns, classes, told };
     if now_ns >= deadline()? {
         open.close();
         return None;
@@ -59,6 +64,13 @@ impl Open {
     #[inline(always)]
     pub fn records(&self, size_class: u32) -> bool {
         (self.classes >> (size_class.wrapping_sub(1) & 63)) & 1 != 0
+    }
+
+    /// Is this block one of those whose end is told?
+    #[inline(always)]
+    pub fn tells(&self) -> bool {
+        // SAFETY: no precondition.
+        self.told != 0 && u64::from(unsafe { bpf_get_prandom_u32() }) < self.told
     }
 
     /// Books what this hit cost; closes the gate when the burst's share is spent.

@@ -8,7 +8,7 @@
 //! is taken.
 
 use aya_ebpf::{bindings::pt_regs, macros::perf_event, programs::PerfEventContext};
-use leak_common::counters::Counter;
+use leak_common::{config::HEAD_WRITES, counters::Counter};
 
 use super::pymem::{self, Next, SMALL};
 use crate::{
@@ -24,10 +24,12 @@ pub fn class_access(ctx: PerfEventContext) -> u32 {
     let Some(open) = gate::enter() else { return 0 };
     // SAFETY: the kernel hands a valid context to the program.
     let (address, regs) = unsafe { ((*ctx.ctx).addr, &(*ctx.ctx).regs) };
-    let slot = address & !15;
-    let class = slot.wrapping_sub(config!(pymalloc.usedpools)) >> 4;
-    if class < SMALL / 16 {
-        take(&open, regs, slot, class);
+    let from_first = address.wrapping_sub(config!(pymalloc.usedpools));
+    let class = from_first >> 4;
+    if from_first & 15 == HEAD_WRITES {
+        maps::count(Counter::HeadWrites);
+    } else if class < SMALL / 16 {
+        take(&open, regs, address, class);
     }
     open.leave_breakpoint();
     0

@@ -13,6 +13,7 @@ use leak_common::{
 };
 
 use crate::{
+    emit,
     gate::{self, Open},
     live,
     maps::{self, POOLS, config},
@@ -78,6 +79,7 @@ pub fn pymalloc_free(ctx: ProbeContext) -> u32 {
     if let Some(open) = gate::enter() {
         if let Some(block) = ctx.arg::<u64>(1) {
             if block != 0 {
+                tell(&open, block);
                 free(&open, block);
             }
         }
@@ -111,6 +113,18 @@ pub fn book(open: &Open, block: u64, size: u64, registers: Registers) {
         size_class: size_class(size),
     };
     live::allocated(open, &site, block, size);
+}
+
+/// Of some blocks, what they hold at their end.
+#[inline(always)]
+fn tell(open: &Open, block: u64) {
+    if !open.tells() {
+        return;
+    }
+    // Larger ones are passed on to the C library.
+    if let (Some(size), Some(content)) = (block_size(block), user::read(block)) {
+        emit::freed(size, content);
+    }
 }
 
 #[inline(always)]

@@ -187,6 +187,14 @@ struct HeapArgs {
     /// Look again and again, so much time apart (5s, 1m), and print which types grow; as JSON, one line a look
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     watch: Option<Duration>,
+    /// Say as well how much of each type is allocated a second; observes the process with probes, as a trace does
+    #[arg(long, requires = "watch")]
+    rates: bool,
+    /// With --rates: share of the process's time that may be spent, or of a core's where it takes less, 0.01% to 50%
+    #[arg(
+        long, value_name = "SHARE", default_value = "1%", value_parser = values::share, requires = "rates"
+    )]
+    overhead: f64,
     /// For how long to watch; without it until Ctrl-C or the process's end
     #[arg(long, value_name = "TIME", value_parser = values::duration, requires = "watch")]
     duration: Option<Duration>,
@@ -308,6 +316,7 @@ fn heap(args: HeapArgs) -> Result<HeapOptions, clap::Error> {
         freeze: args.freeze,
         why: args.why.map(|wanted| (wanted, args.samples)),
         watch: args.watch,
+        rates: args.rates.then_some(args.overhead),
         duration: args.duration,
         format: args.format.into(),
         output: args.output,

@@ -85,6 +85,7 @@ fn a_heap() {
         top: 25,
         freeze: false,
         watch: None,
+        rates: None,
         duration: None,
         format: HeapFormat::Text,
         output: None,
@@ -106,6 +107,9 @@ fn a_heap() {
     assert_eq!(heap("heap --pid 7 --why 0x7f123450 --samples 7"), why(object, 7));
     let watched = HeapOptions { watch, duration, ..plain };
     assert_eq!(heap("heap --pid 7 --watch 5s --duration 1m"), watched);
+    let rates = |share| HeapOptions { rates: Some(share), ..watched.clone() };
+    assert_eq!(heap("heap --pid 7 --watch 5s --duration 1m --rates"), rates(0.01));
+    assert_eq!(heap("heap --pid 7 --watch 5s --duration 1m --rates --overhead 2%"), rates(0.02));
 }
 
 #[test]
@@ -130,6 +134,8 @@ fn errors_are_usage_errors_and_name_the_option() {
         ("heap --pid 7 --why 0xg", "0xg"),
         ("heap --pid 7 --why x --samples 0", "0"),
         ("heap --pid 7 --samples 5", "--why"),
+        ("heap --pid 7 --rates", "--watch"),
+        ("heap --pid 7 --watch 5s --overhead 2%", "--rates"),
         ("heap --pid 7 --format dot", "--why"),
         ("dump --pid 7 --duration 3s", "--duration"),
     ] {

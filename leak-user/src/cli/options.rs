@@ -90,7 +90,7 @@ pub struct DumpOptions {
 }
 
 /// Which process's heap to read, and where it goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HeapOptions {
     /// The process.
     pub pid: Pid,
@@ -102,6 +102,8 @@ pub struct HeapOptions {
     pub why: Option<(Wanted, usize)>,
     /// Look again and again, so much time apart, and say what grows.
     pub watch: Option<Duration>,
+    /// Find out what is allocated a second meanwhile, for this share of the process's time.
+    pub rates: Option<f64>,
     /// For how long; None: until it is ended by hand or the process ends.
     pub duration: Option<Duration>,
     /// The report's form.

@@ -2,7 +2,7 @@
 
 use leak_common::{
     MAX_FRAMES,
-    event::{NATIVE_WHOLE, Registers, kind},
+    event::{FREED_WORDS, NATIVE_WHOLE, Registers, kind},
     sampling,
 };
 
@@ -74,6 +74,11 @@ pub enum Event {
     },
     /// A rare call of a GPU's library.
     Gpu(GpuCall),
+    /// A block of pymalloc's is about to be freed.
+    Freed {
+        /// Its first bytes.
+        content: Vec<u8>,
+    },
     /// A thread ended.
     Exit {
         /// The thread, as the initial pid namespace numbers it.
@@ -218,6 +223,10 @@ fn parse(kind: u32, record: &[u8]) -> Option<Event> {
             origin: Origin { stack: word(7)?, native: word(8)?, tid, time },
         }),
         kind::GATE_CLOSED => Event::GateClosed { burst: word(0)? },
+        kind::FREED => {
+            let length = usize::try_from(word(0)?).ok()?.min(8 * FREED_WORDS);
+            Event::Freed { content: record.get(24..24 + length)?.to_vec() }
+        }
         kind::EXIT => Event::Exit { tid: Tid(u32::try_from(word(1)?).ok()?) },
         kind::EXEC => Event::Exec,
         kind::FORK => Event::Fork { child: Pid(u32::try_from(word(1)?).ok()?) },
@@ -262,6 +271,16 @@ mod tests {
             let words = [7, 5, 0x1000, 0x2000, 0x3000, name, 0, len, 1, 2, 3];
             assert!(decode(&record(kind::NATIVE, &words)).is_err(), "{len}");
         }
+    }
+
+    #[test]
+    fn of_a_freed_block_its_own_bytes_are_kept() {
+        let content = |size| match decode(&record(kind::FREED, &[size, 1, 2, 3, 4, 5, 6])) {
+            Ok(Event::Freed { content }) => content.len(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([16, 48, 512, u64::MAX].map(content), [16, 48, 48, 48]);
+        assert!(decode(&record(kind::FREED, &[48, 1, 2, 3, 4, 5])).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod heap;
 pub mod limit;
 pub mod stop;
 pub mod trace;
+mod watch;
 
 use std::rc::Rc;
 

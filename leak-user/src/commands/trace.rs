@@ -39,6 +39,7 @@ pub fn run(options: &TraceOptions) -> Result<ExitStatus, CliError> {
         },
         no_return_probes: options.no_return_probes,
         children: options.children,
+        turnover: false,
     };
     let mut snapshot = if options.children {
         observe_tree(target, session_options, options)?

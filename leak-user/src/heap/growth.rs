@@ -18,6 +18,7 @@ const MAX_POINTS: usize = 128;
 pub struct History {
     looks: u64,
     last_s: f64,
+    first_blocks: u64,
     types: HashMap<String, Course>,
 }
 
@@ -77,9 +78,14 @@ impl History {
             let order = |one: &TypeGrowth| Reverse((one.bytes_since_first, one.since_first));
             (order(a), &a.name).cmp(&(order(b), &b.name))
         });
+        let blocks = heap.pymalloc.live_blocks;
+        if self.looks == 0 {
+            self.first_blocks = blocks;
+        }
+        let blocks_since_first = difference(blocks, self.first_blocks);
         self.looks += 1;
         let since_last_s = at_s - std::mem::replace(&mut self.last_s, at_s);
-        Growth { look: self.looks, since_first_s: at_s, since_last_s, types }
+        Growth { look: self.looks, since_first_s: at_s, since_last_s, blocks_since_first, types }
     }
 }
 

@@ -117,21 +117,39 @@ impl Identifier {
             .map(|((addr, _), bytes)| (*addr, bytes.as_mut_slice()))
             .collect();
         let read = memory.read_scattered(&mut pieces);
-        if let Some(types) = &mut self.types {
-            let object = types.object();
-            let of = |bytes, header| candidate(object, bytes, header);
-            let words: Vec<Addr> = bytes
-                .iter()
-                .flat_map(|bytes| HEADERS.iter().filter_map(|header| of(bytes, *header)))
-                .map(|(type_addr, _)| type_addr)
-                .collect();
-            types.learn(memory, &words);
-        }
+        self.learn(memory, &bytes);
         bytes
             .iter()
             .zip(read)
             .map(|(bytes, read)| read.then(|| self.identify(memory, bytes)))
             .collect()
+    }
+
+    /// The types of objects that are about to be freed, by their blocks' first bytes; None for what is no object, which
+    /// is told by the references that are left: none.
+    pub fn at_their_end<M: Memory>(&mut self, memory: &M, blocks: &[Vec<u8>]) -> Vec<Option<Addr>> {
+        if let Some(types) = &mut self.types {
+            types.begin_look();
+        }
+        self.learn(memory, blocks);
+        let kind = |bytes: &Vec<u8>| match self.identify(memory, bytes) {
+            Identity { kind: Kind::Object { type_addr, .. }, parked: true, .. } => Some(type_addr),
+            _ => None,
+        };
+        blocks.iter().map(kind).collect()
+    }
+
+    /// Finds out at once what all words are that could be blocks' types.
+    fn learn<M: Memory>(&mut self, memory: &M, blocks: &[Vec<u8>]) {
+        let Some(types) = &mut self.types else { return };
+        let object = types.object();
+        let of = |bytes, header| candidate(object, bytes, header);
+        let words: Vec<Addr> = blocks
+            .iter()
+            .flat_map(|bytes| HEADERS.iter().filter_map(|header| of(bytes, *header)))
+            .map(|(type_addr, _)| type_addr)
+            .collect();
+        types.learn(memory, &words);
     }
 
     /// What a block holds, by its first bytes (up to [`LOOK`]).

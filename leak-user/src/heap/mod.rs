@@ -12,6 +12,7 @@ pub mod identity;
 pub mod names;
 pub mod objects;
 pub mod pymalloc;
+pub mod rates;
 pub mod references;
 pub mod report;
 pub mod retention;

@@ -209,6 +209,7 @@ fn look(observed: &Observed, stands_still: bool) -> Result<Heap, HeapError> {
         c_heap: None,
         stood_still_s: None,
         growth: None,
+        allocations: None,
         why: None,
         paths: Vec::new(),
         losses,

@@ -181,6 +181,7 @@ impl Budget {
             costs: self.costs,
             skip: self.late[kind as usize].skip(way.share()),
             classes: u64::MAX,
+            told: 0,
             note_content: true,
         }
     }
@@ -213,7 +214,8 @@ impl Budget {
     fn anyway(&self, limit: Nanos, longest: Nanos) -> Terms {
         let felt = Nanos(u64::MAX);
         let classes = u64::MAX;
-        Terms { limit, felt, longest, costs: self.costs, skip: 0, classes, note_content: true }
+        let (costs, skip, told) = (self.costs, 0, 0);
+        Terms { limit, felt, longest, costs, skip, classes, told, note_content: true }
     }
 
     /// Books a burst that the account did not have to allow.

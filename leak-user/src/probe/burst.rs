@@ -10,7 +10,7 @@ use leak_common::{config::Gate, counters::Counter};
 
 use super::{
     attach::{self, Attached, Detaching},
-    classes::{self, Breakpoints},
+    classes::{self, Breakpoints, Watch},
     error::ProbeError,
     keeper::Keeper,
     object::Object,
@@ -25,7 +25,7 @@ use crate::{
     clock::{now, process_time},
     collect::decode::Event,
     target::elsewhere::Elsewhere,
-    units::{Addr, Nanos, Pid, Tid},
+    units::{Nanos, Pid, Tid},
 };
 
 /// Whether a burst is felt, and has gone on for long enough then, is looked at so often.
@@ -62,7 +62,7 @@ pub enum Points<'a> {
     /// Probes on functions.
     Functions(&'a [Probe]),
     /// Breakpoints on words, in these threads.
-    Words(&'a [Addr], &'a [Tid]),
+    Words(&'a [Watch], &'a [Tid]),
 }
 
 enum Held {
@@ -264,6 +264,7 @@ impl Bursts {
             note_content: u64::from(terms.note_content),
             skip: terms.skip,
             classes: terms.classes,
+            told: terms.told,
         };
         self.current = Some(Current { attached, gate, trap, pid, worked, opened, attach_time });
         self.end_at(Nanos(opened.0.saturating_add(terms.longest.0)))?;

@@ -12,7 +12,8 @@ use std::{
 };
 
 use super::{
-    attach, classes,
+    attach,
+    classes::{self, Watch},
     keeper::Keeper,
     object::Object,
     plan::{self, Probe, Returns},
@@ -76,7 +77,7 @@ impl Calibration {
         let entered = with(&mut dummy, std::slice::from_ref(&entry));
         let returned = entered.clone().and_then(|_| with(&mut dummy, &exits));
         let (word, tid) = (dummy.word, Tid(dummy.pid().0));
-        let watched = classes::set(object, &[word], &[tid]).ok().and_then(|set| {
+        let watched = classes::set(object, &[Watch::Uses(word)], &[tid]).ok().and_then(|set| {
             let watched = dummy.fastest();
             drop(set);
             watched.ok()

@@ -17,6 +17,8 @@ use aya::programs::{
     },
 };
 
+use leak_common::config::HEAD_WRITES;
+
 use super::{
     error::{ProbeError, refused},
     object::Object,
@@ -40,7 +42,33 @@ pub struct Breakpoints {
     pub refused: u64,
 }
 
-/// Sets breakpoints on up to [`AT_ONCE`] words for every thread. A thread that ended meanwhile needs
+/// One breakpoint, by the register that it takes.
+#[derive(Debug, Clone, Copy)]
+pub enum Watch {
+    /// Every use of a word.
+    Uses(Addr),
+    /// The writes to it, told apart from its uses ([`HEAD_WRITES`]).
+    Writes(Addr),
+}
+
+impl Watch {
+    fn breakpoint(self) -> BreakpointConfig {
+        match self {
+            Self::Uses(word) => BreakpointConfig::Data {
+                r#type: PerfBreakpointType::ReadWrite,
+                address: word.0,
+                length: PerfBreakpointLength::Len8,
+            },
+            Self::Writes(word) => BreakpointConfig::Data {
+                r#type: PerfBreakpointType::Write,
+                address: word.offset(HEAD_WRITES).0,
+                length: PerfBreakpointLength::Len4,
+            },
+        }
+    }
+}
+
+/// Sets up to [`AT_ONCE`] breakpoints for every thread. A thread that ended meanwhile needs
 /// none; at least one thread must have all of them.
 ///
 /// # Errors
@@ -48,7 +76,7 @@ pub struct Breakpoints {
 /// them, or the machine has none).
 pub fn set(
     object: &mut Object,
-    words: &[Addr],
+    watches: &[Watch],
     threads: &[Tid],
 ) -> Result<Breakpoints, ProbeError> {
     const NAME: &str = "class_access";
@@ -56,12 +84,8 @@ pub fn set(
     let mut links = Vec::new();
     let (mut failure, mut refusals) = (None, 0);
     for thread in threads {
-        for word in words {
-            let breakpoint = PerfEventConfig::Breakpoint(BreakpointConfig::Data {
-                r#type: PerfBreakpointType::ReadWrite,
-                address: word.0,
-                length: PerfBreakpointLength::Len8,
-            });
+        for watch in watches {
+            let breakpoint = PerfEventConfig::Breakpoint(watch.breakpoint());
             let scope = PerfEventScope::OneProcess { pid: thread.0, cpu: None };
             let attached = program
                 .attach(breakpoint, scope, SamplePolicy::Period(1), false)
@@ -76,7 +100,7 @@ pub fn set(
         }
     }
     match failure {
-        Some(error) if links.len() < words.len() => Err(refused(NAME)(error)),
+        Some(error) if links.len() < watches.len() => Err(refused(NAME)(error)),
         _ => Ok(Breakpoints { _links: links, refused: refusals }),
     }
 }

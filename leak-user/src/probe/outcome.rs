@@ -35,6 +35,8 @@ pub struct Terms {
     pub skip: u64,
     /// pymalloc's size classes that probes on its functions record: see [`leak_common::config::Gate::classes`].
     pub classes: u64,
+    /// Of the blocks that they see freed, how many are told: see [`leak_common::config::Gate::told`].
+    pub told: u64,
     /// Have the kernel note what survivors hold when it closes the gate.
     pub note_content: bool,
 }

@@ -13,7 +13,7 @@ use super::Session;
 use crate::{
     probe::{
         budget::Way,
-        classes::{self, AT_ONCE},
+        classes::{self, AT_ONCE, Watch},
         outcome::Outcome,
     },
     units::Addr,
@@ -169,15 +169,15 @@ impl Class {
 
 impl Choice {
     /// The words to watch.
-    fn words(&self, by_class: &ByClass) -> Vec<Addr> {
-        let head = |class: &u32| classes::head(by_class.usedpools, *class);
+    fn words(&self, by_class: &ByClass) -> Vec<Watch> {
+        let head = |class: &u32| Watch::Uses(classes::head(by_class.usedpools, *class));
         self.classes.iter().map(head).collect()
     }
 }
 
 impl Session {
     /// The classes that the next burst of pymalloc watches, and their words; None: it probes functions.
-    pub(super) fn classes_to_watch(&self) -> Option<(Choice, Vec<Addr>)> {
+    pub(super) fn classes_to_watch(&self) -> Option<(Choice, Vec<Watch>)> {
         let by_class = self.by_class.as_ref()?;
         let blocks = |(class, bytes): (u32, f64)| (class, bytes / (16.0 * f64::from(class)));
         let growth: Vec<(u32, f64)> = self.ledger.class_growth().into_iter().map(blocks).collect();

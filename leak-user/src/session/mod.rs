@@ -4,6 +4,7 @@
 //! outside. Nothing is shared, so nothing can be seen half done.
 
 mod by_class;
+pub mod churn;
 mod codes;
 pub mod exact;
 mod fresh;
@@ -31,7 +32,7 @@ use std::{
 use leak_common::counters::Counter;
 
 use by_class::ByClass;
-
+use churn::Churn;
 use gpu::Gpu;
 use mappings::Pace;
 use midway::Midway;
@@ -92,6 +93,8 @@ pub struct Options {
     pub no_return_probes: bool,
     /// The process's children are followed too, by sessions of their own.
     pub children: bool,
+    /// Find out how much of each type is allocated ([`Session::turnover`]).
+    pub turnover: bool,
 }
 
 /// Which native stacks to take.
@@ -185,6 +188,8 @@ pub struct Session {
     target_ended: bool,
     /// Set where pymalloc is watched by size class.
     by_class: Option<ByClass>,
+    /// None: it was not asked for.
+    churn: Option<Churn>,
     faults: Faults,
     pace: Pace,
     /// None: what types look like is not known.
@@ -261,7 +266,10 @@ impl Session {
         if self.is_left_alone(come) {
             return Ok(DRAIN_EVERY);
         }
-        let Some(kind) = self.budget.turn(&self.plan.kinds(), self.ledger.parts()) else {
+        if let Some(class) = self.class_to_pace() {
+            return self.pace_if_due(class, come, events);
+        }
+        let Some(kind) = self.budget.turn(&self.kinds(), self.ledger.parts()) else {
             return Ok(DRAIN_EVERY);
         };
         let (choice, words) = match kind {
@@ -271,7 +279,9 @@ impl Session {
         .unzip();
         let way = by_class::way(choice.as_ref());
         let terms = match self.budget.next(kind, way, come) {
-            Ok(terms) => Terms { classes: self.classes_to_record(), ..terms },
+            Ok(terms) => {
+                Terms { classes: self.classes_to_record(), told: self.blocks_to_tell(), ..terms }
+            }
             Err(wait) => return Ok(wait),
         };
         if !self.bursts.is_ready() {
@@ -316,6 +326,7 @@ impl Session {
         let counts = self.tables.take_sites()?;
         if kind == Kind::Pymalloc {
             self.note_way(&outcome, choice.as_ref(), &counts);
+            self.note_churn(&counts);
         }
         let blocks = self.tables.take_live()?;
         self.ring.drain(events);
@@ -342,6 +353,7 @@ impl Session {
 
     /// Takes in what the kernel sent.
     fn digest(&mut self, events: &mut Vec<Event>) {
+        let mut ended = Vec::new();
         for event in events.drain(..) {
             match event {
                 Event::Stack { id, frames } => {
@@ -369,6 +381,7 @@ impl Session {
                 }
                 Event::Mmap { code: true, .. } => self.code_changed = true,
                 Event::Gpu(call) => self.gpu_call(call),
+                Event::Freed { content } => ended.push(content),
                 Event::Exec => self.target_ended = true,
                 Event::Exit { tid } if tid.0 == self.target.pid.0 => {
                     tracing::debug!("the main thread ended");
@@ -377,6 +390,7 @@ impl Session {
                 Event::Mmap { .. } | Event::GateClosed { .. } | Event::Exit { .. } => {}
             }
         }
+        self.note_dying(&ended);
     }
 
     fn housekeeping(

@@ -7,7 +7,7 @@ use leak_common::config::{
 };
 
 use super::{
-    Native, Options, Session, SessionError, gpu::Gpu, mappings::Pace, midway::Midway,
+    Native, Options, Session, SessionError, churn::Churn, gpu::Gpu, mappings::Pace, midway::Midway,
     suspect::Suspicion,
 };
 use crate::{
@@ -98,6 +98,9 @@ impl Session {
             identifier,
             target.blocks_are_glibcs(),
         );
+        let churn = python
+            .filter(|_| options.turnover)
+            .map(|python| Churn::new(Identifier::new(python.layout, python.type_type)));
         let codes = python.map(|python| CodeCache::new(python.layout, python.code_type));
         let start = now();
         let allowed = Allowed {
@@ -138,6 +141,7 @@ impl Session {
             usage_due: Nanos(0),
             target_ended: false,
             by_class: None,
+            churn,
             faults: Faults::new(start),
             pace: Pace::new(start),
             names,

@@ -63,7 +63,7 @@ impl Session {
 
     /// Learns the names of types while they can be read: the target may end before the report.
     fn name_types(&mut self) {
-        for kind in self.ledger.survivors.types() {
+        for kind in self.ledger.survivors.types().into_iter().chain(self.ended_types()) {
             if self.named.len() < MAX_NAMED && !self.named.contains_key(&kind) {
                 let names = self.names.as_mut();
                 let name = names.and_then(|names| names.name(&self.target.memory, kind));

@@ -24,7 +24,7 @@ impl Session {
 
     /// For the next burst, a bit each.
     pub(super) fn classes_to_record(&self) -> u64 {
-        if self.ledger.pymalloc_bursts().is_multiple_of(ALL_EVERY) {
+        if self.churn.is_some() || self.ledger.pymalloc_bursts().is_multiple_of(ALL_EVERY) {
             ALL
         } else {
             growing(&self.ledger.class_growth())

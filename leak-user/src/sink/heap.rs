@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use super::escape::escape;
+use super::growth;
 use super::text::memory::{c_parts, parts};
-use super::text::number::{count, counted, percent, rate, seconds};
-use crate::snapshot::heap::{Collector, Count, Generation, Growth, Heap, Losses, TypeCount};
+use super::text::number::{count, counted, percent};
+use crate::snapshot::heap::{Collector, Count, Generation, Heap, Losses, TypeCount};
 use crate::units::Bytes;
 
 /// The heap as text, with so many types. Every character that the target chose is escaped.
@@ -19,7 +20,7 @@ pub fn text(heap: &Heap, top: usize) -> String {
 
 fn write_heap(text: &mut String, heap: &Heap, top: usize) -> std::fmt::Result {
     if let Some(growth) = heap.growth.as_ref().filter(|growth| growth.look > 1) {
-        return write_growth(text, heap, growth, top);
+        return growth::write(text, heap, growth, top);
     }
     let (objects, bytes) = (sum(&heap.types, |one| one.count), sum(&heap.types, TypeCount::size));
     let types = counted(heap.types.len() as u64, "type");
@@ -80,51 +81,8 @@ fn memory(text: &mut String, heap: &Heap) -> std::fmt::Result {
     row(text, "RSS", heap.rss_bytes)
 }
 
-/// A look after the first: what has grown.
-fn write_growth(text: &mut String, heap: &Heap, growth: &Growth, top: usize) -> std::fmt::Result {
-    let (objects, bytes) = (sum(&heap.types, |one| one.count), sum(&heap.types, TypeCount::size));
-    let number = |value: i64| {
-        let sign = if value < 0 { '-' } else { '+' };
-        format!("{sign}{}", count(value.unsigned_abs()))
-    };
-    writeln!(
-        text,
-        "\nAfter {}: {}, {}",
-        seconds(growth.since_first_s),
-        counted(objects, "object"),
-        Bytes(bytes)
-    )?;
-    if growth.types.is_empty() {
-        return writeln!(text, "no type has more objects than at first, or owns more");
-    }
-    let last = format!("in {}", seconds(growth.since_last_s));
-    writeln!(
-        text,
-        "{:>13} {:>12} {last:>12} {:>13}  {:<9}  type",
-        "objects", "since first", "growth", "trend"
-    )?;
-    let (listed, others) = growth.types.split_at(growth.types.len().min(top));
-    for one in listed {
-        writeln!(
-            text,
-            "{:>13} {:>12} {:>12} {:>13}  {:<9}  {}",
-            count(one.count),
-            number(one.since_first),
-            number(one.since_last),
-            rate(one.bytes_per_s),
-            one.trend.as_deref().unwrap_or("?"),
-            escape(&one.name)
-        )?;
-    }
-    if !others.is_empty() {
-        let types = counted(others.len() as u64, "further type");
-        writeln!(text, "{types} that grew (--top lists more)")?;
-    }
-    losses(text, &heap.losses)
-}
-
 /// A sum over types, of numbers that the target may have made up.
-fn sum(types: &[TypeCount], of: impl Fn(&TypeCount) -> u64) -> u64 {
+pub(super) fn sum(types: &[TypeCount], of: impl Fn(&TypeCount) -> u64) -> u64 {
     types.iter().fold(0, |sum, one| sum.saturating_add(of(one)))
 }
 
@@ -197,7 +155,7 @@ fn write_collector<'a>(
     Ok(())
 }
 
-fn losses(text: &mut String, losses: &Losses) -> std::fmt::Result {
+pub(super) fn losses(text: &mut String, losses: &Losses) -> std::fmt::Result {
     let all = [
         (losses.torn_pools, "pools that changed each time they were read"),
         (losses.unreadable_pools, "pools that were given back meanwhile"),
@@ -225,7 +183,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::snapshot::Split;
     use crate::snapshot::dump::Target;
-    use crate::snapshot::heap::{CHeap, Pymalloc, SCHEMA, TypeGrowth};
+    use crate::snapshot::heap::{CHeap, Pymalloc, SCHEMA};
 
     /// A heap with something of everything.
     pub(crate) fn heap() -> Heap {
@@ -299,38 +257,9 @@ pub(crate) mod tests {
             why: None,
             paths: Vec::new(),
             growth: None,
+            allocations: None,
             losses: Losses { torn_pools: 2, ..Losses::default() },
         }
-    }
-
-    #[test]
-    fn what_has_grown_is_listed() {
-        let of = |name: &str, since_last, trend: Option<&str>| TypeGrowth {
-            name: name.to_owned(),
-            count: 1_000_000,
-            since_last,
-            since_first: 2500,
-            bytes_since_first: 120_000,
-            bytes_per_s: 12_000.0,
-            trend: trend.map(str::to_owned),
-        };
-        let types =
-            vec![of("app.Note", 1200, Some("steep")), of("e\x1bvil", -3, None), of("c", 0, None)];
-        let growth = Growth { look: 3, since_first_s: 10.02, since_last_s: 5.01, types };
-        let later = Heap { growth: Some(growth.clone()), ..heap() };
-        let expected = "
-After 10.0 s: 1,000,003 objects, 45.8 MiB
-      objects  since first     in 5.0 s        growth  trend      type
-    1,000,000       +2,500       +1,200   +11.7 KiB/s  steep      app.Note
-    1,000,000       +2,500           -3   +11.7 KiB/s  ?          e\\x1bvil
-1 further type that grew (--top lists more)
-Lost: 2 pools that changed each time they were read
-";
-        assert_eq!(text(&later, 2), expected);
-        let first = Heap { growth: Some(Growth { look: 1, ..growth.clone() }), ..heap() };
-        assert_eq!(text(&first, 2), text(&heap(), 2));
-        let calm = Heap { growth: Some(Growth { types: Vec::new(), ..growth }), ..heap() };
-        assert!(text(&calm, 2).contains("no type has more objects than at first, or owns more"));
     }
 
     #[test]

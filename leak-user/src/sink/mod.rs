@@ -3,6 +3,7 @@
 pub mod chart;
 pub mod dump;
 pub mod escape;
+mod growth;
 pub mod heap;
 pub(crate) mod json;
 pub mod live;

@@ -51,6 +51,9 @@ pub struct Heap {
     /// How it has changed since it was looked at first; with `--watch` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
+    /// What is allocated a second; with `--rates` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocations: Option<Allocations>,
     /// Who keeps objects alive; with `--why` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<Why>,
@@ -70,6 +73,9 @@ pub struct Growth {
     pub since_first_s: f64,
     /// Seconds since the look before; 0 at the first.
     pub since_last_s: f64,
+    /// Blocks of pymalloc's in use, more than at the first look.
+    #[serde(default)]
+    pub blocks_since_first: i64,
     /// Types that have more objects than at the first look, or own more, those that took the most memory since first.
     pub types: Vec<TypeGrowth>,
 }
@@ -92,6 +98,39 @@ pub struct TypeGrowth {
     pub bytes_per_s: f64,
     /// `steep`, `slow`, `paused`, `saturated`, `sawtooth`, `flat`; None as long as it was looked at too few times.
     pub trend: Option<String>,
+}
+
+/// What is allocated a second: a mean since the first look.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Allocations {
+    /// Blocks that pymalloc hands out (up to 512 bytes each), objects or not; None: not known.
+    pub per_s: Option<f64>,
+    /// Its standard error; those of types come on top of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_per_s: Option<f64>,
+    /// Why it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
+    /// Blocks that were looked at when they ended, which tells types apart.
+    pub samples: u64,
+    /// Objects, those first of which most are allocated. One that the interpreter keeps and hands out again, as it does
+    /// with some floats, tuples, lists and dicts, is no block that ended.
+    pub types: Vec<TypeRate>,
+    /// Blocks that are no objects: bodies of lists, tables of dicts, buffers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others_per_s: Option<f64>,
+}
+
+/// How often a type is allocated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TypeRate {
+    /// Its name.
+    #[serde(rename = "type")]
+    pub name: String,
+    /// Objects a second.
+    pub per_s: f64,
+    /// Its part of [`Allocations::samples`]; with 100, the rate is sure to a tenth or so, with 10 to a third.
+    pub samples: u64,
 }
 
 /// The objects of a type.

@@ -45,6 +45,15 @@ impl Elsewhere {
             let _ = sched_setaffinity(pid, &chosen);
         }
     }
+
+    /// Lets this thread be where it was allowed to be.
+    pub fn back(&mut self) {
+        self.chosen = self.allowed;
+        if let Some(allowed) = self.allowed {
+            // Who may not move stays.
+            let _ = sched_setaffinity(unistd::Pid::from_raw(0), &allowed);
+        }
+    }
 }
 
 /// The processors of the threads that run, and that of the main one, which ran there last.

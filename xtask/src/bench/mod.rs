@@ -13,6 +13,7 @@ pub mod page;
 mod peers;
 mod phases;
 mod plot;
+mod rates;
 mod requests;
 mod resources;
 mod stacks;
@@ -52,6 +53,8 @@ pub enum Bench {
     Verdicts(verdicts::Options),
     /// How fast a large heap is counted; writes docs/heap.md
     Heap(heap::Options),
+    /// How well it is told what is allocated a second; writes docs/rates.md
+    Rates(rates::Options),
     /// Time to the first burst and to the right accusation; writes docs/verdict-time.md
     VerdictTime(verdict_time::Options),
 }
@@ -82,6 +85,7 @@ pub fn run(bench: Bench) -> Result<()> {
         Bench::Interpreters(options) => interpreters::run(&options),
         Bench::Verdicts(options) => verdicts::run(&options),
         Bench::Heap(options) => heap::run(&options),
+        Bench::Rates(options) => rates::run(&options),
         Bench::VerdictTime(options) => verdict_time::run(&options),
     }
 }

@@ -52,7 +52,8 @@ fn sample(pid: u32) -> Option<Sample> {
     let process = Process::new(pid.cast_signed()).ok()?;
     let status = process.status().ok()?;
     let helpers = process.task_main_thread().ok()?.children().ok()?;
-    let helpers = helpers.into_iter().filter_map(|pid| ticks(&Process::new(pid.cast_signed()).ok()?));
+    let helpers =
+        helpers.into_iter().filter_map(|pid| ticks(&Process::new(pid.cast_signed()).ok()?));
     let ticks = ticks(&process)? + helpers.sum::<u64>();
     let processor = ticks as f64 / procfs::ticks_per_second() as f64;
     let (resident_kb, peak_kb) = (status.vmrss? as f64, status.vmhwm? as f64);
