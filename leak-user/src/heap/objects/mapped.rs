@@ -18,8 +18,16 @@ impl Mapped {
         Self::of(held.map(|one| (one.start.0, one.end.0)).collect())
     }
 
-    /// These stretches, sorted: from, to.
-    pub(in crate::heap) fn of(stretches: Vec<(u64, u64)>) -> Self {
+    /// These stretches, sorted: from, to. Those that touch are one: the kernel keeps them apart where advice was given on
+    /// a part (`madvise`), and what lies there doesn't.
+    pub(in crate::heap) fn of(mut stretches: Vec<(u64, u64)>) -> Self {
+        stretches.dedup_by(|next, last| {
+            let touch = last.1 == next.0;
+            if touch {
+                last.1 = next.1;
+            }
+            touch
+        });
         let lengths = stretches.iter().map(|(from, to)| to.saturating_sub(*from));
         let bytes = lengths.fold(0, u64::saturating_add);
         Self { stretches, bytes }
@@ -58,5 +66,7 @@ mod tests {
         assert_eq!(mapped.bytes(), 0x2000);
         let from = |addr| mapped.bytes_from(Addr(addr));
         assert_eq!([0xfff, 0x1000, 0x1ff8, 0x2000, 0x6000].map(from), [0, 0x1000, 8, 0, 0]);
+        let touching = Mapped::of(vec![(0x1000, 0x2000), (0x2000, 0x3000), (0x5000, 0x6000)]);
+        assert_eq!((touching.bytes_from(Addr(0x1800)), touching.bytes()), (0x1800, 0x3000));
     }
 }

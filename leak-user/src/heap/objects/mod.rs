@@ -147,7 +147,7 @@ pub fn go_through<M: Memory, S: See>(
         objects: Objects::default(),
         owners: HashMap::default(),
         tables: Vec::new(),
-        outside: Outside::new(lists, mapped.bytes()),
+        outside: Outside::new(lists, mapped),
         recent: (0, 0),
         piece: Vec::new(),
     };
@@ -197,7 +197,7 @@ struct Counter<'a, M, S> {
     /// Dicts' tables that are still to be looked at, with the dicts and their types.
     tables: Vec<(Addr, Addr, Addr)>,
     /// Where larger objects may be.
-    outside: Outside,
+    outside: Outside<'a>,
     /// From where to where the arena goes that an address was in last.
     recent: (u64, u64),
     /// Room for what objects own.

@@ -4,6 +4,7 @@
 
 use foldhash::HashSet;
 
+use super::mapped::Mapped;
 use super::owned::CHAIN_BLOCK;
 use crate::heap::collector::LINK_FLAGS;
 use crate::heap::types::plausible;
@@ -50,8 +51,9 @@ pub struct Chain {
 }
 
 /// The places that were heard of, each once.
-#[derive(Debug, Default)]
-pub struct Outside {
+#[derive(Debug)]
+pub struct Outside<'a> {
+    mapped: &'a Mapped,
     seen: HashSet<Addr>,
     due: Vec<Place>,
     /// Stretches and blocks of chains, each once too: the word that leads to one may have been taken for a place before.
@@ -64,11 +66,20 @@ pub struct Outside {
     pub over: u64,
 }
 
-impl Outside {
-    /// `lists` are the heads of the collector's lists, which are no objects; `bytes` is how much memory there is.
-    pub fn new(lists: &[Addr], bytes: u64) -> Self {
+impl<'a> Outside<'a> {
+    /// `lists` are the heads of the collector's lists, which are no objects; `mapped` is the memory that there is.
+    pub fn new(lists: &[Addr], mapped: &'a Mapped) -> Self {
         let heads = lists.iter().map(|list| list.offset(LINKS as u64));
-        Self { seen: heads.collect(), left: bytes, ..Self::default() }
+        Self {
+            mapped,
+            seen: heads.collect(),
+            due: Vec::new(),
+            gone_through: HashSet::default(),
+            stretches: Vec::new(),
+            chains: Vec::new(),
+            left: mapped.bytes(),
+            over: 0,
+        }
     }
 
     /// Takes note of a place outside of the pools.
@@ -86,6 +97,12 @@ impl Outside {
 
     /// Takes note of memory whose words may lead to objects.
     pub fn note_stretch(&mut self, stretch: Stretch) {
+        // What reaches beyond its mapping has a size that was just being written, or stale: it would use up what is left for
+        // the others.
+        if (1..stretch.bytes.0).contains(&self.mapped.bytes_from(stretch.addr)) {
+            self.over += 1;
+            return;
+        }
         // What two claim to own is gone through once.
         if self.is_new_block(stretch.addr) && self.spend(stretch.bytes) {
             self.stretches.push(stretch);
@@ -156,7 +173,8 @@ mod tests {
     #[test]
     fn each_place_comes_once() {
         let list = Addr(0x5000);
-        let mut outside = Outside::new(&[list], 1 << 20);
+        let mapped = Mapped::of(vec![(0x5000, 0x5000 + (1 << 20))]);
+        let mut outside = Outside::new(&[list], &mapped);
         for addr in [0x9000, 0x9000, 0x8000, 0x5010] {
             outside.note(Place { addr: Addr(addr), linked: true });
         }
@@ -167,7 +185,8 @@ mod tests {
         let places: Vec<u64> = outside.places().iter().map(|place| place.addr.0).collect();
         assert_eq!(places, [0x9000, 0x8000, 0x7000]);
         assert_eq!(outside.places(), []);
-        outside.note_stretch(stretch(0x6000, Bytes(u64::MAX)));
+        // One that reaches beyond the end takes nothing from the others.
+        outside.note_stretch(stretch(0x6000, Bytes((1 << 20) - 64)));
         let found = (outside.stretch(), outside.stretch());
         assert_eq!(found, (Some(stretch(0x7000, Bytes(64))), None));
         assert_eq!(outside.over, 1);
