@@ -33,10 +33,6 @@ const MAX_OF_SITE: usize = 1024;
 /// Followed blocks of all sites at most: some 8 MB. Twice as many while a burst is taken in.
 const MAX_FOLLOWED: usize = 1 << 16;
 
-/// Blocks of pymalloc that bursts watch: so many of a site, and of all.
-const SMALL_OF_SITE: usize = 8;
-const SMALL_WATCHED: usize = 1024;
-
 /// First look after so many seconds; then after half the block's age.
 const FIRST_LOOK_S: f64 = 0.4;
 
@@ -84,20 +80,14 @@ impl Survivors {
         }
     }
 
-    /// Living blocks that bursts should see go: the youngest of malloc, at most so many, and the oldest few of each
-    /// site of pymalloc. What only seems to stay there lies in few places again and again, and the old are what an
-    /// accusation rests on; they also stay the same from burst to burst, so that there is little to tell the kernel.
+    /// Living blocks that bursts should see go, at most so many of each: the youngest of malloc, and the oldest of
+    /// pymalloc, on which an accusation rests. All of a site's, for those that nobody watches would be taken for alive
+    /// where a like text lies in their place.
     #[must_use]
     pub fn to_watch(&mut self, most: usize) -> HashSet<Addr> {
         let chunks = self.followed.iter().rev().filter(|followed| followed.may_be_another());
-        let mut of_site: foldhash::HashMap<SiteId, usize> = foldhash::HashMap::default();
         let small = self.followed.iter().filter(|f| f.fate.end == End::Alive && f.look.is_small());
-        let small = small.filter(|followed| {
-            let before = of_site.entry(followed.site).or_default();
-            *before += 1;
-            *before <= SMALL_OF_SITE
-        });
-        let chosen = chunks.take(most).chain(small.take(SMALL_WATCHED));
+        let chosen = chunks.take(most).chain(small.take(most));
         self.watched = chosen.map(|followed| followed.addr).collect();
         self.watched.clone()
     }

@@ -112,9 +112,7 @@ fn a_small_block_that_bursts_see_go_has_died() {
         let addr = Addr(0x1000 + 16 * i);
         survivors.follow(SiteId(1), addr, &block, Look::Small(identity), Nanos(0), 1.0);
     }
-    // The oldest few.
-    let watched = survivors.to_watch(1000);
-    assert_eq!((watched.len(), watched.contains(&Addr(0x1070))), (SMALL_OF_SITE, true));
+    assert_eq!(survivors.to_watch(1000).len(), 50);
     let gone = HashSet::from([Addr(0x1000), Addr(0x1010), Addr(0x9990)]);
     survivors.gone(&gone, None);
     for followed in survivors.followed.iter_mut().filter(|f| f.fate.end == End::Alive) {

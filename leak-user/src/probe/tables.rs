@@ -22,7 +22,7 @@ pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
     T::try_from(map).map_err(|source| ProbeError::Map { map: name, source })
 }
 
-/// Blocks of malloc that are watched at most; those of pymalloc are fewer.
+/// Blocks of each allocator that can be watched.
 pub const MOST_WATCHED: usize = 1 << 12;
 
 /// The maps.
