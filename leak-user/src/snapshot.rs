@@ -279,6 +279,9 @@ pub enum Verdict {
 pub struct Site {
     /// 1 is the worst.
     pub rank: u32,
+    /// Accused lines with the same number are parts of one leak. 1 is that of the worst line; 0: it is not accused.
+    #[serde(default)]
+    pub finding: u32,
     /// The process.
     #[serde(default)]
     pub pid: u32,

@@ -14,12 +14,12 @@ kept = {}
 
 
 class Note:
-    def __init__(self, number):
-        self.words = [number, None]  # LEAK
+    def __init__(self):
+        self.words = [None, None]  # LEAK
 
 
 def keep(number):
-    kept[f"note {number}"] = Note(number)  # LEAK
+    kept[f"note {number}"] = Note()  # LEAK
 
 
 def idle(number):

@@ -14,3 +14,4 @@ pub mod skip;
 pub mod stacks;
 pub mod target;
 pub mod twin;
+pub mod zoo;

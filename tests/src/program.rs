@@ -141,7 +141,8 @@ pub fn directory() -> PathBuf {
     root().join("tests/programs")
 }
 
-fn leaking_lines(text: &str) -> Vec<LeakingLine> {
+/// The lines that a program marks as leaking.
+pub(crate) fn leaking_lines(text: &str) -> Vec<LeakingLine> {
     let mut functions: Vec<(usize, &str)> = Vec::new();
     let mut leaks = Vec::new();
     for (at, line) in text.lines().enumerate() {

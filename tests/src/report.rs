@@ -7,8 +7,7 @@ use std::fmt;
 use std::ops::Deref;
 
 /// Seconds that tell on most machines, and those within which a user is promised an answer.
-const SECONDS: u32 = 20;
-const PROMISED: u32 = 60;
+pub const LENGTHS: [u32; 2] = [12, 60];
 
 /// Sites that are shown of each kind, and frames of each.
 const SITES: usize = 3;
@@ -26,7 +25,7 @@ impl Deref for Report {
     }
 }
 
-/// Observes a process until the verdict stands: for 20 s, and where those were too few (a slow machine, others' work
+/// Observes a process until the verdict stands: for 12 s, and where those were too few (a slow machine, others' work
 /// beside it), for a minute. A wrong verdict stands as well.
 ///
 /// # Errors
@@ -40,12 +39,13 @@ pub fn judged(pid: u32) -> Result<Report> {
 /// # Errors
 /// As [`judged`].
 pub fn judged_with(pid: u32, args: &[&str]) -> Result<Report> {
-    let first = observed(pid, SECONDS, args)?;
+    let [short, promised] = LENGTHS;
+    let first = observed(pid, short, args)?;
     if first["verdict"] != "inconclusive" {
         return Ok(first);
     }
-    println!("{SECONDS} s were too few: {first}");
-    observed(pid, PROMISED, args)
+    println!("{short} s were too few: {first}");
+    observed(pid, promised, args)
 }
 
 fn observed(pid: u32, seconds: u32, args: &[&str]) -> Result<Report> {

@@ -15,6 +15,10 @@ use super::values;
 use crate::heap::retention::Wanted;
 use crate::units::{Bytes, Pid};
 
+/// An observation of no other length, and how much longer it may take as long as nothing can be said.
+const USUAL: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
+
 const ABOUT: &str = "Names the line of a running Python service that leaks memory";
 
 const LONG_ABOUT: &str = "Names the line of a running Python service that leaks memory.
@@ -94,9 +98,10 @@ struct TraceArgs {
     /// The process to observe
     #[arg(short, long, value_name = "PID", required = true, value_parser = values::pid)]
     pid: Option<Pid>,
-    /// How long to observe, 1s to 24h
-    #[arg(short, long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
-    duration: Duration,
+    /// How long to observe, 1s to 24h [default: 30s, and as long as nothing can be said up to a minute, but for
+    /// --children and --exact]
+    #[arg(short, long, value_name = "TIME", value_parser = values::duration)]
+    duration: Option<Duration>,
     /// Share of the target's processor time that may be spent, or of a core's where it takes less, 0.01% to 50%
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = values::share)]
     overhead: f64,
@@ -332,7 +337,12 @@ fn trace(args: TraceArgs) -> Result<TraceOptions, clap::Error> {
         .ok_or_else(|| wrong(ErrorKind::MissingRequiredArgument, "--pid is needed".to_owned()))?;
     Ok(TraceOptions {
         pid,
-        duration: args.duration,
+        duration: args.duration.unwrap_or(USUAL),
+        patience: if args.duration.is_some() || args.exact || args.children {
+            Duration::ZERO
+        } else {
+            PATIENCE
+        },
         budget: args.overhead,
         burst_most: args.burst_max,
         exact: args.exact,

@@ -21,7 +21,7 @@ fn the_grammar_is_sound() {
 fn defaults() {
     let o = traced("--pid 7");
     assert_eq!(o.pid, Pid(7));
-    assert_eq!(o.duration, Duration::from_secs(30));
+    assert_eq!((o.duration, o.patience), (Duration::from_secs(30), Duration::from_secs(30)));
     assert!((o.budget - 0.01).abs() < 1e-12);
     assert!(
         !o.exact && o.native == Native::Top && !o.fail_on_leak && !o.quiet && o.lines.is_empty()
@@ -35,7 +35,7 @@ fn every_option() {
         "-p 7 -d 2m --overhead 0.5% --min-size 4k --include /srv/* --include a.py --exclude b.py \
          --format json -o out.json --fail-on-leak -q",
     );
-    assert_eq!(o.duration, Duration::from_secs(120));
+    assert_eq!((o.duration, o.patience), (Duration::from_secs(120), Duration::ZERO));
     assert!((o.budget - 0.005).abs() < 1e-12);
     assert_eq!(o.min_size, Bytes(4096));
     assert!(o.lines.allows("/srv/x.py") && o.lines.allows("a.py") && !o.lines.allows("/srv/b.py"));

@@ -36,6 +36,8 @@ pub struct TraceOptions {
     pub pid: Pid,
     /// How long to observe, 1 s to 24 h.
     pub duration: Duration,
+    /// How much longer, as long as nothing can be said.
+    pub patience: Duration,
     /// Allowed share of the target's processor time, or of a core's where it takes less, 0.0001 to 0.5. Of no meaning
     /// with `exact`.
     pub budget: f64,

@@ -27,6 +27,7 @@ pub fn run(options: &TraceOptions) -> Result<ExitStatus, CliError> {
     let limit = limit::memory_limit(Path::new("/"), options.pid);
     let session_options = Options {
         duration: nanos(options.duration),
+        patience: nanos(options.patience),
         // Tracing everything may cost all of it.
         overhead: if options.exact { 1.0 } else { options.budget },
         burst_most: nanos(options.burst_most),

@@ -78,6 +78,7 @@ fn beside(share: f64) -> Options {
         one_by_one: false,
         no_return_probes: false,
         children: false,
+        patience: Nanos(0),
         turnover: true,
     }
 }

@@ -18,6 +18,10 @@ const MOST_IN_TIME: f64 = 0.5;
 /// What is passed over is as much of what the bursts recorded before as of what the latest did.
 const MEMORY: f64 = 0.5;
 
+/// What watches less of all there is goes on for as long as a burst may, over many requests: it passes over nothing, and
+/// says nothing of how soon the others are over.
+const HARDLY: f64 = 0.1;
+
 /// The latenesses of bursts of one kind.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Late {
@@ -29,7 +33,7 @@ pub(super) struct Late {
 impl Late {
     /// How many hits the next burst passes over, that watches this `share` of all there are.
     pub(super) fn skip(&self, share: f64) -> u64 {
-        let Some((records, in_time)) = self.records else { return 0 };
+        let Some((records, in_time)) = self.records.filter(|_| share >= HARDLY) else { return 0 };
         let most = if in_time { MOST_IN_TIME } else { MOST };
         let part = part(self.turn, most).unwrap_or(0.0);
         (records * share * part) as u64
@@ -37,6 +41,9 @@ impl Late {
 
     /// Books a burst that recorded so many hits; `in_time`: until its time was over.
     pub(super) fn book(&mut self, hits: u64, share: f64, in_time: bool) {
+        if share < HARDLY {
+            return;
+        }
         self.turn = self.turn.wrapping_add(1);
         let all = hits as f64 / share.max(f64::EPSILON);
         let known = self.records.map_or(all, |(known, _)| known);
@@ -71,6 +78,15 @@ mod tests {
                 assert!((1..=3).contains(&within), "octave {octave} of {eight:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_rare_is_seen_from_the_first_on() {
+        let mut late = Late::default();
+        late.book(1000, 1.0, false);
+        late.book(3, 0.01, true);
+        assert_eq!((late.skip(0.01), late.turn), (0, 1));
+        assert!(late.skip(1.0) >= 100);
     }
 
     #[test]

@@ -46,7 +46,6 @@ const RARE: f64 = 0.5;
 /// Watching by size class.
 #[derive(Debug)]
 pub(super) struct ByClass {
-    usedpools: Addr,
     /// Bursts so far.
     bursts: u32,
     classes: [Class; CLASSES],
@@ -65,14 +64,15 @@ struct Class {
 /// The classes that a burst watches.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Choice {
-    classes: Vec<u32>,
+    /// At most as many as can be watched at once.
+    pub classes: Vec<u32>,
     /// Their part of the use of all classes that are worth watching.
-    share: f64,
+    pub share: f64,
 }
 
 impl ByClass {
-    fn new(usedpools: Addr) -> Self {
-        Self { usedpools, bursts: 0, classes: [Class::default(); CLASSES] }
+    fn new() -> Self {
+        Self { bursts: 0, classes: [Class::default(); CLASSES] }
     }
 
     /// For the next burst. `growth`: the classes that hold blocks, and by how many blocks each has grown.
@@ -169,8 +169,8 @@ impl Class {
 
 impl Choice {
     /// The words to watch.
-    fn words(&self, by_class: &ByClass) -> Vec<Watch> {
-        let head = |class: &u32| Watch::Uses(classes::head(by_class.usedpools, *class));
+    fn words(&self, usedpools: Addr) -> Vec<Watch> {
+        let head = |class: &u32| Watch::Uses(classes::head(usedpools, *class));
         self.classes.iter().map(head).collect()
     }
 }
@@ -178,11 +178,18 @@ impl Choice {
 impl Session {
     /// The classes that the next burst of pymalloc watches, and their words; None: it probes functions.
     pub(super) fn classes_to_watch(&self) -> Option<(Choice, Vec<Watch>)> {
-        let by_class = self.by_class.as_ref()?;
-        let blocks = |(class, bytes): (u32, f64)| (class, bytes / (16.0 * f64::from(class)));
-        let growth: Vec<(u32, f64)> = self.ledger.class_growth().into_iter().map(blocks).collect();
-        let choice = by_class.choose(&growth);
-        let words = choice.words(by_class);
+        let usedpools = self.target.pymalloc()?.usedpools;
+        let growth = self.ledger.class_growth();
+        let choice = match &self.by_class {
+            Some(by_class) => {
+                let blocks =
+                    |(class, bytes): (u32, f64)| (class, bytes / (16.0 * f64::from(class)));
+                by_class.choose(&growth.into_iter().map(blocks).collect::<Vec<_>>())
+            }
+            None if self.churn.is_some() => return None,
+            None => self.rare.choose(&growth, &self.costs)?,
+        };
+        let words = choice.words(usedpools);
         Some((choice, words))
     }
 
@@ -194,19 +201,19 @@ impl Session {
         choice: Option<&Choice>,
         counts: &[(SiteKey, SiteCounts)],
     ) {
-        if let (Some(choice), Some(by_class)) = (choice, &mut self.by_class) {
-            by_class.book(choice, counts);
-            return;
+        match (choice, &mut self.by_class) {
+            (Some(choice), Some(by_class)) => return by_class.book(choice, counts),
+            (Some(_), None) => return self.rare.watched(),
+            (None, _) => self.rare.passed(),
         }
         let seen = outcome.counts.get(Counter::PoolEventsSeen);
         let missed = outcome.counts.get(Counter::PoolEventsMissed);
-        let Some(pymalloc) = self.target.pymalloc() else { return };
         if self.by_class.is_none()
             && seen + missed >= MEASURABLE
             && (seen as f64) < ENOUGH * (seen + missed) as f64
         {
             tracing::debug!(seen, missed, "pymalloc is inlined: watching size classes");
-            self.by_class = Some(ByClass::new(pymalloc.usedpools));
+            self.by_class = Some(ByClass::new());
         }
     }
 }
@@ -243,7 +250,7 @@ mod tests {
     fn the_classes_that_pay_have_most_bursts_and_each_has_some() {
         let growth = [(1, 10.0), (2, 11.0), (4, 30.0), (6, 0.0), (9, -5.0)];
         let uses = [(1, 100.0), (2, 1500.0), (4, 300.0)];
-        let mut by_class = ByClass::new(Addr(0));
+        let mut by_class = ByClass::new();
         let choices: Vec<Choice> = (0..17).map(|_| burst(&mut by_class, &growth, &uses)).collect();
         // All at first, to learn how often each is used.
         assert_eq!(choices[0], Choice { classes: vec![4, 2, 1], share: 1.0 });
@@ -260,7 +267,7 @@ mod tests {
     fn each_that_grows_is_tried_first() {
         let growth: Vec<(u32, f64)> = (1..=9).map(|class| (class, f64::from(class))).collect();
         let uses: Vec<(u32, f64)> = (1..=9).map(|class| (class, 100.0)).collect();
-        let mut by_class = ByClass::new(Addr(0));
+        let mut by_class = ByClass::new();
         for _ in 0..3 {
             burst(&mut by_class, &growth, &uses);
         }
@@ -271,7 +278,7 @@ mod tests {
     fn a_class_that_grew_once_does_not_take_the_place_of_those_that_leak() {
         let growth = [(4, 900.0), (3, 400.0), (20, 300.0)];
         let uses = [(4, 266.0), (3, 133.0)];
-        let mut by_class = ByClass::new(Addr(0));
+        let mut by_class = ByClass::new();
         for _ in 0..24 {
             burst(&mut by_class, &growth, &uses);
         }
@@ -281,7 +288,7 @@ mod tests {
     #[test]
     fn bursts_that_see_nothing_change_no_estimate() {
         let growth = [(1, 10.0), (2, 11.0), (4, 30.0)];
-        let mut by_class = ByClass::new(Addr(0));
+        let mut by_class = ByClass::new();
         burst(&mut by_class, &growth, &[(1, 100.0), (2, 1500.0), (4, 300.0)]);
         let usage =
             |by_class: &ByClass| [1, 2, 4].map(|class: usize| by_class.classes[class].usage);
@@ -295,7 +302,7 @@ mod tests {
     #[test]
     fn where_nothing_grows_all_have_their_turn() {
         let growth: Vec<(u32, f64)> = (1..=10).map(|class| (class, 0.0)).collect();
-        let mut by_class = ByClass::new(Addr(0));
+        let mut by_class = ByClass::new();
         for _ in 0..5 {
             assert_eq!(burst(&mut by_class, &growth, &[]).classes.len(), AT_ONCE);
         }

@@ -7,6 +7,7 @@ mod by_class;
 pub mod churn;
 mod codes;
 pub mod exact;
+mod findings;
 mod fresh;
 mod gpu;
 mod gpu_report;
@@ -14,6 +15,7 @@ mod keepers;
 mod mappings;
 mod midway;
 pub mod open;
+mod rare;
 mod readings;
 pub mod report;
 mod steer;
@@ -36,6 +38,7 @@ use churn::Churn;
 use gpu::Gpu;
 use mappings::Pace;
 use midway::Midway;
+use rare::Rare;
 use suspect::Suspicion;
 
 use crate::{
@@ -74,11 +77,16 @@ const DRAIN_EVERY: Nanos = Nanos(50_000_000);
 /// While the kernel still cleans up after the last burst, it is asked so often whether it is done.
 const READY_EVERY: Nanos = Nanos(10_000_000);
 
+/// Where nothing can be said yet, so much is added at a time.
+const MORE: Nanos = Nanos(10_000_000_000);
+
 /// What the user asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// How long to observe.
     pub duration: Nanos,
+    /// How much longer, as long as nothing can be said.
+    pub patience: Nanos,
     /// The share of the target's processor time, or of a core's where it takes less, that may be spent.
     pub overhead: f64,
     /// What one burst may spend of it, which one request may feel.
@@ -188,6 +196,7 @@ pub struct Session {
     target_ended: bool,
     /// Set where pymalloc is watched by size class.
     by_class: Option<ByClass>,
+    rare: Rare,
     /// None: it was not asked for.
     churn: Option<Churn>,
     faults: Faults,
@@ -220,7 +229,8 @@ impl Session {
             self.open_exact()?;
         }
         let mut events = Vec::new();
-        let until = Nanos(self.start.0.saturating_add(self.options.duration.0));
+        let mut until = Nanos(self.start.0.saturating_add(self.options.duration.0));
+        let latest = Nanos(until.0.saturating_add(self.options.patience.0));
         let ending = loop {
             let time = now();
             if self.target_ended {
@@ -230,7 +240,10 @@ impl Session {
                 break Ending::Stopped;
             }
             if time >= until {
-                break Ending::Complete;
+                if until == latest || self.is_sure(time)? {
+                    break Ending::Complete;
+                }
+                until = Nanos(until.0.saturating_add(MORE.0)).min(latest);
             }
             let mut wait = Nanos(until.0 - time.0).min(DRAIN_EVERY);
             if !self.options.exact {
@@ -306,6 +319,10 @@ impl Session {
                 self.target_ended = true;
                 return Ok(Nanos(0));
             }
+            Err(error) if choice.is_some() && self.by_class.is_none() => {
+                self.rare.refuse(&error);
+                return Ok(Nanos(0));
+            }
             Err(error) => return Err(error.into()),
         };
         self.budget.book(kind, way, come.now, &outcome, &terms);
@@ -326,6 +343,9 @@ impl Session {
         let counts = self.tables.take_sites()?;
         if kind == Kind::Pymalloc {
             self.note_way(&outcome, choice.as_ref(), &counts);
+            if choice.is_none() && terms.classes == steer::ALL {
+                self.rare.saw_all(&counts);
+            }
             self.note_churn(&counts);
         }
         let blocks = self.tables.take_live()?;

@@ -8,7 +8,7 @@ use leak_common::config::{
 
 use super::{
     Native, Options, Session, SessionError, churn::Churn, gpu::Gpu, mappings::Pace, midway::Midway,
-    suspect::Suspicion,
+    rare::Rare, suspect::Suspicion,
 };
 use crate::{
     clock::{now, process_time},
@@ -141,6 +141,7 @@ impl Session {
             usage_due: Nanos(0),
             target_ended: false,
             by_class: None,
+            rare: Rare::default(),
             churn,
             faults: Faults::new(start),
             pace: Pace::new(start),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leak_common::counters::Counter;
 
-use super::{Ending, Session, SessionError};
+use super::{Ending, Session, SessionError, findings};
 use crate::{
     gpu::calls::memory_name,
     heap::{glibc_heaps, retention::Kept},
@@ -89,12 +89,14 @@ impl Session {
             natives: NativeSymbols::default(),
             sources: SourceLines::new(self.target.pid),
         };
-        let (mut keepers, searched) = self.keepers(&judgement.accused);
+        let (keepers, searched) = self.keepers(&judgement.accused);
         let mut leaks = self.sites(&judgement.accused, &mut writer);
         for (leak, finding) in leaks.iter_mut().zip(&judgement.accused) {
-            let Kept { path, maybe } = keepers.remove(&finding.site).unwrap_or_default();
+            let Kept { path, maybe, .. } = keepers.get(&finding.site).cloned().unwrap_or_default();
             (leak.retained_by, leak.retained_by_maybe) = (path, maybe);
         }
+        let holders = judgement.accused.iter().map(|finding| keepers.get(&finding.site)?.holder);
+        findings::number(&mut leaks, holders);
         let others = &judgement.others[..judgement.others.len().min(MAX_OTHERS)];
         let sites = self.sites(others, &mut writer);
         Ok(Snapshot {
@@ -296,6 +298,7 @@ impl Session {
                 let held = self.ledger.devices.kind(finding.site);
                 Some(SiteReport {
                     rank,
+                    finding: 0,
                     pid: self.target.pid.0,
                     confidence: finding.confidence,
                     trend: finding.trend.name().to_owned(),

@@ -13,7 +13,7 @@ const ALL_EVERY: u32 = 4;
 const WORTH: f64 = 0.1;
 
 /// All of them.
-const ALL: u64 = u64::MAX;
+pub(super) const ALL: u64 = u64::MAX;
 
 impl Session {
     /// Is the target left alone for now? One that works less than it would be made to pay, and whose memory stands
@@ -34,10 +34,16 @@ impl Session {
 
 /// The classes that grow, of `(size class, bytes)`; all where none does.
 fn growing(growth: &[(u32, f64)]) -> u64 {
-    let most = growth.iter().map(|(_, grown)| *grown).fold(0.0, f64::max);
-    let worth = growth.iter().filter(|(_, grown)| *grown > 0.0 && *grown >= WORTH * most);
-    let bits = worth.fold(0, |bits, (class, _)| bits | 1_u64.checked_shl(class - 1).unwrap_or(0));
+    let bits =
+        worth_it(growth).fold(0, |bits, class| bits | 1_u64.checked_shl(class - 1).unwrap_or(0));
     if bits == 0 { ALL } else { bits }
+}
+
+/// Those that grow by enough to be worth a walk.
+pub(super) fn worth_it(growth: &[(u32, f64)]) -> impl Iterator<Item = u32> {
+    let most = growth.iter().map(|(_, grown)| *grown).fold(0.0, f64::max);
+    let worth = growth.iter().filter(move |(_, grown)| *grown > 0.0 && *grown >= WORTH * most);
+    worth.map(|(class, _)| *class)
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::Session;
+use super::{Session, SessionError};
 use crate::{
     clock::thread_time,
     snapshot::suspect::Suspect,
     symbolize::stacks::line_of,
     units::Nanos,
     verdict::{
-        self, Finding, MIN_DURATION_S,
+        self, Finding, MIN_DURATION_S, Verdict,
         evidence::{End, Evidence, SiteId},
     },
 };
@@ -62,6 +62,11 @@ impl Session {
         self.suspicion.due_s = now_s + (now_s * LONGER).max(took.seconds());
         self.suspicion.note(now_s, accused.iter().map(|finding| finding.site));
         self.suspicion.worst = accused.first().and_then(|worst| self.described(worst, &evidence));
+    }
+
+    /// Can anything be said by now?
+    pub(super) fn is_sure(&self, time: Nanos) -> Result<bool, SessionError> {
+        Ok(verdict::judge(&self.evidence(time)?).verdict != Verdict::Inconclusive)
     }
 
     fn described(&self, worst: &Finding, evidence: &Evidence) -> Option<Suspect> {

@@ -1,5 +1,7 @@
 //! The reports of the tree's processes, and the one report that they make.
 
+use std::collections::HashMap;
+
 use super::members::Sums;
 use crate::{
     snapshot::{NotAttached, ProcessReport, Site, Snapshot, Tree, TreeMember, Verdict},
@@ -191,8 +193,12 @@ fn leaks(all: &[Kept]) -> Vec<Site> {
         all.iter().flat_map(|kept| kept.snapshot.leaks.iter().cloned()).collect();
     let weight = |leak: &Site| leak.growth_bytes_per_s * leak.confidence;
     leaks.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
+    // Each process has numbered its own.
+    let mut findings: HashMap<(u32, u32), u32> = HashMap::new();
     for (rank, leak) in (1..).zip(&mut leaks) {
         leak.rank = rank;
+        let next = findings.len() as u32 + 1;
+        leak.finding = *findings.entry((leak.pid, leak.finding)).or_insert(next);
     }
     leaks
 }

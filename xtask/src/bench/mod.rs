@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what leaktrace costs its target, and how often it is right.
 
+mod accuracy;
 mod awake;
 mod heap;
 mod hits;
@@ -49,7 +50,9 @@ pub enum Bench {
     Stacks(stacks::Options),
     /// What works with each interpreter, and py-spy's stacks beside ours; writes docs/interpreters.md
     Interpreters(interpreters::Options),
-    /// Verdicts on leaking and clean services; writes docs/accuracy.md
+    /// How often the right line is named, and an innocent one, in all services of the zoo; writes docs/accuracy.md
+    Accuracy(accuracy::Options),
+    /// Verdicts on a few services, leaking and clean, on every interpreter; writes docs/verdicts.md
     Verdicts(verdicts::Options),
     /// How fast a large heap is counted; writes docs/heap.md
     Heap(heap::Options),
@@ -83,6 +86,7 @@ pub fn run(bench: Bench) -> Result<()> {
         Bench::Micro => micro::run(),
         Bench::Stacks(options) => stacks::run(&options),
         Bench::Interpreters(options) => interpreters::run(&options),
+        Bench::Accuracy(options) => accuracy::run(&options),
         Bench::Verdicts(options) => verdicts::run(&options),
         Bench::Heap(options) => heap::run(&options),
         Bench::Rates(options) => rates::run(&options),

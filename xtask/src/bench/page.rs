@@ -48,6 +48,19 @@ impl Page {
             Some(old) => *old = row,
             None => self.rows.push(row),
         }
+        self.write()
+    }
+
+    /// Puts the rows in order, and writes the page.
+    ///
+    /// # Errors
+    /// If the page can't be written.
+    pub fn sort_by_key<K: Ord>(&mut self, key: impl FnMut(&Vec<String>) -> K) -> Result<()> {
+        self.rows.sort_by_key(key);
+        self.write()
+    }
+
+    fn write(&self) -> Result<()> {
         let text = self.text();
         fs::write(&self.path, text).with_context(|| format!("can't write {}", self.path.display()))
     }

@@ -32,7 +32,7 @@ pub struct Options {
 }
 
 const INTRO: &str = "\
-# Accuracy
+# Verdicts on every interpreter
 
 Written by `cargo xtask bench verdicts`. Each run starts the program anew and observes it once. A verdict
 is right if it is `leak` for the program that leaks and `no-leak` for the same program with its leak
@@ -58,7 +58,7 @@ const COLUMNS: [&str; 9] = [
 /// # Errors
 /// What couldn't be started, traced or written.
 pub fn run(options: &Options) -> Result<()> {
-    let mut page = Page::open("accuracy.md", INTRO, &COLUMNS, 4)?;
+    let mut page = Page::open("verdicts.md", INTRO, &COLUMNS, 4)?;
     page.print_head();
     for name in super::programs(&options.programs) {
         let program = Program::open(&name)?;

@@ -11,6 +11,7 @@ pub mod peers;
 mod python;
 #[expect(dead_code, reason = "leak-user/build.rs uses the rest")]
 mod toolchain;
+pub mod zoo;
 
 use anyhow::{Context as _, Result};
 use std::process::Command;

@@ -4,7 +4,7 @@ use foldhash::{HashMap, HashMapExt as _};
 
 use super::look::owners;
 use super::search::Search;
-use super::{Case, Teller, Ways, chains, ways};
+use super::{Case, Teller, Ways, chains, common, ways};
 use crate::heap::identity::{HEADERS, Kind};
 use crate::heap::pymalloc::PymallocError;
 use crate::target::memory::Memory;
@@ -31,6 +31,8 @@ pub struct Kept {
     pub path: Vec<String>,
     /// One of its references may be none.
     pub maybe: bool,
+    /// The object that most of them hang from, of all such the nearest.
+    pub holder: Option<Addr>,
 }
 
 /// For the survivors of each of some lines, and whether the search came to its end. Of a block that is no object, who
@@ -85,9 +87,13 @@ pub fn kept_by<M: Memory>(
         let is_most = best.as_ref().is_none_or(|best| best.samples < in_cycles);
         match (best, cycles.into_iter().next()) {
             (_, Some(cycle)) if is_most => {
-                Kept { path: [vec![CYCLE.to_owned()], cycle].concat(), maybe: false }
+                Kept { path: [vec![CYCLE.to_owned()], cycle].concat(), ..Kept::default() }
             }
-            (Some(best), _) => Kept { path: best.path, maybe: best.maybe },
+            (Some(best), _) => {
+                let common = common(line, &chains, &graph);
+                let holder = common.map(|common| graph.addr(common.chain.end));
+                Kept { path: best.path, maybe: best.maybe, holder }
+            }
             (None, _) => Kept::default(),
         }
     };

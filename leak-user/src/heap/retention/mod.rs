@@ -225,15 +225,19 @@ fn ways<M: Memory>(
     Ways { groups, others, unheld, in_cycles, cycles }
 }
 
+/// An object that is on the chains of most samples.
+struct Common {
+    /// How many.
+    samples: u64,
+    /// The chain that leads to it.
+    chain: Chain,
+}
+
 /// What most samples hang from: of all that is on the chains of most, what is nearest to the samples.
-fn holder<M: Memory>(
-    samples: &[Addr],
-    chains: &HashMap<u32, Chain>,
-    teller: &mut Teller<'_, '_, M>,
-) -> Option<Holder> {
+fn common(samples: &[Addr], chains: &HashMap<u32, Chain>, graph: &Graph) -> Option<Common> {
     // By object: how many, how far from the root, and one of them.
     let mut on: HashMap<u32, (u64, usize, u32)> = HashMap::new();
-    for node in samples.iter().filter_map(|sample| teller.graph.node(*sample)) {
+    for node in samples.iter().filter_map(|sample| graph.node(*sample)) {
         for (depth, link) in chains.get(&node).into_iter().flat_map(|chain| (0..).zip(&chain.links))
         {
             on.entry(link.holder).or_insert((0, depth, node)).0 += 1;
@@ -247,6 +251,15 @@ fn holder<M: Memory>(
     let chain = chains.get(&sample)?;
     let end = chain.links.get(depth)?.holder;
     let links = chain.links.get(..depth)?.to_vec();
-    let words = teller.words(&Chain { root: chain.root, links, end });
+    Some(Common { samples, chain: Chain { root: chain.root, links, end } })
+}
+
+fn holder<M: Memory>(
+    samples: &[Addr],
+    chains: &HashMap<u32, Chain>,
+    teller: &mut Teller<'_, '_, M>,
+) -> Option<Holder> {
+    let Common { samples, chain } = common(samples, chains, teller.graph)?;
+    let words = teller.words(&chain);
     Some(Holder { samples, path: words.into_iter().map(|word| word.text).collect() })
 }

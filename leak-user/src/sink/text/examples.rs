@@ -10,11 +10,15 @@ pub(crate) fn leak() -> Snapshot {
     serde_json::from_str(include_str!("../golden/leak.json")).expect("the example is a report")
 }
 
-/// Two accused lines, one of them of the C heap, and RSS that does not show it yet.
+/// Two leaks, of one of which a second line is a part, the other of the C heap, and RSS that does not show it yet.
 fn two_leaks() -> Snapshot {
     let mut snapshot = leak();
+    let mut part = snapshot.leaks[0].clone();
+    part.rank = 3;
+    part.growth_bytes_per_s = 9_300.0;
+    part.stack.drain(..1);
     let mut second = snapshot.leaks[0].clone();
-    second.rank = 2;
+    (second.rank, second.finding) = (2, 2);
     second.confidence = 0.74;
     second.domain = "malloc".to_owned();
     second.trend = "slow".to_owned();
@@ -22,7 +26,7 @@ fn two_leaks() -> Snapshot {
     second.types.clear();
     second.retained_by.clear();
     second.stack.drain(..2);
-    snapshot.leaks.push(second);
+    snapshot.leaks.extend([second, part]);
     snapshot.memory.growth_bytes_per_s = 20_480.0;
     snapshot.memory.limit_bytes = None;
     snapshot.memory.growth_interval = (-40_960.0, 81_920.0);

@@ -1,7 +1,7 @@
 //! The verdict in one line, and what it means for the service.
 
-use super::number;
 use super::stack;
+use super::{findings, number};
 use crate::sink::page::{Line, Page, Paint, location, shorten};
 use crate::snapshot::{Memory, Site, Snapshot, Target, Verdict};
 use crate::units::Bytes;
@@ -42,7 +42,7 @@ pub(super) fn verdict(width: usize, verdict: Verdict, leaks: &[Site]) -> Line {
         (Verdict::Leak, Some(worst)) => {
             let growth: f64 = leaks.iter().map(|leak| leak.growth_bytes_per_s).sum();
             let growth = format!(": {} ({})", number::rate(growth), number::hourly(growth));
-            let others = match leaks.len() - 1 {
+            let others = match findings::of(leaks).len() - 1 {
                 0 => String::new(),
                 more => format!(" and {}", number::counted(more as u64, "other")),
             };

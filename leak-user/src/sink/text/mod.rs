@@ -3,6 +3,7 @@
 mod cost;
 #[cfg(test)]
 pub(crate) mod examples;
+mod findings;
 mod fresh;
 mod gpu;
 mod headline;
@@ -19,9 +20,10 @@ mod tree;
 use super::page::{Line, Page, Paint};
 use super::{Sink, SinkError, Terminal};
 use crate::snapshot::Snapshot;
+use findings::Finding;
 use paths::Paths;
 
-/// Accused lines shown in full; further ones get a row each.
+/// Leaks shown in full; of further ones, each line gets a row.
 const IN_FULL: usize = 5;
 
 /// `--format text`.
@@ -47,11 +49,14 @@ impl Sink for Text {
         }
         let paths = Paths::of(&snapshot.target);
         headline::write(&mut page, snapshot);
-        let (full, rest) = snapshot.leaks.split_at(snapshot.leaks.len().min(IN_FULL));
-        for leak in full {
+        let mut findings = findings::of(&snapshot.leaks);
+        let rest = findings.split_off(findings.len().min(IN_FULL));
+        for finding in &findings {
             page.blank();
-            site::write(&mut page, leak, paths, None);
+            site::write(&mut page, finding.worst, paths, None);
+            findings::parts(&mut page, finding, paths);
         }
+        let rest: Vec<_> = rest.iter().flat_map(Finding::sites).collect();
         others::write(&mut page, "Further leaking lines", rest, paths);
         let name = "Other lines that hold memory, not accused";
         others::write(&mut page, name, &snapshot.sites, paths);

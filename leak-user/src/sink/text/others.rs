@@ -24,7 +24,12 @@ struct Row<'a> {
 }
 
 /// Writes a table of sites under a title, or nothing if none of them holds memory or grows.
-pub(super) fn write(page: &mut Page, name: &str, sites: &[Site], paths: Paths<'_>) {
+pub(super) fn write<'a>(
+    page: &mut Page,
+    name: &str,
+    sites: impl IntoIterator<Item = &'a Site>,
+    paths: Paths<'_>,
+) {
     let wide = page.width() >= WIDE;
     let rows = rows(sites);
     if rows.is_empty() {
@@ -61,8 +66,8 @@ pub(super) fn write(page: &mut Page, name: &str, sites: &[Site], paths: Paths<'_
     }
 }
 
-fn rows(sites: &[Site]) -> Vec<Row<'_>> {
-    let mut rows: Vec<Row<'_>> = Vec::new();
+fn rows<'a>(sites: impl IntoIterator<Item = &'a Site>) -> Vec<Row<'a>> {
+    let mut rows: Vec<Row<'a>> = Vec::new();
     for site in sites {
         let frame = stack::accused(&site.stack);
         let survivors = site.survival * site.live_count as f64;

@@ -20,6 +20,11 @@ pub(super) fn write(page: &mut Page, site: &Site, paths: Paths<'_>, within: Opti
         }
     }
 
+    if let Some(caller) = stack::caller(&site.stack) {
+        let line = label("called at");
+        let room = page.width().saturating_sub(line.width());
+        page.line(&line.paint(Paint::Own, &stack::place(caller, room, paths)));
+    }
     if let Some(within) = within {
         page.wrapped(label("in"), Paint::Plain, within);
     }
@@ -63,7 +68,7 @@ pub(super) fn write(page: &mut Page, site: &Site, paths: Paths<'_>, within: Opti
 }
 
 fn heading(width: usize, site: &Site) -> Line {
-    let line = Line::default().paint(Paint::Bad, &format!("{}.", site.rank)).column(3);
+    let line = Line::default().paint(Paint::Bad, &format!("{}.", site.finding)).column(3);
     let Some(frame) = stack::accused(&site.stack) else {
         return line.paint(Paint::Bold, "a line that could not be named");
     };

@@ -15,6 +15,15 @@ pub(super) fn accused(stack: &[Frame]) -> Option<&Frame> {
     stack.iter().find(|frame| frame.kind == FrameKind::Python).or_else(|| stack.first())
 }
 
+/// The first line of the user's own code that leads to the accused one, where that is a library's.
+pub(super) fn caller(stack: &[Frame]) -> Option<&Frame> {
+    let own = own_frames(stack);
+    let at = stack.iter().position(|frame| frame.kind == FrameKind::Python)?;
+    let mut from_there = stack.iter().zip(own).skip(at);
+    let found = from_there.find(|(frame, own)| *own && frame.kind == FrameKind::Python);
+    found.map(|(frame, _)| frame).filter(|found| !same_line(Some(*found), stack.get(at)))
+}
+
 /// The accused function, and the user's own compiled code that it reaches the allocator through.
 pub(super) fn culprit(stack: &[Frame]) -> String {
     let Some(accused) = accused(stack) else { return String::new() };

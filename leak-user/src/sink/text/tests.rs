@@ -138,6 +138,7 @@ fn any_site() -> impl Strategy<Value = Site> {
         .prop_map(
             |(stack, texts, (trend, domain, growth, low, share), (bytes, count, rank))| Site {
                 rank,
+                finding: rank % 4,
                 pid: count as u32,
                 confidence: share,
                 trend,

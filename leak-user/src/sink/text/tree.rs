@@ -90,7 +90,7 @@ fn groups(leaks: &[Site]) -> Vec<Group> {
     let growth = |group: &Group| group.site.growth_bytes_per_s * group.site.confidence;
     groups.sort_by(|a, b| growth(b).total_cmp(&growth(a)));
     for (rank, group) in (1..).zip(&mut groups) {
-        group.site.rank = rank;
+        group.site.finding = rank;
         if group.pids.len() > 1 {
             // One process's, which says nothing of the sum.
             group.site.growth_interval = (f64::NEG_INFINITY, f64::INFINITY);
