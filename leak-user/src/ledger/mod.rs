@@ -61,6 +61,8 @@ pub struct Ledger {
     mappings: Mappings,
     free_listed: Vec<Addr>,
     classes: Vec<Recorder>,
+    /// See [`ClassSeries::seen_s`].
+    seen_s: [f64; 33],
     rss: Recorder,
     pss: Recorder,
     anonymous: Recorder,
@@ -89,6 +91,7 @@ impl Ledger {
             mappings: Mappings::default(),
             free_listed,
             classes: (0..=32).map(|_| Recorder::default()).collect(),
+            seen_s: [0.0; 33],
             rss: Recorder::default(),
             pss: Recorder::default(),
             anonymous: Recorder::default(),
@@ -140,6 +143,15 @@ impl Ledger {
         self.survivors.add(memory, start, &self.sites, owned);
     }
 
+    /// Books that a burst recorded these size classes (bit 0: class 1) while the target did so much of its own work.
+    pub fn recorded(&mut self, classes: u64, own: Nanos) {
+        for (bit, seen) in (0_u32..).zip(self.seen_s.iter_mut().skip(1)) {
+            if classes >> bit & 1 == 1 {
+                *seen += own.seconds();
+            }
+        }
+    }
+
     /// Books what has been seen since everything is traced (`counts` count from its beginning), and
     /// follows a sample of the blocks that burst `number` recorded and that still live.
     pub fn exact(
@@ -153,6 +165,8 @@ impl Ledger {
         self.malloc_bursts += 1;
         self.allocations = counts.iter().map(|(_, counts)| counts.allocs).sum();
         self.sites.reset_counts();
+        // All alike.
+        self.seen_s.fill(1.0);
         let mut ids: HashMap<SiteKey, SiteId> = HashMap::new();
         for (key, counts) in counts {
             let Some(id) = self.site(stacks, key) else { continue };
@@ -388,7 +402,11 @@ impl Ledger {
                 .zip(&self.classes)
                 .skip(1)
                 .filter(|(_, class)| class.is_ever_positive())
-                .map(|(size_class, class)| ClassSeries { size_class, live: class.series() })
+                .map(|(size_class, class)| ClassSeries {
+                    size_class,
+                    live: class.series(),
+                    seen_s: self.seen_s.get(size_class as usize).copied().unwrap_or(0.0),
+                })
                 .collect(),
             rss: self.rss.series(),
             anonymous: self.anonymous.series(),

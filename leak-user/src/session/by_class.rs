@@ -168,6 +168,11 @@ impl Class {
 }
 
 impl Choice {
+    /// A bit each, that of class 1 first.
+    pub(super) fn bits(&self) -> u64 {
+        self.classes.iter().fold(0, |bits, class| bits | 1_u64.checked_shl(class - 1).unwrap_or(0))
+    }
+
     /// The words to watch.
     fn words(&self, usedpools: Addr) -> Vec<Watch> {
         let head = |class: &u32| Watch::Uses(classes::head(usedpools, *class));

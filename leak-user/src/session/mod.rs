@@ -342,6 +342,12 @@ impl Session {
         );
         let counts = self.tables.take_sites()?;
         if kind == Kind::Pymalloc {
+            let (classes, own) = match &choice {
+                // Whatever else was hit, they saw from the first use on.
+                Some(choice) => (choice.bits(), outcome.own()),
+                None => (terms.classes, outcome.own_recorded()),
+            };
+            self.ledger.recorded(classes, own);
             self.note_way(&outcome, choice.as_ref(), &counts);
             if choice.is_none() && terms.classes == steer::ALL {
                 self.rare.saw_all(&counts);

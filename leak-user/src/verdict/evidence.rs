@@ -42,6 +42,8 @@ pub struct ClassSeries {
     pub size_class: u32,
     /// Number of live blocks.
     pub live: Series,
+    /// How much of the target's own work bursts have seen that recorded this class, in seconds; 0: none.
+    pub seen_s: f64,
 }
 
 /// One allocation site: what was seen of it, and what became of what it allocated.

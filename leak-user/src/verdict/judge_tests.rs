@@ -417,8 +417,12 @@ fn nonsense_is_survived() {
     evidence.anonymous = nonsense.clone();
     evidence.arenas = nonsense.clone();
     evidence.mapped = nonsense.clone();
-    evidence.pymalloc_classes.push(ClassSeries { size_class: u32::MAX, live: nonsense.clone() });
-    evidence.pymalloc_classes.push(ClassSeries { size_class: 4, live: nonsense });
+    evidence.pymalloc_classes.push(ClassSeries {
+        size_class: u32::MAX,
+        live: nonsense.clone(),
+        seen_s: 1.0,
+    });
+    evidence.pymalloc_classes.push(ClassSeries { size_class: 4, live: nonsense, seen_s: f64::NAN });
     for (i, fate) in evidence.sites.iter_mut().flat_map(|site| &mut site.followed).enumerate() {
         let odd = wild[i % wild.len()];
         match i % 4 {

@@ -37,13 +37,15 @@ pub struct Pot {
     pub grows: bool,
     /// It grew by as much in steps, and nobody can tell whether it goes on.
     pub paused: bool,
+    /// See [`ClassSeries::seen_s`]; of others than pymalloc's, one is as good as any.
+    pub seen_s: f64,
 }
 
 impl Pot {
     fn new(domain: Domain, size_class: Option<u32>, course: Course) -> Self {
         let floor = floor(domain);
         let (grows, paused) = (matters(&course, floor), is_paused(&course, floor));
-        Self { domain, size_class, course, grows, paused }
+        Self { domain, size_class, course, grows, paused, seen_s: 1.0 }
     }
 
     /// Its growth in bytes a second.
@@ -104,7 +106,8 @@ pub fn pots(evidence: &Evidence, steep_from: f64) -> Vec<Pot> {
         let block = f64::from(class.size_class) * 16.0;
         let bytes: Vec<_> = class.live.points.iter().map(|(t, n)| (*t, n * block)).collect();
         if let Some(course) = trend::course(&bytes, steep_from) {
-            pots.push(Pot::new(Domain::Pymalloc, Some(class.size_class), course));
+            let pot = Pot::new(Domain::Pymalloc, Some(class.size_class), course);
+            pots.push(Pot { seen_s: class.seen_s, ..pot });
         }
     }
     let mapped = trend::course(&evidence.mapped.points, steep_from);
@@ -301,17 +304,20 @@ pub fn sum(estimates: impl IntoIterator<Item = Estimate>) -> Estimate {
 
 /// Of the site's staying blocks, the share that lies in classes which do not grow as these blocks
 /// would have them grow, measured by the class that grows most for each of them: those take the
-/// place of others, as in a cache at its bound.
+/// place of others, as in a cache at its bound. Some classes are looked at more often than others, and so more
+/// of what stays there is seen.
 #[must_use]
 pub fn out_of_step(shares: &[Share], pots: &[Pot]) -> f64 {
-    // (staying blocks, what they would add to the class by the others' pace, its growth at most)
+    // (staying blocks in a second, what they would add to the class by the others' pace, its growth at most)
     let classes: Vec<_> = shares
         .iter()
         .filter_map(|share| {
             let pot = pots.get(share.pot)?;
             let block = pot.block_bytes()?;
-            let pace = share.growth.value / block / share.staying;
-            Some((share.staying, pace, share.fraction.value * pot.growth().high.max(0.0) / block))
+            let staying = share.staying / pot.seen_s;
+            let pace = share.growth.value / block / staying;
+            let most = share.fraction.value * pot.growth().high.max(0.0) / block;
+            staying.is_finite().then_some((staying, pace, most))
         })
         .collect();
     let pace = classes.iter().map(|(_, pace, _)| *pace).fold(0.0, f64::max);

@@ -39,8 +39,8 @@ fn parts_add_up_to_the_growth() {
     let evidence = Evidence {
         duration_s: 20.0,
         pymalloc_classes: vec![
-            ClassSeries { size_class: 4, live: series(|t| 1000.0 + 300.0 * t) },
-            ClassSeries { size_class: 6, live: series(|_| 500.0) },
+            ClassSeries { size_class: 4, live: series(|t| 1000.0 + 300.0 * t), seen_s: 1.0 },
+            ClassSeries { size_class: 6, live: series(|_| 500.0), seen_s: 1.0 },
         ],
         sites: vec![
             site(1, Domain::Pymalloc, 20, 64),
@@ -70,7 +70,11 @@ fn the_dying_have_a_small_part() {
     }
     let evidence = Evidence {
         duration_s: 20.0,
-        pymalloc_classes: vec![ClassSeries { size_class: 4, live: series(|t| 300.0 * t) }],
+        pymalloc_classes: vec![ClassSeries {
+            size_class: 4,
+            live: series(|t| 300.0 * t),
+            seen_s: 1.0,
+        }],
         sites: vec![site(1, Domain::Pymalloc, 20, 64), dying],
         ..Evidence::default()
     };
@@ -85,8 +89,8 @@ fn what_only_replaces_is_out_of_step() {
     let evidence = Evidence {
         duration_s: 20.0,
         pymalloc_classes: vec![
-            ClassSeries { size_class: 4, live: series(|_| 1000.0) },
-            ClassSeries { size_class: 6, live: series(|t| 300.0 * t) },
+            ClassSeries { size_class: 4, live: series(|_| 1000.0), seen_s: 1.0 },
+            ClassSeries { size_class: 6, live: series(|t| 300.0 * t), seen_s: 1.0 },
         ],
         sites: vec![cache],
         ..Evidence::default()
@@ -95,12 +99,34 @@ fn what_only_replaces_is_out_of_step() {
     assert!((out_of_step(&shares[0], &pots) - 2.0 / 3.0).abs() < 0.02);
 }
 
+/// One of its two classes was watched by bursts of its own, so that more of what stays there was seen.
+#[test]
+fn what_is_looked_at_more_often_is_not_out_of_step() {
+    let mut object = site(1, Domain::Pymalloc, 20, 64);
+    object.followed.extend(site(1, Domain::Pymalloc, 2, 96).followed);
+    let evidence = Evidence {
+        duration_s: 20.0,
+        pymalloc_classes: vec![
+            ClassSeries { size_class: 4, live: series(|t| 300.0 * t), seen_s: 2.0 },
+            ClassSeries { size_class: 6, live: series(|t| 300.0 * t), seen_s: 0.2 },
+        ],
+        sites: vec![object],
+        ..Evidence::default()
+    };
+    let (pots, shares) = divide(&evidence);
+    assert_eq!(out_of_step(&shares[0], &pots), 0.0);
+}
+
 #[test]
 fn arenas_in_steps_are_no_heap_growth() {
     // Small blocks grow by 30 kB a second; an arena of 1 MiB is there before and lasts.
     let evidence = Evidence {
         duration_s: 20.0,
-        pymalloc_classes: vec![ClassSeries { size_class: 4, live: series(|t| 480.0 * t) }],
+        pymalloc_classes: vec![ClassSeries {
+            size_class: 4,
+            live: series(|t| 480.0 * t),
+            seen_s: 1.0,
+        }],
         anonymous: series(|t| 5e7 + 30_720.0 * t),
         arenas: series(|_| 1_048_576.0),
         ..Evidence::default()

@@ -20,7 +20,7 @@ def page(title, first):
     return f"{title} from {first}: {cents / 100:.2f}"
 
 
-def pages(customer):
+def pages(customer):  # LEAK
     name = f"customer {customer:06}"  # LEAK
     title = f"orders of {name}, latest first"  # LEAK
     for first in range(customer, customer + ORDERS, PAGE):  # LEAK

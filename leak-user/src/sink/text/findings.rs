@@ -2,7 +2,7 @@
 
 use super::paths::Paths;
 use super::{VALUES, label, number, stack};
-use crate::sink::page::{Line, Page};
+use crate::sink::page::{Line, Page, Paint};
 use crate::snapshot::Site;
 
 /// Parts that are named.
@@ -54,5 +54,10 @@ pub(super) fn parts(page: &mut Page, finding: &Finding<'_>, paths: Paths<'_>) {
         let more =
             format!("and {} (all in --format json)", number::counted(more as u64, "more line"));
         page.line(&start.plain(&more));
+    }
+    if !finding.parts.is_empty() {
+        let growth = finding.sites().map(|site| site.growth_bytes_per_s).sum();
+        let growth = format!("{}, {}", number::rate(growth), number::hourly(growth));
+        page.wrapped(label("together"), Paint::Plain, &growth);
     }
 }
