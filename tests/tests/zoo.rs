@@ -44,7 +44,7 @@ fn lines_of_one_leak_are_one_finding() {
 #[test]
 fn a_line_of_a_library_is_shown_with_the_line_that_calls_it() {
     let python = any_python!();
-    let (_, running) = started("json_documents", &python, Variant::Leaking);
+    let (_, running) = started("client_sessions", &python, Variant::Leaking);
     let pid = running.pid.to_string();
     let outcome = leaktrace::run(&["--pid", &pid, "--duration", "20s", "--quiet"]).unwrap();
     assert_eq!(outcome.code, Some(0), "{outcome:?}");

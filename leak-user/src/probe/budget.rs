@@ -56,8 +56,14 @@ const TRIAL_GATE: Nanos = Nanos(1_000_000_000);
 /// Bursts begin at least so far apart: each makes the kernel patch the target's code twice.
 const SPACING: Nanos = Nanos(400_000_000);
 
-/// Where the accounts cover no burst yet, they are asked again after so long.
+/// … and up to so much more: a service that works at a steady pace would be met at the same of its requests, always.
+const SPREAD: Nanos = Nanos(100_000_000);
+
+/// Where the accounts cover no burst yet, they are asked again after so long, or after half of it.
 const ASK_AGAIN: Nanos = Nanos(50_000_000);
+
+/// The golden ratio's multiples fall apart as evenly as any, however many there are.
+const GOLDEN: f64 = 0.618_033_988_749_895;
 
 /// The accounts.
 #[derive(Debug)]
@@ -74,6 +80,8 @@ pub struct Budget {
     hits: u64,
     last_start: Option<Nanos>,
     costs: Calibration,
+    /// How often they were asked for a burst.
+    asked: u32,
 }
 
 /// The kinds of bursts that are accounted for apart.
@@ -133,6 +141,7 @@ impl Budget {
             hits: 0,
             last_start: None,
             costs,
+            asked: 0,
         }
     }
 
@@ -148,8 +157,12 @@ impl Budget {
     /// # Errors
     /// The time to wait.
     pub fn next(&mut self, kind: Kind, way: Way, at: Moment) -> Result<Terms, Nanos> {
+        self.asked = self.asked.wrapping_add(1);
+        let part = (f64::from(self.asked) * GOLDEN).fract();
+        let of = |time: Nanos| (time.0 as f64 * part) as u64;
         let spacing =
             self.last_start.map_or(0, |last| (last.0 + SPACING.0).saturating_sub(at.now.0));
+        let spacing = if spacing > 0 { spacing + of(SPREAD) } else { 0 };
         let terms = self.terms(kind, way, at);
         let hit = match way {
             Way::Functions => self.costs.trap,
@@ -161,7 +174,8 @@ impl Budget {
         [&mut self.spent, &mut self.felt].into_iter().for_each(|account| account.advance(done));
         let covered = self.spent.covers(kind, least, done, self.duration)
             && self.felt.covers(kind, Nanos(0), done, self.duration);
-        match Nanos(spacing).max(if covered { Nanos(0) } else { ASK_AGAIN }) {
+        let again = if covered { 0 } else { ASK_AGAIN.0 / 2 + of(ASK_AGAIN) / 2 };
+        match Nanos(spacing).max(Nanos(again)) {
             Nanos(0) => Ok(terms),
             wait => Err(wait),
         }

@@ -1,4 +1,4 @@
-"""A vibration monitor that keeps some spectra's lowest lines: views, each of which holds all of its own."""
+"""A vibration monitor that keeps the lowest lines of some spectra: views that hold the whole spectra."""
 
 import numpy as np
 
