@@ -3,7 +3,9 @@
 use leak_common::hash;
 
 use super::types::{TypeHead, Types};
-use crate::target::layout::{Layout, ObjectLayout, References, UnicodeLayout};
+use crate::target::layout::{
+    KeysLayout, KeysSize, Layout, ObjectLayout, References, UnicodeLayout,
+};
 use crate::target::memory::Memory;
 use crate::units::{Addr, Bytes};
 
@@ -28,6 +30,11 @@ const MAX_OVERFLOW: u64 = 16;
 /// Reference counts from here on could also be addresses (of a program at a fixed address).
 const COULD_BE_ADDRESS: u64 = 1 << 16;
 
+/// Slots of a dict's smallest table (`PyDict_MINSIZE`), and entries that it has room for.
+const LEAST_SLOTS: u64 = 8;
+/// See [`LEAST_SLOTS`].
+const LEAST_ROOM: u64 = 5;
+
 /// What a block is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -38,7 +45,9 @@ pub enum Kind {
         /// Bytes of the block before the object: 0, 16 or 32.
         header: u64,
     },
-    /// Something else: a list's body, a dict's table, a buffer.
+    /// A dict's table of the smallest size, whose keys are strings: CPython hands dead ones on, like objects of some types.
+    Table,
+    /// Something else: a list's body, a larger table, a buffer.
     Raw,
 }
 
@@ -158,7 +167,10 @@ impl Identifier {
             return object;
         }
         let fingerprint = print(0, [cut(bytes, RAW_PRINT), &[]]);
-        Identity { kind: Kind::Raw, fingerprint, parked: false }
+        let is_table =
+            self.types.as_ref().is_some_and(|types| is_smallest_table(&types.layout().keys, bytes));
+        let kind = if is_table { Kind::Table } else { Kind::Raw };
+        Identity { kind, fingerprint, parked: false }
     }
 
     fn object<M: Memory>(&mut self, memory: &M, bytes: &[u8]) -> Option<Identity> {
@@ -176,6 +188,22 @@ impl Identifier {
         }
         None
     }
+}
+
+/// Is it what `new_keys_object` makes for a small dict, and `free_keys_object` keeps (`Objects/dictobject.c`)?
+fn is_smallest_table(keys: &KeysLayout, bytes: &[u8]) -> bool {
+    let word = |at: u64| {
+        let bytes = bytes.get(usize::try_from(at).ok()?..)?.first_chunk()?;
+        Some(u64::from_le_bytes(*bytes))
+    };
+    // Nobody shares it.
+    let is_own = word(0) == Some(1);
+    let is_small = match keys.size {
+        KeysSize::Slots => word(8) == Some(LEAST_SLOTS),
+        // Both logarithms, and the form for keys that are strings.
+        KeysSize::Bytes => bytes.get(8..11) == Some(&[3, 3, 1]),
+    };
+    is_own && is_small && word(keys.count).is_some_and(|count| count <= LEAST_ROOM)
 }
 
 /// An array of pointers to types could pass for an object whose reference count is an address.

@@ -5,7 +5,7 @@ use crate::heap::testing::{FakeMemory, Python, interpreters};
 use crate::target::layout::{free_threaded, layout};
 
 /// For each object: id, type, and where its block starts before it, as the type's flags and the GC
-/// say. Then bodies that are no objects: of a list of types, of one of small numbers.
+/// say. Then what is no object: the bodies of a list of types and of one of small numbers, a small dict's table.
 const PROGRAM: &str = "
 import sys, gc, ctypes
 class Plain: pass
@@ -26,7 +26,8 @@ print(id(type))
 body = lambda l: ctypes.c_uint64.from_address(id(l) + 24).value
 types = [type(o) for o in keep]
 numbers = list(range(20))
-print(body(types), body(numbers))
+table = {'key': 1, 'other': [2]}
+print(body(types), body(numbers), ctypes.c_uint64.from_address(id(table) + 32).value)
 sys.stdin.readline()
 keep[0].x = 5
 keep[10].append(4)
@@ -69,8 +70,8 @@ fn agrees_with_live_interpreters() {
             assert!(!seen.parked);
             assert_eq!(seen.compare(&again[i].unwrap()), Likeness::Same, "object {i}");
         }
-        for body in &seen[said.len()..] {
-            assert_eq!(body.unwrap().kind, Kind::Raw, "{}: {bodies:x?}", exe.display());
+        for (body, kind) in seen[said.len()..].iter().zip([Kind::Raw, Kind::Raw, Kind::Table]) {
+            assert_eq!(body.unwrap().kind, kind, "{}: {bodies:x?}", exe.display());
         }
         python.send("");
         python.line();

@@ -376,7 +376,7 @@ impl Ledger {
         for (site, fate) in devices {
             fates.entry(site).or_default().push(fate);
         }
-        let mut recycled = self.survivors.share_of(&self.free_listed);
+        let mut recycled = self.survivors.recycled(&self.free_listed);
         let sites = self
             .sites
             .iter()

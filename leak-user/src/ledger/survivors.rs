@@ -15,7 +15,11 @@ use self::{
 };
 use super::{block_bytes, sites::Sites, thinning::Thinning};
 use crate::{
-    heap::{identity::Identifier, pymalloc::Blocks, retention::Survivor},
+    heap::{
+        identity::{Identifier, Kind},
+        pymalloc::Blocks,
+        retention::Survivor,
+    },
     target::memory::Memory,
     units::{Addr, Nanos},
     verdict::evidence::{End, Fate, SiteId},
@@ -307,15 +311,20 @@ impl Survivors {
         fates
     }
 
-    /// How much of each site's living blocks is of one of these types, 0 to 1, by weight. Sites that have
-    /// none are left out.
+    /// How much of each site's living blocks is of one of these types, or a dict's smallest table: what Python hands on
+    /// without the allocator; 0 to 1, by weight. Sites that have none are left out.
     #[must_use]
-    pub fn share_of(&self, types: &[Addr]) -> HashMap<SiteId, f64> {
+    pub fn recycled(&self, types: &[Addr]) -> HashMap<SiteId, f64> {
         let mut weights: HashMap<SiteId, (f64, f64)> = HashMap::new();
         for followed in self.followed.iter().filter(|f| f.fate.end == End::Alive) {
             let (of_them, all) = weights.entry(followed.site).or_default();
             *all += followed.fate.weight;
-            if followed.look.type_addr().is_some_and(|addr| types.contains(&addr)) {
+            let is_handed_on = match followed.look.kind() {
+                Some(Kind::Object { type_addr, .. }) => types.contains(&type_addr),
+                Some(Kind::Table) => true,
+                Some(Kind::Raw) | None => false,
+            };
+            if is_handed_on {
                 *of_them += followed.fate.weight;
             }
         }

@@ -59,7 +59,7 @@ pub fn judge(evidence: &Evidence) -> Judgement {
         .partition(|case| case.objections.is_empty() && too_little.is_none());
 
     let whole = Whole::of(&court, &accused);
-    let (accused, handed_on) = recycled::set_apart(accused);
+    let (accused, handed_on) = recycled::set_apart(accused, whole.unexplained);
     let (verdict, mut reasons) = whole.verdict(&court, &accused, too_little);
     reasons.extend(recycled::remark(&handed_on));
     others.extend(handed_on);

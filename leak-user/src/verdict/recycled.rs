@@ -19,13 +19,13 @@ const DOUBT: f64 = 0.5;
 const POINTER: f64 = 8.0;
 
 /// The accused, and those that were handed free: sites of which only recycled objects stay, where there are
-/// others that may hold them. Where those don't grow enough to hold so many, or hold no objects, the site stays
-/// accused, and less surely.
-pub fn set_apart(accused: Vec<Case>) -> (Vec<Case>, Vec<Case>) {
+/// others that may hold them, among the accused or in what grows and is not explained (`unexplained`, bytes a second).
+/// Where those don't grow enough to hold so many, or hold no objects, the site stays accused, and less surely.
+pub fn set_apart(accused: Vec<Case>, unexplained: f64) -> (Vec<Case>, Vec<Case>) {
     let (weak, mut strong): (Vec<Case>, Vec<Case>) =
         accused.into_iter().partition(|case| case.recycled >= WEAK);
     let holders = strong.iter().filter(|case| case.finding.domain <= Domain::Malloc);
-    let room: f64 = holders.map(|case| case.finding.growth.value).sum();
+    let room = unexplained + holders.map(|case| case.finding.growth.value).sum::<f64>();
     let mut handed_on = Vec::new();
     for mut case in weak {
         if POINTER * case.finding.blocks_per_s <= room {
@@ -46,7 +46,7 @@ pub fn remark(handed_on: &[Case]) -> Option<String> {
     (growth > 0.0).then(|| {
         format!(
             "{} a second more are objects that Python hands from line to line without the allocator \
-             (floats, lists, dicts, tuples): an accused line may keep them",
+             (floats, lists, dicts, tuples): other lines than those that allocated them may keep them",
             bytes(growth)
         )
     })

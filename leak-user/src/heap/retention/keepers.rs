@@ -47,7 +47,7 @@ pub fn kept_by<M: Memory>(
     let mut references = case.references();
     let mut object = |survivor: &Survivor| match survivor.kind {
         Some(Kind::Object { header, .. }) => Some(survivor.addr.offset(header)),
-        Some(Kind::Raw) => None,
+        Some(Kind::Table | Kind::Raw) => None,
         // The largest header first: what lies behind a smaller one is the object's own, or another's.
         None => HEADERS
             .iter()

@@ -57,7 +57,7 @@ impl Look {
     pub fn type_addr(&self) -> Option<Addr> {
         match self.kind()? {
             Kind::Object { type_addr, .. } => Some(type_addr),
-            Kind::Raw => None,
+            Kind::Table | Kind::Raw => None,
         }
     }
 
