@@ -37,7 +37,7 @@ pub struct Pot {
     pub grows: bool,
     /// It grew by as much in steps, and nobody can tell whether it goes on.
     pub paused: bool,
-    /// See [`ClassSeries::seen_s`]; of others than pymalloc's, one is as good as any.
+    /// See [`ClassSeries::seen_s`](super::evidence::ClassSeries::seen_s); of others than pymalloc's, one is as good as any.
     pub seen_s: f64,
 }
 
