@@ -453,64 +453,8 @@ fn what_lives_for_seconds_does_not_hide_what_stays() {
     assert!(first.contains("blocks older than 4 s"), "{first}");
 }
 
-/// A service with two lines that keep what they allocate; `recycled` says of which of them it is objects
-/// that Python hands on by itself.
-fn two_keepers(recycled: [f64; 2]) -> Judgement {
-    let world = around(vec![part(&[96], always(2.0)), part(&[32], always(8.0))]);
-    let mut evidence = world.observe(1);
-    for (site, recycled) in evidence.sites.iter_mut().zip(recycled) {
-        site.recycled = recycled;
-    }
-    judge(&evidence)
-}
-
-fn accused(judgement: &Judgement) -> Vec<u32> {
-    judgement.accused.iter().map(|finding| finding.site.0).collect()
-}
-
-#[test]
-fn a_line_that_recycles_is_not_accused_beside_one_that_keeps() {
-    assert_eq!(accused(&two_keepers([0.0, 0.8])).len(), 2);
-    let judgement = two_keepers([0.0, 1.0]);
-    assert_eq!(judgement.verdict, Verdict::Leak);
-    assert_eq!(accused(&judgement), [0]);
-    let handed_free = judgement.others.iter().find(|finding| finding.site.0 == 1).unwrap();
-    assert!(handed_free.reasons.last().unwrap().starts_with("100 % of what stays are objects"));
-    assert!(judgement.reasons[0].starts_with("1 site keeps"), "{:?}", judgement.reasons);
-    assert!(judgement.reasons.last().unwrap().contains("may keep them"));
-    assert!(!judgement.reasons.iter().any(|reason| reason.contains("not explained")));
-}
-
-/// Each object takes a pointer of whoever keeps it: a small leak beside can't hold so many.
-#[test]
-fn what_others_cannot_hold_stays_with_its_line() {
-    let world = around(vec![part(&[96], always(0.2)), part(&[32], always(100.0))]);
-    let mut evidence = world.observe(1);
-    evidence.sites[1].recycled = 1.0;
-    let judgement = judge(&evidence);
-    assert!(accused(&judgement).contains(&1), "{judgement:#?}");
-}
-
-/// Whoever keeps them may be in what grows beside and was not found yet.
-#[test]
-fn a_line_that_recycles_is_not_accused_for_what_nobody_explains() {
-    let world = around(vec![part(&[96], always(2.0)), part(&[32], always(8.0))]);
-    let mut evidence = world.observe(1);
-    evidence.sites[0].recycled = 1.0;
-    evidence.sites[1].followed.clear();
-    let judgement = judge(&evidence);
-    assert_eq!((accused(&judgement), judgement.verdict), (vec![], Verdict::Inconclusive));
-    assert!(judgement.reasons.iter().any(|reason| reason.contains("may keep them")));
-}
-
-#[test]
-fn lines_that_only_recycle_are_accused_with_doubt() {
-    let (sure, doubtful) = (two_keepers([0.0, 0.0]), two_keepers([1.0, 0.95]));
-    assert_eq!(accused(&doubtful), accused(&sure));
-    for (sure, doubtful) in sure.accused.iter().zip(&doubtful.accused) {
-        assert!((doubtful.confidence / sure.confidence - 0.5).abs() < 1e-9);
-    }
-}
+#[path = "judge_recycled_tests.rs"]
+mod recycled_objects;
 
 #[path = "judge_steps_tests.rs"]
 mod steps;
