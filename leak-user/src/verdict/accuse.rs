@@ -7,6 +7,7 @@ use super::evidence::{Domain, End, Evidence, SiteEvidence};
 use super::share::{self, Pot, Share};
 use super::stairs::Stairs;
 use super::stays::Asked;
+use super::steps;
 use super::survival::{self, Tail};
 use super::words::{bytes, number, percent, plural, rate, seconds};
 use super::{Estimate, Finding, Trend};
@@ -145,7 +146,7 @@ impl Court<'_> {
             };
             return Some(why.to_owned());
         }
-        let out_of_step = share::out_of_step(shares, self.pots);
+        let out_of_step = steps::out_of_step(shares, self.pots);
         if out_of_step > MAX_OUT_OF_STEP {
             return Some(format!(
                 "{} of its staying blocks are of sizes that do not grow with it: they take the \

@@ -8,6 +8,7 @@ pub(crate) mod share;
 mod stairs;
 pub mod stats;
 mod stays;
+mod steps;
 pub mod survival;
 pub mod trend;
 mod words;

@@ -20,10 +20,6 @@ pub const RESIDENT_FLOOR: f64 = 1024.0 * 1024.0;
 /// Least growth that matters, bytes a second: 44 MB a day.
 const RATE_FLOOR: f64 = 512.0;
 
-/// A site is out of step in a class that grows by less than this share of what the site would
-/// add to it: there others are freed for what it keeps.
-const OUT_OF_STEP: f64 = 0.25;
-
 /// Memory that is counted exactly.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pot {
@@ -42,7 +38,7 @@ pub struct Pot {
 }
 
 impl Pot {
-    fn new(domain: Domain, size_class: Option<u32>, course: Course) -> Self {
+    pub(super) fn new(domain: Domain, size_class: Option<u32>, course: Course) -> Self {
         let floor = floor(domain);
         let (grows, paused) = (matters(&course, floor), is_paused(&course, floor));
         Self { domain, size_class, course, grows, paused, seen_s: 1.0 }
@@ -207,6 +203,8 @@ pub struct Share {
     pub pot: usize,
     /// The site's old survivors in it, weighted, by the share of the old that stays.
     pub staying: f64,
+    /// How many bursts they come from.
+    pub births: usize,
     /// Their mean size as asked for, in bytes.
     pub mean_size: f64,
     /// The part of the pot's growth that is the site's.
@@ -219,6 +217,7 @@ pub struct Share {
 #[derive(Debug, Clone, Copy, Default)]
 struct Staying {
     blocks: f64,
+    births: usize,
     bytes: f64,
     /// What shares are made of: blocks where all have one size, else bytes.
     stake: f64,
@@ -256,7 +255,9 @@ fn staying(site: &SiteEvidence, tail: &Tail, pot: &Pot) -> Staying {
             && block.fate.born_s >= pot.course.began_s
             && pot.holds(site.domain, block.fate.size_class)
     });
+    let mut births = Vec::new();
     for block in blocks {
+        births.push(block.fate.born_s);
         let weight = block.fate.weight * tail.survival.value;
         let bytes = weight * block.fate.size.0 as f64;
         let stake = if pot.size_class.is_some() { weight } else { bytes };
@@ -265,6 +266,7 @@ fn staying(site: &SiteEvidence, tail: &Tail, pot: &Pot) -> Staying {
         sum.stake += stake;
         sum.stake_squares += stake * stake;
     }
+    sum.births = survival::bursts(births).len();
     sum
 }
 
@@ -272,7 +274,8 @@ fn share(index: usize, pot: &Pot, total: &Staying, own: &Staying) -> Share {
     let independent = total.stake * total.stake / total.stake_squares;
     let fraction = stats::wilson(own.stake / total.stake * independent, independent);
     let growth = if pot.grows { product(fraction, pot.growth()) } else { Estimate::default() };
-    Share { pot: index, staying: own.blocks, mean_size: own.bytes / own.blocks, fraction, growth }
+    let mean_size = own.bytes / own.blocks;
+    Share { pot: index, staying: own.blocks, births: own.births, mean_size, fraction, growth }
 }
 
 /// The product of two independent estimates: relative half widths add in quadrature.
@@ -300,34 +303,6 @@ pub fn sum(estimates: impl IntoIterator<Item = Estimate>) -> Estimate {
         above = above.hypot(one.high - one.value);
     }
     Estimate { value, low: value - below, high: value + above }
-}
-
-/// Of the site's staying blocks, the share that lies in classes which do not grow as these blocks
-/// would have them grow, measured by the class that grows most for each of them: those take the
-/// place of others, as in a cache at its bound. Some classes are looked at more often than others, and so more
-/// of what stays there is seen.
-#[must_use]
-pub fn out_of_step(shares: &[Share], pots: &[Pot]) -> f64 {
-    // (staying blocks in a second, what they would add to the class by the others' pace, its growth at most)
-    let classes: Vec<_> = shares
-        .iter()
-        .filter_map(|share| {
-            let pot = pots.get(share.pot)?;
-            let block = pot.block_bytes()?;
-            let staying = share.staying / pot.seen_s;
-            let pace = share.growth.value / block / staying;
-            let most = share.fraction.value * pot.growth().high.max(0.0) / block;
-            staying.is_finite().then_some((staying, pace, most))
-        })
-        .collect();
-    let pace = classes.iter().map(|(_, pace, _)| *pace).fold(0.0, f64::max);
-    let all: f64 = classes.iter().map(|(staying, ..)| staying).sum();
-    let out: f64 = classes
-        .iter()
-        .filter(|(staying, _, most)| *most < OUT_OF_STEP * pace * staying)
-        .map(|(staying, ..)| staying)
-        .sum();
-    if all > 0.0 { out / all } else { 0.0 }
 }
 
 #[cfg(test)]

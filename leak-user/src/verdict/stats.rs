@@ -224,6 +224,18 @@ pub fn wilson(successes: f64, trials: f64) -> Estimate {
     }
 }
 
+/// The 95 % interval of a Poisson mean, of which so many were counted (Byar's approximation; Breslow & Day 1987).
+#[must_use]
+pub fn poisson(count: usize) -> Estimate {
+    let value = count as f64;
+    let bound = |n: f64, z: f64| {
+        let root = 1.0 - 1.0 / (9.0 * n) + z / (3.0 * n.sqrt());
+        n * root.max(0.0).powi(3)
+    };
+    let low = if count == 0 { 0.0 } else { bound(value, -Z95) };
+    Estimate { value, low, high: bound(value + 1.0, Z95) }
+}
+
 /// The probability that a Poisson count of this mean is at least `least`.
 #[must_use]
 pub fn poisson_tail(mean: f64, least: usize) -> f64 {

@@ -24,6 +24,18 @@ fn too_little_is_no_trend() {
     assert_eq!(deviation(&[]), None);
 }
 
+/// Garwood's exact bounds.
+#[test]
+fn poisson_bounds_are_the_known_ones() {
+    for (count, low, high) in
+        [(0, 0.0, 3.69), (1, 0.0253, 5.57), (8, 3.45, 15.76), (46, 33.68, 61.36)]
+    {
+        let bounds = poisson(count);
+        assert!((bounds.low - low).abs() < 0.02, "{count}: {bounds:?}");
+        assert!((bounds.high - high).abs() < 0.03, "{count}: {bounds:?}");
+    }
+}
+
 #[test]
 fn constants_do_not_move() {
     let flat = slope(&line(20, 0.0)).unwrap();
