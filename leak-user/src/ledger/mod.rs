@@ -385,11 +385,12 @@ impl Ledger {
                 SiteEvidence {
                     id,
                     domain: site.domain,
+                    lines: site.lines,
                     classes: site.classes.clone(),
                     bursts: site.bursts,
                     followed,
                     recycled: recycled.remove(&id).unwrap_or(0.0),
-                    ended: self.devices.ended(id),
+                    ended: self.devices.ended(id) + self.survivors.ended(id),
                 }
             })
             .filter(|site| !site.classes.is_empty() || !site.followed.is_empty())
@@ -415,6 +416,7 @@ impl Ledger {
             device: self.device.series(),
             tensors: self.tensors.series(),
             sites,
+            births: self.survivors.births().collect(),
             coverage,
             lost: lost + self.mappings.refused() + self.devices.physical.refused,
         }

@@ -5,14 +5,18 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
 };
 
 use leak_common::keys::SiteCounts;
 
 use crate::{
-    symbolize::stacks::{Frame, Stacks},
-    verdict::evidence::{Domain, SiteClass, SiteId},
+    symbolize::{
+        files,
+        stacks::{Frame, PyFrame, Stacks, line_of},
+    },
+    verdict::evidence::{Domain, LineId, Lines, SiteClass, SiteId},
 };
 
 /// Sites at most. Where that is not enough, those are forgotten that were not seen for long and have nothing that
@@ -39,6 +43,8 @@ pub struct Site {
     pub frames: Arc<[Frame]>,
     /// One whole stack that led to it.
     pub stack: Arc<[Frame]>,
+    /// The lines that it is on.
+    pub lines: Lines,
     /// The name of one thread that allocated here, where that runs no Python.
     pub thread: Option<Arc<str>>,
     /// What was seen, by size class: one or a few.
@@ -63,6 +69,16 @@ impl Site {
 }
 
 type Key = (Domain, Arc<[Frame]>);
+
+/// The lines that a stack is on.
+fn lines(frames: &[Frame]) -> Lines {
+    let id = |frame: &PyFrame| {
+        let mut hasher = DefaultHasher::new();
+        (&frame.file, frame.line).hash(&mut hasher);
+        LineId(hasher.finish())
+    };
+    Lines { allocates: line_of(frames).map(id), own: files::own_line(frames).map(id) }
+}
 
 /// All sites.
 #[derive(Debug)]
@@ -142,8 +158,9 @@ impl Sites {
         let id = *self.by_key.entry(key).or_insert(next);
         if id == next {
             self.next += 1;
-            let (classes, bursts, seen) = (Vec::new(), 0, self.bursts);
-            self.sites.insert(id, Site { domain, frames, stack, thread, classes, bursts, seen });
+            let (lines, classes, bursts, seen) = (lines(&frames), Vec::new(), 0, self.bursts);
+            let site = Site { domain, frames, stack, lines, thread, classes, bursts, seen };
+            self.sites.insert(id, site);
         }
         id
     }

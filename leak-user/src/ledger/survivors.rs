@@ -2,18 +2,22 @@
 //! structures are asked from outside whether the block is still allocated, and its content whether it
 //! is still the same.
 
+mod followed;
 mod lives;
 mod look;
+mod newborns;
 
 use std::collections::{HashMap, HashSet};
 
 use leak_common::keys::LiveBlock;
 
 use self::{
+    followed::{Followed, look_at},
     lives::Lives,
-    look::{Look, Looker, Seen},
+    look::{Look, Looker},
+    newborns::Newborns,
 };
-use super::{block_bytes, sites::Sites, thinning::Thinning};
+use super::{sites::Sites, thinning::Thinning};
 use crate::{
     heap::{
         identity::{Identifier, Kind},
@@ -22,13 +26,13 @@ use crate::{
     },
     target::memory::Memory,
     units::{Addr, Nanos},
-    verdict::evidence::{End, Fate, SiteId},
+    verdict::evidence::{Domain, End, Fate, SiteId},
 };
 
-/// Blocks of one site followed from one burst while the site is young.
-const PER_BURST: usize = 64;
+/// Blocks of one site followed from one reading while everything is traced and the site is young.
+const PER_READING: usize = 64;
 
-/// With so many blocks followed already, a site gets half as many new ones from a burst.
+/// With so many blocks followed already, a site gets half as many new ones from a reading.
 const HALVED_AT: usize = 256;
 
 /// Followed blocks of one site at most, dead ones included; see [`Thinning`].
@@ -36,19 +40,6 @@ const MAX_OF_SITE: usize = 1024;
 
 /// Followed blocks of all sites at most: some 8 MB. Twice as many while a burst is taken in.
 const MAX_FOLLOWED: usize = 1 << 16;
-
-/// First look after so many seconds; then after half the block's age.
-const FIRST_LOOK_S: f64 = 0.4;
-
-/// What is known of a block.
-#[derive(Debug)]
-struct Followed {
-    site: SiteId,
-    addr: Addr,
-    look: Look,
-    fate: Fate,
-    next_look_s: f64,
-}
 
 const _: () = assert!(MAX_FOLLOWED * size_of::<Followed>() <= 8 << 20);
 
@@ -58,11 +49,14 @@ struct Sample {
     held: usize,
     thinning: Thinning,
     lives: Lives,
+    /// Blocks that had gone when they were looked at first.
+    ended: u64,
 }
 
 /// The followed blocks.
 pub struct Survivors {
     followed: Vec<Followed>,
+    newborns: Newborns,
     by_site: HashMap<SiteId, Sample>,
     /// [`MAX_OF_SITE`], or less where there are too many sites for that.
     max_of_site: usize,
@@ -77,6 +71,7 @@ impl Survivors {
     pub fn new(blocks: Option<Blocks>, identifier: Identifier, glibc: bool) -> Self {
         Self {
             followed: Vec::new(),
+            newborns: Newborns::default(),
             by_site: HashMap::new(),
             max_of_site: MAX_OF_SITE,
             looker: Looker::new(blocks, identifier, glibc),
@@ -102,6 +97,7 @@ impl Survivors {
         if malloc_s.is_none() && gone.is_empty() {
             return;
         }
+        self.newborns.gone(gone);
         for followed in self.followed.iter_mut().filter(|f| f.fate.end == End::Alive) {
             let went = gone.contains(&followed.addr);
             let was_watched = followed.may_be_another() && self.watched.contains(&followed.addr);
@@ -132,8 +128,8 @@ impl Survivors {
         self.looker.learn_freed(memory, freed);
     }
 
-    /// Starts to follow a sample of a burst's blocks; each stands for those of its site and size
-    /// class that are not followed.
+    /// Takes in a burst's blocks, to follow those that live when they are looked at first; each stands for those of
+    /// its site that are not taken.
     pub fn add<'a, M: Memory>(
         &mut self,
         memory: &M,
@@ -141,18 +137,7 @@ impl Survivors {
         sites: &Sites,
         blocks: impl Iterator<Item = (SiteId, Addr, &'a LiveBlock)>,
     ) {
-        for (site, blocks) in group(blocks) {
-            let Some(domain) = sites.get(site).map(|site| site.domain) else { continue };
-            let (quota, stands_for) = self.quota(site, blocks.len());
-            // The map's order is a hash's: the first are a fair sample.
-            for (addr, block) in blocks.into_iter().take(quota) {
-                if let Some(look) = self.looker.first(memory, domain, addr, block) {
-                    self.follow(site, addr, block, look, start, stands_for);
-                }
-            }
-            self.make_room_if_doubled();
-        }
-        self.make_room();
+        self.newborns.add(&mut self.looker, memory, start, sites, group(blocks));
     }
 
     /// The same while everything is traced: the probes will tell when a block dies. Returns the sites
@@ -167,7 +152,8 @@ impl Survivors {
         for (site, blocks) in by_site {
             let (quota, stands_for) = self.quota(site, blocks.len());
             for (addr, block) in blocks.into_iter().take(quota) {
-                self.follow(site, addr, block, Look::Probes(block.born_ns), start, stands_for);
+                let look = Look::Probes(block.born_ns);
+                self.follow(Followed::new(site, addr, block, look, start, stands_for));
             }
             self.make_room_if_doubled();
         }
@@ -180,13 +166,14 @@ impl Survivors {
             held: 0,
             thinning: Thinning::seeded(site.0.into()),
             lives: Lives::default(),
+            ended: 0,
         };
         self.by_site.entry(site).or_insert_with(new)
     }
 
     /// How many of a site's `n` new blocks are looked at, and how many each of them stands for.
     fn quota(&mut self, site: SiteId, n: usize) -> (usize, f64) {
-        let quota = PER_BURST * HALVED_AT / (HALVED_AT + self.sample(site).held);
+        let quota = PER_READING * HALVED_AT / (HALVED_AT + self.sample(site).held);
         (quota, (n as f64 / quota as f64).max(1.0))
     }
 
@@ -221,54 +208,28 @@ impl Survivors {
         });
     }
 
-    fn follow(
-        &mut self,
-        site: SiteId,
-        addr: Addr,
-        block: &LiveBlock,
-        look: Look,
-        start: Nanos,
-        stands_for: f64,
-    ) {
-        let sample = self.sample(site);
+    fn follow(&mut self, mut followed: Followed) {
+        let sample = self.sample(followed.site);
         if !sample.thinning.admits() {
             return;
         }
         sample.held += 1;
-        let weight = stands_for * sample.thinning.weight();
-        let seconds = |ns: u64| Nanos(ns.saturating_sub(start.0)).seconds();
-        let born_s = seconds(block.born_ns);
-        let alive_until_s = if block.noted_ns == 0 { born_s } else { seconds(block.noted_ns) };
-        self.followed.push(Followed {
-            site,
-            addr,
-            look,
-            next_look_s: alive_until_s + FIRST_LOOK_S,
-            fate: Fate {
-                born_s,
-                size: block_bytes(block.size, block.site.size_class),
-                size_class: block.site.size_class,
-                weight,
-                alive_until_s,
-                end: End::Alive,
-            },
-        });
+        followed.fate.weight *= sample.thinning.weight();
+        self.followed.push(followed);
     }
 
     /// Looks at the blocks whose time has come, or at all that live (`all`).
     pub fn look<M: Memory>(&mut self, memory: &M, now_s: f64, all: bool) {
-        let is_due = |f: &Followed| f.fate.end == End::Alive && (all || f.next_look_s <= now_s);
-        let due: Vec<usize> =
-            (0..self.followed.len()).filter(|at| is_due(&self.followed[*at])).collect();
-        let seen: Vec<Seen<'_>> = due.iter().map(|at| self.followed[*at].seen()).collect();
-        let outcomes = self.looker.again(memory, &seen);
-        for (at, outcome) in due.into_iter().zip(outcomes) {
-            let followed = &mut self.followed[at];
-            match outcome {
-                Some(end) => followed.ended(end, now_s),
-                None => followed.next_look_s = now_s + FIRST_LOOK_S,
+        look_at(&mut self.looker, memory, &mut self.followed, now_s, all);
+        for newborn in self.newborns.look(&mut self.looker, memory, now_s, all) {
+            if newborn.fate.end == End::Alive {
+                self.follow(newborn);
+                self.make_room_if_doubled();
+            } else {
+                self.sample(newborn.site).ended += 1;
             }
         }
+        self.make_room();
     }
 
     /// Looks at the blocks while everything is traced: `block` gives what the probes have booked at an
@@ -285,13 +246,25 @@ impl Survivors {
     /// The sites of those that live, or may do so, as often as they have some.
     pub fn sites_alive(&self) -> impl Iterator<Item = SiteId> {
         let living = self.followed.iter().filter(|followed| followed.fate.end != End::Died);
-        living.map(|followed| followed.site)
+        living.map(|followed| followed.site).chain(self.newborns.sites())
     }
 
     /// Follows the blocks of these sites no longer.
     pub fn forget(&mut self, sites: &HashSet<SiteId>) {
         self.followed.retain(|followed| !sites.contains(&followed.site));
+        self.newborns.forget(sites);
         self.by_site.retain(|site, _| !sites.contains(site));
+    }
+
+    /// When bursts left blocks, seconds since the start.
+    pub fn births(&self) -> impl Iterator<Item = (Domain, f64)> {
+        self.newborns.births()
+    }
+
+    /// Blocks of a site that had gone when they were looked at first.
+    #[must_use]
+    pub fn ended(&self, site: SiteId) -> u64 {
+        self.by_site.get(&site).map_or(0, |sample| sample.ended)
     }
 
     /// All fates by site.
@@ -378,25 +351,6 @@ fn group<'a>(blocks: impl Iterator<Item = (SiteId, Addr, &'a LiveBlock)>) -> ByS
         by_site.entry(site).or_default().push((addr, block));
     }
     by_site
-}
-
-impl Followed {
-    /// Does it live, as far as its content and what is around it tell?
-    fn may_be_another(&self) -> bool {
-        self.fate.end == End::Alive && self.look.may_be_another()
-    }
-
-    fn seen(&self) -> Seen<'_> {
-        Seen { addr: self.addr, size: self.fate.size, look: &self.look }
-    }
-
-    fn ended(&mut self, end: End, now_s: f64) {
-        self.fate.end = end;
-        if end == End::Alive {
-            self.fate.alive_until_s = now_s;
-            self.next_look_s = now_s + FIRST_LOOK_S.max((now_s - self.fate.born_s) / 2.0);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -79,7 +79,8 @@ fn what_bursts_see_go_is_not_believed_to_stay() {
     for (site, first) in [(1, 0x1000), (2, 0x9000)] {
         for i in 0..50 {
             let look = Look::Chunk(ChunkSeen { size_word: 0x51, content: [0; 32] });
-            survivors.follow(SiteId(site), Addr(first + 16 * i), &block, look, Nanos(0), 1.0);
+            let (site, addr) = (SiteId(site), Addr(first + 16 * i));
+            survivors.follow(Followed::new(site, addr, &block, look, Nanos(0), 1.0));
         }
     }
     for burst in 0..20 {
@@ -110,7 +111,8 @@ fn a_small_block_that_bursts_see_go_has_died() {
     for i in 0..50 {
         let identity = Identity { kind: Kind::Raw, fingerprint: 7, parked: false };
         let addr = Addr(0x1000 + 16 * i);
-        survivors.follow(SiteId(1), addr, &block, Look::Small(identity), Nanos(0), 1.0);
+        let look = Look::Small(identity);
+        survivors.follow(Followed::new(SiteId(1), addr, &block, look, Nanos(0), 1.0));
     }
     assert_eq!(survivors.to_watch(1000).len(), 50);
     let gone = HashSet::from([Addr(0x1000), Addr(0x1010), Addr(0x9990)]);

@@ -3,19 +3,29 @@
 use crate::{
     snapshot::{Frame, FrameKind, Site},
     units::Addr,
+    verdict::evidence::LineId,
 };
 
-/// Numbers the leaks, given by rank with what their survivors hang from: those that hang from one object, and those
-/// of one line, are one.
-pub(super) fn number(leaks: &mut [Site], holders: impl Iterator<Item = Option<Addr>>) {
-    let holders: Vec<Option<Addr>> = holders.collect();
+/// What makes an accused site part of one leak with others.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ties {
+    /// What its survivors hang from.
+    pub holder: Option<Addr>,
+    /// The user's own line that leads to it.
+    pub line: Option<LineId>,
+}
+
+/// Numbers the leaks, given by rank with their ties: those that hang from one object, and those of one line, are one.
+pub(super) fn number(leaks: &mut [Site], ties: impl Iterator<Item = Ties>) {
+    let ties: Vec<Ties> = ties.collect();
     let mut last = 0;
     for at in 0..leaks.len() {
         let (before, rest) = leaks.split_at_mut(at);
         let Some(leak) = rest.first_mut() else { return };
-        let holder = holders.get(at).copied().flatten();
-        let same = before.iter().zip(&holders).find(|(other, others)| {
-            (holder.is_some() && **others == holder)
+        let own = ties.get(at).copied().unwrap_or_default();
+        let same = before.iter().zip(&ties).find(|(other, others)| {
+            (own.holder.is_some() && others.holder == own.holder)
+                || (own.line.is_some() && others.line == own.line)
                 || (line(leak).is_some() && line(other) == line(leak))
         });
         leak.finding = same.map_or(last + 1, |(other, _)| other.finding);
@@ -48,18 +58,27 @@ mod tests {
         lines.iter().map(at).collect()
     }
 
-    fn numbers(lines: &[u32], holders: &[Option<u64>]) -> Vec<u32> {
+    fn numbers(lines: &[u32], ties: &[Ties]) -> Vec<u32> {
         let mut leaks = leaks(lines);
-        number(&mut leaks, holders.iter().map(|holder| holder.map(Addr)));
+        number(&mut leaks, ties.iter().copied());
         leaks.iter().map(|leak| leak.finding).collect()
     }
 
     #[test]
     fn parts_of_one_leak_hang_from_one_object() {
-        let (cache, log) = (Some(0x1000), Some(0x2000));
-        assert_eq!(numbers(&[1, 2, 3, 4], &[cache, log, cache, None]), [1, 2, 1, 3]);
+        let none = Ties::default();
+        let [cache, log] = [0x1000, 0x2000].map(|at| Ties { holder: Some(Addr(at)), line: None });
+        assert_eq!(numbers(&[1, 2, 3, 4], &[cache, log, cache, none]), [1, 2, 1, 3]);
         // A list's body may lie in the C heap, where nobody looks who holds it.
-        assert_eq!(numbers(&[7, 8, 7, 8], &[cache, None, None, None]), [1, 2, 1, 2]);
+        assert_eq!(numbers(&[7, 8, 7, 8], &[cache, none, none, none]), [1, 2, 1, 2]);
         assert_eq!(numbers(&[], &[]), [0; 0]);
+    }
+
+    #[test]
+    fn what_one_line_of_the_users_leads_to_is_one_leak() {
+        let none = Ties::default();
+        let of_line = Ties { line: Some(LineId(5)), ..none };
+        let cache = Ties { holder: Some(Addr(0x1000)), ..of_line };
+        assert_eq!(numbers(&[1, 2, 3, 4], &[of_line, none, of_line, cache]), [1, 2, 1, 1]);
     }
 }

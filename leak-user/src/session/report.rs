@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use leak_common::counters::Counter;
 
-use super::{Ending, Session, SessionError, findings};
+use super::{
+    Ending, Session, SessionError,
+    findings::{self, Ties},
+};
 use crate::{
     gpu::calls::memory_name,
     heap::{glibc_heaps, retention::Kept},
@@ -95,8 +98,11 @@ impl Session {
             let Kept { path, maybe, .. } = keepers.get(&finding.site).cloned().unwrap_or_default();
             (leak.retained_by, leak.retained_by_maybe) = (path, maybe);
         }
-        let holders = judgement.accused.iter().map(|finding| keepers.get(&finding.site)?.holder);
-        findings::number(&mut leaks, holders);
+        let ties = judgement.accused.iter().map(|finding| Ties {
+            holder: keepers.get(&finding.site).and_then(|kept| kept.holder),
+            line: finding.own_line,
+        });
+        findings::number(&mut leaks, ties);
         let others = &judgement.others[..judgement.others.len().min(MAX_OTHERS)];
         let sites = self.sites(others, &mut writer);
         Ok(Snapshot {

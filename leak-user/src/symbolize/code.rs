@@ -38,6 +38,9 @@ pub struct Code {
     pub file: Arc<str>,
     /// `co_firstlineno`, 0 where it is none.
     pub first_line: u32,
+    /// The code unit before which a call has not begun, 0 before 3.11. What is allocated until then (its cells, the
+    /// generator or coroutine that it is) is its caller's doing, as tracemalloc has it.
+    pub first_traceable: u32,
     /// `co_linetable`, before 3.10 `co_lnotab`.
     pub linetable: Box<[u8]>,
     /// Its form.
@@ -55,6 +58,12 @@ impl Code {
             .unwrap_or(self.first_line)
     }
 
+    /// Has a call begun that is at this byte offset?
+    #[must_use]
+    pub fn has_begun(&self, byte_offset: Option<u64>) -> bool {
+        byte_offset.is_none_or(|at| at / 2 >= u64::from(self.first_traceable))
+    }
+
     fn bytes(&self) -> usize {
         self.linetable.len() + self.function.len() + size_of::<(Self, Known)>()
     }
@@ -67,6 +76,7 @@ pub struct Fingerprint {
     name: Addr,
     linetable: Addr,
     first_line: u32,
+    first_traceable: u32,
 }
 
 impl Fingerprint {
@@ -76,13 +86,17 @@ impl Fingerprint {
             let bytes = bytes.get(usize::try_from(at).ok()?..)?.first_chunk()?;
             Some(Addr(u64::from_le_bytes(*bytes)))
         };
+        let half = |at: u64| {
+            let bytes = bytes.get(usize::try_from(at).ok()?..)?.first_chunk()?;
+            Some(u32::from_le_bytes(*bytes))
+        };
         let code = &layout.code;
-        let first_line = bytes.get(usize::try_from(code.firstlineno).ok()?..)?.first_chunk()?;
         (pointer(layout.object.class)? == code_type).then_some(Self {
             filename: pointer(code.filename)?,
             name: pointer(code.name)?,
             linetable: pointer(code.linetable)?,
-            first_line: u32::from_le_bytes(*first_line),
+            first_line: half(code.firstlineno)?,
+            first_traceable: code.first_traceable.map_or(Some(0), half)?,
         })
     }
 }
@@ -210,8 +224,10 @@ impl CodeCache {
     /// Bytes that hold a fingerprint; a code object has at least as many.
     fn head_bytes(&self) -> usize {
         let code = &self.layout.code;
-        [code.firstlineno, code.filename, code.name, code.linetable].into_iter().fold(0, u64::max)
-            as usize
+        [code.firstlineno, code.filename, code.name, code.linetable]
+            .into_iter()
+            .chain(code.first_traceable)
+            .fold(0, u64::max) as usize
             + 8
     }
 
@@ -235,8 +251,17 @@ impl CodeCache {
                 let file = self.share(file?);
                 let first_line = i32::try_from(fingerprint.first_line).map_or(0, i32::unsigned_abs);
                 let (function, linetable) = (function?.into(), linetable?);
-                let lines = self.layout.code.lines;
-                return Some(Code { function, file, first_line, linetable, lines, fingerprint });
+                let (lines, first_traceable) =
+                    (self.layout.code.lines, fingerprint.first_traceable);
+                return Some(Code {
+                    function,
+                    file,
+                    first_line,
+                    first_traceable,
+                    linetable,
+                    lines,
+                    fingerprint,
+                });
             }
             fingerprint = after;
         }

@@ -148,3 +148,49 @@ fn a_cache_that_is_full_starts_anew() {
         assert!(codes.resolve(&memory, second).is_some());
     }
 }
+
+/// Calls that make their cells, or the generator or coroutine that they are, before they begin.
+const BEGINNINGS: &str = "
+import dis, sys
+source = '''
+def plain(x): return x
+def cells(x): return lambda: x
+def generator(): yield 1
+async def coroutine(): return 1
+async def both(x): return lambda: x
+'''
+names = {}
+exec(compile(source, 'beginnings.py', 'exec'), names)
+for name in ('plain', 'cells', 'generator', 'coroutine', 'both'):
+    code = names[name].__code__
+    begins = [i.offset // 2 for i in dis.get_instructions(code) if i.opname == 'RESUME']
+    print(id(code), begins[0] if begins else 0)
+print('end')
+print(id(type(code)))
+sys.stdin.readline()
+";
+
+#[test]
+fn calls_begin_where_python_traces_them() {
+    for (path, layout) in interpreters() {
+        let mut python = Python::run(&path, BEGINNINGS);
+        let mut said: Vec<(u64, u32)> = Vec::new();
+        loop {
+            let text = python.line();
+            let Some((at, begins)) = text.split_once(' ') else { break };
+            said.push((at.parse().unwrap(), begins.parse().unwrap()));
+        }
+        let code_type = Addr(python.line().parse().unwrap());
+        let mut codes = CodeCache::new(layout, code_type);
+        for (at, begins) in &said {
+            let code = codes.resolve(&python.memory(), Addr(*at)).unwrap();
+            assert_eq!(code.first_traceable, *begins, "{} of {}", code.function, path.display());
+            assert!(code.has_begun(Some(u64::from(2 * begins))) && code.has_begun(None));
+            assert_eq!(code.has_begun(Some(0)), *begins == 0);
+        }
+        assert_eq!(said.len(), 5);
+        let makes_something = said.iter().filter(|(_, begins)| *begins > 0).count();
+        let expected = if layout.version >= (3, 11) { 4 } else { 0 };
+        assert_eq!(makes_something, expected, "{}", path.display());
+    }
+}

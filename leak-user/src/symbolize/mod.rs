@@ -2,6 +2,7 @@
 //! their text.
 
 pub mod code;
+pub mod files;
 pub mod linetable;
 pub mod merge;
 pub mod modules;

@@ -80,6 +80,15 @@ impl Frame {
     }
 }
 
+/// A stack without its innermost call, where that had not begun and its caller's loop runs it.
+fn begun<'a, M: Memory>(frames: &'a [u64], codes: &mut CodeCache, memory: &M) -> &'a [u64] {
+    let [innermost, callers @ ..] = frames else { return frames };
+    let is_inline = callers.first().is_some_and(|caller| !frame::calls_c(*caller));
+    let code = codes.resolve(memory, Addr(frame::code(*innermost))).filter(|_| is_inline);
+    let has_begun = code.is_none_or(|code| code.has_begun(frame::byte_offset(*innermost)));
+    if has_begun { frames } else { callers }
+}
+
 /// The Python line that a stack is on.
 #[must_use]
 pub fn line_of(frames: &[Frame]) -> Option<&PyFrame> {
@@ -171,6 +180,7 @@ impl Stacks {
         for packed in frames {
             self.resolve(*packed, codes, memory);
         }
+        let frames = begun(frames, codes, memory);
         self.current.python.insert(id, frames.into());
     }
 

@@ -195,6 +195,8 @@ pub struct CodeLayout {
     pub name: u64,
     /// `co_linetable` or `co_lnotab`: after the others.
     pub linetable: u64,
+    /// `_co_firsttraceable`, an i32: the code unit before which a call has not begun (3.11 and later).
+    pub first_traceable: Option<u64>,
     /// Its form.
     pub lines: Lines,
 }

@@ -111,6 +111,7 @@ const PY_3_8: Layout = Layout {
         filename: 104,
         name: 112,
         linetable: 120,
+        first_traceable: None,
         lines: Lines::Lnotab,
     },
     unicode: UnicodeLayout { state: 32, kind: 2, ascii_data: 48, compact_data: 72 },
@@ -185,6 +186,7 @@ const PY_3_11: Layout = Layout {
         filename: 112,
         name: 128,
         linetable: 136,
+        first_traceable: Some(168),
         lines: Lines::Locations,
     },
     unicode: UnicodeLayout { state: 32, kind: 2, ascii_data: 48, compact_data: 72 },
@@ -231,6 +233,7 @@ const PY_3_12: Layout = Layout {
         filename: 112,
         name: 128,
         linetable: 136,
+        first_traceable: Some(176),
         lines: Lines::Locations,
     },
     unicode: UnicodeLayout { state: 32, kind: 2, ascii_data: 40, compact_data: 56 },
@@ -276,6 +279,7 @@ const PY_3_13: Layout = Layout {
         generations: &[24, 20],
         ..COLLECTOR
     },
+    code: CodeLayout { first_traceable: Some(184), ..PY_3_12.code },
     ..PY_3_12
 };
 
@@ -300,6 +304,7 @@ const PY_3_13T: Layout = Layout {
         filename: 128,
         name: 144,
         linetable: 152,
+        first_traceable: Some(200),
         lines: Lines::Locations,
     },
     unicode: UnicodeLayout { state: 48, kind: 2, ascii_data: 56, compact_data: 72 },
@@ -349,6 +354,7 @@ const PY_3_14: Layout = Layout {
         ..COLLECTOR
     },
     free_listed: FREE_LISTED_3_14,
+    code: CodeLayout { first_traceable: Some(192), ..PY_3_13.code },
     ..PY_3_13
 };
 
@@ -365,6 +371,7 @@ const PY_3_14T: Layout = Layout {
     unicode: UnicodeLayout { kind: 8, ..PY_3_13T.unicode },
     version: PY_3_14.version,
     free_listed: PY_3_14.free_listed,
+    code: CodeLayout { first_traceable: Some(208), ..PY_3_13T.code },
     ..PY_3_13T
 };
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::evidence::{Domain, End, Evidence, SiteEvidence};
 use super::share::{self, Pot, Share};
 use super::stairs::Stairs;
-use super::stays::Asked;
+use super::stays::{Asked, Objection};
 use super::steps;
 use super::survival::{self, Tail};
 use super::words::{bytes, number, percent, plural, rate, seconds};
@@ -33,17 +33,25 @@ pub struct Case {
     /// Its parts in the pots.
     pub shares: Vec<Share>,
     /// What speaks against accusing it; empty: it is accused.
-    pub objections: Vec<String>,
+    pub objections: Vec<Objection>,
     /// See [`SiteEvidence::recycled`].
     pub recycled: f64,
+    /// What became of its old blocks.
+    pub tail: Tail,
 }
 
 impl Case {
     /// Sets it free after all.
-    pub fn acquit(&mut self, objection: String) {
+    pub fn acquit(&mut self, words: String) {
         self.finding.confidence = self.finding.confidence.min(UNACCUSED_CONFIDENCE);
-        self.finding.reasons.push(objection.clone());
-        self.objections.push(objection);
+        self.finding.reasons.push(words.clone());
+        self.objections.push(Objection::contrary(words));
+    }
+
+    /// Is it accused?
+    #[must_use]
+    pub fn is_accused(&self) -> bool {
+        self.objections.is_empty()
     }
 }
 
@@ -64,11 +72,10 @@ pub struct Court<'a> {
 }
 
 impl Court<'_> {
-    /// Examines every site, in the order of the evidence.
+    /// Examines every one of these sites, in their order. They are all that allocate.
     #[must_use]
-    pub fn cases(&self) -> Vec<Case> {
+    pub fn cases(&self, sites: &[SiteEvidence]) -> Vec<Case> {
         let base = survival::old_age(self.duration_s);
-        let sites = &self.evidence.sites;
         let tails: Vec<Tail> =
             sites.iter().map(|site| survival::tail(site, base, self.duration_s)).collect();
         let shares = share::shares(sites, &tails, self.pots);
@@ -93,7 +100,7 @@ impl Court<'_> {
         let (tail, leaves) = asked.telling_tail(base);
         let growth = share::sum(shares.iter().map(|share| share.growth));
         let stays = leaves.is_none();
-        let objections: Vec<String> = leaves
+        let objections: Vec<Objection> = leaves
             .into_iter()
             .chain(self.growth_objection(site.domain, &growth, &shares))
             .collect();
@@ -106,7 +113,7 @@ impl Court<'_> {
         }
         let (live_bytes, live_count) = self.live(site, &shares);
         let mut reasons = self.reasons(&tail, &growth, &shares);
-        reasons.extend(objections.iter().cloned());
+        reasons.extend(objections.iter().map(|objection| objection.words.clone()));
         let finding = Finding {
             site: site.id,
             domain: site.domain,
@@ -118,8 +125,9 @@ impl Court<'_> {
             live_count: live_count as u64,
             survival: tail.survival.value,
             reasons,
+            own_line: site.lines.own,
         };
-        Case { finding, shares, objections, recycled: site.recycled }
+        Case { finding, shares, objections, recycled: site.recycled, tail }
     }
 
     /// The steps of the memory that most of the site's growth is in, if it comes by steps.
@@ -133,7 +141,7 @@ impl Court<'_> {
         domain: Domain,
         growth: &Estimate,
         shares: &[Share],
-    ) -> Option<String> {
+    ) -> Option<Objection> {
         if growth.value <= 0.0 {
             let counted = self.pots.iter().any(|pot| pot.domain == domain);
             let paused = |share: &Share| self.pots.get(share.pot).is_some_and(|pot| pot.paused);
@@ -144,19 +152,19 @@ impl Court<'_> {
             } else {
                 "the memory that it allocates from does not grow"
             };
-            return Some(why.to_owned());
+            return Some(Objection::contrary(why.to_owned()));
         }
         let out_of_step = steps::out_of_step(shares, self.pots);
         if out_of_step > MAX_OUT_OF_STEP {
-            return Some(format!(
+            return Some(Objection::contrary(format!(
                 "{} of its staying blocks are of sizes that do not grow with it: they take the \
                  place of others",
                 percent(out_of_step),
-            ));
+            )));
         }
         let part = growth.value / self.total_growth;
         (part < MIN_SHARE && growth.value < FAST)
-            .then(|| format!("it makes up {} of the growth", percent(part)))
+            .then(|| Objection::lack(format!("it makes up {} of the growth", percent(part))))
     }
 
     /// The pots that it takes part in, by its share of their growth.

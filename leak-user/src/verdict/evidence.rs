@@ -46,6 +46,19 @@ pub struct ClassSeries {
     pub seen_s: f64,
 }
 
+/// Names a line of code within one observation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LineId(pub u64);
+
+/// The lines that a site's stack is on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lines {
+    /// The innermost one, which allocates.
+    pub allocates: Option<LineId>,
+    /// The innermost one of the user's own code, which leads there.
+    pub own: Option<LineId>,
+}
+
 /// One allocation site: what was seen of it, and what became of what it allocated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SiteEvidence {
@@ -53,6 +66,8 @@ pub struct SiteEvidence {
     pub id: SiteId,
     /// Owner of its blocks.
     pub domain: Domain,
+    /// Where in the code it is.
+    pub lines: Lines,
     /// Allocations that bursts saw, by size class (see `leak_common::keys::size_class`).
     pub classes: Vec<SiteClass>,
     /// How many bursts saw it allocate.
@@ -62,8 +77,7 @@ pub struct SiteEvidence {
     /// Of those alive, the share that are objects of types whose dead Python hands out again without a call
     /// of the allocator: another line may hold them by now.
     pub recycled: f64,
-    /// Blocks of it that were seen to end without having been followed, where ends go unseen at times: so many may
-    /// seem to be alive by chance.
+    /// Blocks of it that were seen to end without being followed: some of those that are may have ended unseen.
     pub ended: u64,
 }
 
@@ -131,6 +145,8 @@ pub struct Evidence {
     pub tensors: Series,
     /// The sites.
     pub sites: Vec<SiteEvidence>,
+    /// When bursts left blocks of a domain alive, followed ones or not: seconds since the start.
+    pub births: Vec<(Domain, f64)>,
     /// Events seen over events that happened, by the pools' own counts; None where not measured.
     pub coverage: Option<f64>,
     /// Records lost in the kernel (ring or maps full).

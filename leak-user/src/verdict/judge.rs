@@ -4,7 +4,7 @@ use super::accuse::{Case, Court};
 use super::evidence::{Domain, Evidence};
 use super::share::{self, Pot};
 use super::words::{bytes, number, percent, plural, rate, seconds};
-use super::{Estimate, Finding, Judgement, Trend, Verdict, recycled, stats, trend};
+use super::{Estimate, Finding, Judgement, Trend, Verdict, lines, recycled, stats, trend};
 
 /// A shorter observation accuses nobody: blocks have no time to grow old.
 pub const MIN_DURATION_S: f64 = 4.0;
@@ -53,15 +53,16 @@ pub fn judge(evidence: &Evidence) -> Judgement {
         seen: seen(evidence),
     };
     let too_little = too_little_to_accuse(&court);
-    let (accused, mut others): (Vec<Case>, Vec<Case>) = court
-        .cases()
+    let (accused, mut others): (Vec<Case>, Vec<Case>) = lines::together(&court)
         .into_iter()
-        .partition(|case| case.objections.is_empty() && too_little.is_none());
+        .partition(|case| case.is_accused() && too_little.is_none());
 
     let whole = Whole::of(&court, &accused);
-    let (accused, handed_on) = recycled::set_apart(accused, whole.unexplained);
+    let (mut accused, handed_on) = recycled::set_apart(accused, whole.unexplained);
+    // What nobody explains may be anybody's.
+    accused.iter_mut().for_each(|case| case.finding.growth.high += whole.unexplained);
     let (verdict, mut reasons) = whole.verdict(&court, &accused, too_little);
-    reasons.extend(recycled::remark(&handed_on));
+    reasons.extend(recycled::remark(&handed_on, &accused));
     others.extend(handed_on);
     Judgement {
         verdict,

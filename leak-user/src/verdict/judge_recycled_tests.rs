@@ -26,7 +26,16 @@ fn a_line_that_recycles_is_not_accused_beside_one_that_keeps() {
     let handed_free = judgement.others.iter().find(|finding| finding.site.0 == 1).unwrap();
     assert!(handed_free.reasons.last().unwrap().starts_with("100 % of what stays are objects"));
     assert!(judgement.reasons[0].starts_with("1 site keeps"), "{:?}", judgement.reasons);
-    assert!(judgement.reasons.last().unwrap().contains("may keep them"));
+    assert!(judgement.reasons.last().unwrap().contains("counted to those that may keep them"));
+    // What it lets go is the other's, or somebody else's.
+    let both = two_keepers([0.0, 0.8]);
+    let growth = |judgement: &Judgement| {
+        judgement.accused.iter().map(|finding| finding.growth.value).sum::<f64>()
+    };
+    assert!((growth(&judgement) / growth(&both) - 1.0).abs() < 1e-9);
+    let own = both.accused.iter().find(|finding| finding.site.0 == 0).unwrap();
+    let now = &judgement.accused[0];
+    assert!((now.growth.low - own.growth.low).abs() < 1e-6 && now.live_bytes > own.live_bytes);
     assert!(!judgement.reasons.iter().any(|reason| reason.contains("not explained")));
 }
 

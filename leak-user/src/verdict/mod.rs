@@ -3,6 +3,7 @@
 mod accuse;
 pub mod evidence;
 mod judge;
+mod lines;
 mod recycled;
 pub(crate) mod share;
 mod stairs;
@@ -19,7 +20,7 @@ mod random;
 mod simulate;
 
 use crate::units::Bytes;
-use evidence::{Domain, SiteId};
+use evidence::{Domain, LineId, SiteId};
 pub use judge::{CLEAR_DURATION_S, MIN_DURATION_S, judge};
 
 /// The answer.
@@ -71,6 +72,22 @@ pub struct Finding {
     pub survival: f64,
     /// Why, in words.
     pub reasons: Vec<String>,
+    /// The user's own line that leads to it.
+    pub own_line: Option<LineId>,
+}
+
+impl Finding {
+    /// So many bytes and blocks a second are its own as well: what lives of it is more by the same part.
+    fn add(&mut self, bytes_per_s: f64, blocks_per_s: f64) {
+        let more = |have: u64, by: f64, to: f64| {
+            if to > 0.0 { (have as f64 * (1.0 + by / to)) as u64 } else { have }
+        };
+        self.live_bytes = Bytes(more(self.live_bytes.0, bytes_per_s, self.growth.value));
+        self.live_count = more(self.live_count, blocks_per_s, self.blocks_per_s);
+        self.growth.value += bytes_per_s;
+        self.growth.high += bytes_per_s;
+        self.blocks_per_s += blocks_per_s;
+    }
 }
 
 /// A number and its 95 % interval.

@@ -24,8 +24,7 @@ const POINTER: f64 = 8.0;
 pub fn set_apart(accused: Vec<Case>, unexplained: f64) -> (Vec<Case>, Vec<Case>) {
     let (weak, mut strong): (Vec<Case>, Vec<Case>) =
         accused.into_iter().partition(|case| case.recycled >= WEAK);
-    let holders = strong.iter().filter(|case| case.finding.domain <= Domain::Malloc);
-    let room = unexplained + holders.map(|case| case.finding.growth.value).sum::<f64>();
+    let room = unexplained + holders(&strong);
     let mut handed_on = Vec::new();
     for mut case in weak {
         if POINTER * case.finding.blocks_per_s <= room {
@@ -37,16 +36,49 @@ pub fn set_apart(accused: Vec<Case>, unexplained: f64) -> (Vec<Case>, Vec<Case>)
             strong.push(case);
         }
     }
+    hand_over(&handed_on, &mut strong);
     (strong, handed_on)
 }
 
-/// What the whole observation's reasons say of those that were set apart.
-pub fn remark(handed_on: &[Case]) -> Option<String> {
+/// What the accused that can hold objects grow by, bytes a second.
+fn holders(accused: &[Case]) -> f64 {
+    let holders = accused.iter().filter(|case| case.finding.domain <= Domain::Malloc);
+    holders.map(|case| case.finding.growth.value).sum()
+}
+
+/// What was handed on, the accused hold: each by what it grows, as far as anybody can tell.
+fn hand_over(handed_on: &[Case], accused: &mut [Case]) {
     let growth: f64 = handed_on.iter().map(|case| case.finding.growth.value).sum();
+    let blocks: f64 = handed_on.iter().map(|case| case.finding.blocks_per_s).sum();
+    let all = holders(accused);
+    if growth <= 0.0 || all <= 0.0 {
+        return;
+    }
+    let holders = accused.iter_mut().filter(|case| case.finding.domain <= Domain::Malloc);
+    for finding in holders.map(|case| &mut case.finding) {
+        let part = finding.growth.value / all;
+        finding.reasons.push(format!(
+            "its growth counts {} a second of objects that Python handed on to it or to others, and that other lines \
+             had allocated",
+            bytes(part * growth)
+        ));
+        finding.add(part * growth, part * blocks);
+        finding.growth.high += (1.0 - part) * growth;
+    }
+}
+
+/// What the whole observation's reasons say of those that were set apart.
+pub fn remark(handed_on: &[Case], accused: &[Case]) -> Option<String> {
+    let growth: f64 = handed_on.iter().map(|case| case.finding.growth.value).sum();
+    let whose = if holders(accused) > 0.0 {
+        "they are counted to those that may keep them"
+    } else {
+        "other lines than those that allocated them may keep them"
+    };
     (growth > 0.0).then(|| {
         format!(
-            "{} a second more are objects that Python hands from line to line without the allocator \
-             (floats, lists, dicts, tuples): other lines than those that allocated them may keep them",
+            "{} a second are objects that Python hands from line to line without the allocator (floats, lists, dicts, \
+             tuples): {whose}",
             bytes(growth)
         )
     })

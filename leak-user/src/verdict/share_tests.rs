@@ -1,4 +1,4 @@
-use super::super::evidence::{ClassSeries, Fate, SiteId};
+use super::super::evidence::{ClassSeries, Fate, Lines, SiteId};
 use super::*;
 use crate::units::Bytes;
 
@@ -19,6 +19,7 @@ fn site(id: u32, domain: Domain, births: u32, size: u64) -> SiteEvidence {
     SiteEvidence {
         id: SiteId(id),
         domain,
+        lines: Lines::default(),
         classes: vec![],
         bursts: 10,
         followed: followed.collect(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::evidence::{
-    ClassSeries, Domain, End, Evidence, Fate, Series, SiteClass, SiteEvidence, SiteId,
+    ClassSeries, Domain, End, Evidence, Fate, Lines, Series, SiteClass, SiteEvidence, SiteId,
 };
 use super::random::Random;
 use crate::units::Bytes;
@@ -151,6 +151,7 @@ impl World {
             arenas,
             mapped,
             sites,
+            births: Vec::new(),
             coverage: Some(random.between(0.97, 1.01)),
             lost: 0,
         }
@@ -201,6 +202,7 @@ impl World {
         SiteEvidence {
             id,
             domain: part.domain,
+            lines: Lines::default(),
             classes,
             bursts: self.bursts,
             followed,

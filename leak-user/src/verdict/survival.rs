@@ -68,12 +68,16 @@ pub fn bursts(births: impl IntoIterator<Item = f64>) -> Vec<(f64, usize)> {
     bursts
 }
 
-/// All bursts of a domain that left survivors, from the followed blocks of all its sites.
+/// All bursts of a domain that left blocks alive.
 #[must_use]
 pub fn bursts_of(evidence: &Evidence, domain: Domain) -> Vec<f64> {
     let sites = evidence.sites.iter().filter(|site| site.domain == domain);
     let births = sites.flat_map(|site| site.followed.iter().map(|fate| fate.born_s));
-    bursts(births).into_iter().map(|(start, _)| start).collect()
+    let others = evidence.births.iter().filter(|(of, _)| *of == domain);
+    bursts(births.chain(others.map(|(_, born_s)| *born_s)))
+        .into_iter()
+        .map(|(start, _)| start)
+        .collect()
 }
 
 /// A followed block, as far as it can be trusted.
@@ -204,7 +208,7 @@ pub fn still_born(tail: &Tail, bursts: &[f64], end_s: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::evidence::SiteId;
+    use super::super::evidence::{Lines, SiteId};
     use super::*;
     use crate::units::Bytes;
 
@@ -216,6 +220,7 @@ mod tests {
         SiteEvidence {
             id: SiteId(1),
             domain: Domain::Pymalloc,
+            lines: Lines::default(),
             classes: vec![],
             bursts: 10,
             followed,

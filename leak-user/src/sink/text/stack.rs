@@ -1,9 +1,10 @@
 //! Stacks: the user's own frames stand out from those of libraries.
 
-use super::paths::{self, Paths, package};
+use super::paths::Paths;
 use super::{VALUES, label};
 use crate::sink::page::{Line, Page, Paint, location, shorten, width};
 use crate::snapshot::{Frame, FrameKind};
+use crate::symbolize::files::{self, package};
 
 /// Frames of libraries in a row that are still shown one by one.
 const RUN: usize = 3;
@@ -83,8 +84,8 @@ fn write_frame(
 /// package?
 fn is_own_code(frame: &Frame) -> bool {
     let Some(module) = &frame.module else { return false };
-    let is_foreign = |file: &str| paths::is_system(file) || package(file).is_some();
-    !is_foreign(module) && !is_foreign(&frame.file) && !paths::is_standard(module)
+    let is_foreign = |file: &str| files::is_system(file) || package(file).is_some();
+    !is_foreign(module) && !is_foreign(&frame.file) && !files::is_standard(module)
 }
 
 /// Which frames are the user's. An application that is itself installed as a package has none
@@ -103,7 +104,7 @@ fn own_frames(stack: &[Frame]) -> Vec<bool> {
 
 /// Is it the interpreter, its standard library, or compiled code?
 fn is_standard(frame: &Frame) -> bool {
-    frame.kind == FrameKind::Native || paths::is_standard(&frame.file)
+    frame.kind == FrameKind::Native || files::is_standard(&frame.file)
 }
 
 /// Do two frames stand on the same line?

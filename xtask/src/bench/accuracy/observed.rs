@@ -21,6 +21,8 @@ pub(super) struct Run {
     pub accused_after: Option<f64>,
     /// What was told of the right lines' growth, as a part of the true one.
     pub growth: Option<f64>,
+    /// The true growth lies in the interval told.
+    pub within: bool,
     /// One of the right types is named.
     pub names_type: bool,
     /// Share of a core's time.
@@ -57,6 +59,7 @@ impl Run {
         };
         let told: f64 =
             right.iter().filter_map(|(_, leak)| leak["growth_bytes_per_s"].as_f64()).sum();
+        let [low, high] = interval(right.iter().map(|(_, leak)| *leak));
         let truth = report["memory"]["growth_bytes_per_s"].as_f64().filter(|truth| *truth > 0.0);
         let is_one = |kind: &Value| specimen.truth.types.iter().any(|one| kind["type"] == **one);
         let names_type =
@@ -67,6 +70,7 @@ impl Run {
             falsely_accused: wrong.len(),
             accused_after: right.iter().filter_map(|(_, leak)| since(leak)).min_by(f64::total_cmp),
             growth: truth.map(|truth| told / truth).filter(|_| !right.is_empty()),
+            within: truth.is_some_and(|truth| (low..=high).contains(&truth)),
             names_type: right.iter().any(|(_, leak)| names_type(leak)),
             spent: report["overhead"]["spent"].as_f64().unwrap_or(0.0),
         }
@@ -76,6 +80,19 @@ impl Run {
         let first = (variant == Variant::Leaking).then_some(1);
         self.verdict == expected(variant) && self.rank == first && self.falsely_accused == 0
     }
+}
+
+/// Of the sum of what is told of independent lines: half widths add in quadrature.
+fn interval<'a>(leaks: impl Iterator<Item = &'a Value>) -> [f64; 2] {
+    let (mut sum, mut below, mut above) = (0.0, 0.0f64, 0.0f64);
+    for leak in leaks {
+        let told = leak["growth_bytes_per_s"].as_f64().unwrap_or(0.0);
+        let end = |at: usize| leak["growth_interval"][at].as_f64().unwrap_or(told);
+        sum += told;
+        below = below.hypot(told - end(0));
+        above = above.hypot(end(1) - told);
+    }
+    [sum - below, sum + above]
 }
 
 /// Keeps what a wrong run printed, for whoever looks into it.
@@ -101,7 +118,7 @@ mod tests {
         let leaking = 1 + text.lines().position(|line| line.ends_with("# LEAK")).unwrap();
         let leak = |line: usize, kind: &str| {
             json!({"stack": [{"kind": "python", "file": run, "line": line}],
-                   "types": [{"type": kind}], "growth_bytes_per_s": 90.0})
+                   "types": [{"type": kind}], "growth_bytes_per_s": 90.0, "growth_interval": [80.0, 105.0]})
         };
         let report = json!({
             "verdict": "leak",
@@ -112,7 +129,7 @@ mod tests {
         });
         let run = Run::read(&report, &specimen);
         assert_eq!((run.rank, run.falsely_accused, run.accused_after), (Some(2), 1, Some(60.0)));
-        assert_eq!((run.growth, run.names_type), (Some(0.9), true));
+        assert_eq!((run.growth, run.within, run.names_type), (Some(0.9), true, true));
         assert!(!run.is_right(Variant::Leaking));
     }
 }
