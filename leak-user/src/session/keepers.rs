@@ -10,23 +10,23 @@ use crate::{
         retention::{Case, Kept, Survivor, kept_by},
         surroundings::Surroundings,
     },
-    verdict::{Finding, evidence::SiteId},
+    verdict::{Judgement, evidence::SiteId},
 };
 
 /// Lines that are looked into, the worst first.
-const MOST_LINES: usize = 8;
+const MOST_LINES: usize = 32;
 
 /// Survivors of a line that are.
-const MOST_SURVIVORS: usize = 32;
+const MOST_SURVIVORS: usize = 16;
 
 /// How long the search may go on. A heap of ten million objects takes a second a pass, some passes a step.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Session {
     /// The chains by line, of those that were found; and what was not seen, if the search did not come to its end.
-    pub(super) fn keepers(&self, accused: &[Finding]) -> (HashMap<SiteId, Kept>, Option<String>) {
-        let sites: Vec<SiteId> =
-            accused.iter().take(MOST_LINES).map(|finding| finding.site).collect();
+    pub(super) fn keepers(&self, judgement: &Judgement) -> (HashMap<SiteId, Kept>, Option<String>) {
+        let lines = judgement.accused.iter().chain(&judgement.small);
+        let sites: Vec<SiteId> = lines.take(MOST_LINES).map(|finding| finding.site).collect();
         let lines = self.ledger.living(&sites, MOST_SURVIVORS);
         if self.target_ended || lines.iter().all(Vec::is_empty) {
             return (HashMap::new(), None);

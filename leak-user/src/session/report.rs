@@ -1,6 +1,6 @@
 //! From an observation to a [`Snapshot`]: names, source lines, types, sums.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use leak_common::counters::Counter;
 
@@ -86,22 +86,26 @@ impl Session {
         for class in &evidence.pymalloc_classes {
             tracing::trace!(?class, "evidence");
         }
-        let judgement = self.filtered(judge(&evidence), wanted);
+        let mut judgement = self.filtered(judge(&evidence), wanted);
         let counts = self.tables.counts()?;
         let mut writer = Writer {
             natives: NativeSymbols::default(),
             sources: SourceLines::new(self.target.pid),
         };
-        let (keepers, searched) = self.keepers(&judgement.accused);
+        let (keepers, searched) = self.keepers(&judgement);
+        let holder = |finding: &Finding| keepers.get(&finding.site)?.holder;
+        let holders: HashSet<Addr> = judgement.accused.iter().filter_map(holder).collect();
+        judgement.join(|finding| holder(finding).is_some_and(|holder| holders.contains(&holder)));
+        judgement.reasons.extend(judgement.remainder());
         let mut leaks = self.sites(&judgement.accused, &mut writer);
         for (leak, finding) in leaks.iter_mut().zip(&judgement.accused) {
             let Kept { path, maybe, .. } = keepers.get(&finding.site).cloned().unwrap_or_default();
             (leak.retained_by, leak.retained_by_maybe) = (path, maybe);
         }
-        let ties = judgement.accused.iter().map(|finding| Ties {
-            holder: keepers.get(&finding.site).and_then(|kept| kept.holder),
-            line: finding.own_line,
-        });
+        let ties = judgement
+            .accused
+            .iter()
+            .map(|finding| Ties { holder: holder(finding), line: finding.own_line });
         findings::number(&mut leaks, ties);
         let others = &judgement.others[..judgement.others.len().min(MAX_OTHERS)];
         let sites = self.sites(others, &mut writer);
@@ -153,6 +157,7 @@ impl Session {
         };
         let before = judgement.accused.len();
         judgement.accused.retain(allowed);
+        judgement.small.retain(allowed);
         judgement.others.retain(allowed);
         if judgement.accused.is_empty() && before > 0 {
             judgement.verdict = Verdict::Inconclusive;

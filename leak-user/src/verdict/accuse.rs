@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::evidence::{Domain, End, Evidence, SiteEvidence};
 use super::share::{self, Pot, Share};
 use super::stairs::Stairs;
-use super::stays::{Asked, Objection};
+use super::stays::{Asked, Ground, Objection};
 use super::steps;
 use super::survival::{self, Tail};
 use super::words::{bytes, number, percent, plural, rate, seconds};
@@ -23,7 +23,7 @@ const FAST: f64 = 65_536.0;
 const MAX_OUT_OF_STEP: f64 = 0.5;
 
 /// A site that is not accused has at most this confidence.
-const UNACCUSED_CONFIDENCE: f64 = 0.3;
+pub(super) const UNACCUSED_CONFIDENCE: f64 = 0.3;
 
 /// A site examined.
 #[derive(Debug, Clone)]
@@ -46,6 +46,12 @@ impl Case {
         self.finding.confidence = self.finding.confidence.min(UNACCUSED_CONFIDENCE);
         self.finding.reasons.push(words.clone());
         self.objections.push(Objection::contrary(words));
+    }
+
+    /// Would it be accused if it grew by more?
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        matches!(&*self.objections, [Objection { ground: Ground::Small, .. }])
     }
 
     /// Is it accused?
@@ -104,11 +110,9 @@ impl Court<'_> {
             .into_iter()
             .chain(self.growth_objection(site.domain, &growth, &shares))
             .collect();
-        let accused = objections.is_empty();
-
         let rising = self.probability_rising(&shares);
         let mut confidence = confidence(tail.survival.low, tail.births, rising, self.seen);
-        if !accused {
+        if objections.iter().any(|objection| objection.ground != Ground::Small) {
             confidence = confidence.min(UNACCUSED_CONFIDENCE);
         }
         let (live_bytes, live_count) = self.live(site, &shares);
@@ -163,8 +167,10 @@ impl Court<'_> {
             )));
         }
         let part = growth.value / self.total_growth;
-        (part < MIN_SHARE && growth.value < FAST)
-            .then(|| Objection::lack(format!("it makes up {} of the growth", percent(part))))
+        (part < MIN_SHARE && growth.value < FAST).then(|| Objection {
+            words: format!("it makes up {} of the growth", percent(part)),
+            ground: Ground::Small,
+        })
     }
 
     /// The pots that it takes part in, by its share of their growth.

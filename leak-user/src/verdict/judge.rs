@@ -1,6 +1,6 @@
 //! The whole observation: leak, no leak, or neither shown.
 
-use super::accuse::{Case, Court};
+use super::accuse::{Case, Court, UNACCUSED_CONFIDENCE};
 use super::evidence::{Domain, Evidence};
 use super::share::{self, Pot};
 use super::words::{bytes, number, percent, plural, rate, seconds};
@@ -26,9 +26,6 @@ const UNEXPLAINED_Z: f64 = 3.5;
 
 /// Resident memory that surely rose by this many times what it wiggles has grown.
 const FAR: f64 = 4.0;
-
-/// With this part of the growth unexplained, a leak's report says so.
-const UNEXPLAINED_SHARE: f64 = 0.25;
 
 /// Where the size of the process is not known.
 const STEEP_UNKNOWN: f64 = 65_536.0;
@@ -64,12 +61,18 @@ pub fn judge(evidence: &Evidence) -> Judgement {
     let (verdict, mut reasons) = whole.verdict(&court, &accused, too_little);
     reasons.extend(recycled::remark(&handed_on, &accused));
     others.extend(handed_on);
+    let is_small = |case: &Case| case.is_small() && case.recycled < recycled::WEAK;
+    let (small, others) =
+        others.into_iter().partition(|case| is_small(case) && verdict == Verdict::Leak);
     Judgement {
         verdict,
         reasons,
         accused: worst_first(accused),
+        small: worst_first(small),
         others: largest_first(others),
         growth: whole.resident,
+        counted_growth: court.total_growth,
+        unexplained: whole.unexplained,
     }
 }
 
@@ -119,6 +122,9 @@ fn worst_first(cases: Vec<Case>) -> Vec<Finding> {
 fn largest_first(cases: Vec<Case>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = cases.into_iter().map(|case| case.finding).collect();
     findings.sort_by(|a, b| b.live_bytes.cmp(&a.live_bytes).then(a.site.cmp(&b.site)));
+    for finding in &mut findings {
+        finding.confidence = finding.confidence.min(UNACCUSED_CONFIDENCE);
+    }
     findings.truncate(MAX_OTHERS);
     findings
 }
@@ -201,12 +207,6 @@ impl Whole {
                 if accused.len() == 1 { "it" } else { "they" },
             ));
             reasons.extend(self.measured(court));
-            if self.unexplained > UNEXPLAINED_SHARE * court.total_growth {
-                reasons.push(format!(
-                    "{} a second of the growth are not explained by it",
-                    bytes(self.unexplained)
-                ));
-            }
             reasons.extend(what_was_missed(court));
             return (Verdict::Leak, reasons);
         }

@@ -453,6 +453,8 @@ fn what_lives_for_seconds_does_not_hide_what_stays() {
     assert!(first.contains("blocks older than 4 s"), "{first}");
 }
 
+#[path = "judge_parts_tests.rs"]
+mod parts;
 #[path = "judge_recycled_tests.rs"]
 mod recycled_objects;
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::accuse::{Case, Court};
 use super::evidence::{Domain, End, LineId, Lines, SiteEvidence};
+use super::stays::Ground;
 use super::survival;
 use super::words::{number, plural, seconds};
 
@@ -100,7 +101,8 @@ fn join(court: &Court<'_>, cases: &mut [Case], line: fn(&Lines) -> Option<LineId
 
 /// Accuses a site that lacks nothing but more of its kind, of which its line has enough.
 fn accuse_with(case: &mut Case, whole: &Case) {
-    let lacks = !case.is_accused() && case.objections.iter().all(|objection| objection.lack);
+    let lacks = !case.is_accused()
+        && case.objections.iter().all(|objection| objection.ground != Ground::Contrary);
     if !lacks || case.finding.growth.value <= 0.0 || case.tail.died > 0 {
         return;
     }

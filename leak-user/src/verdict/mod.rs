@@ -32,10 +32,54 @@ pub struct Judgement {
     pub reasons: Vec<String>,
     /// Accused sites, the worst first.
     pub accused: Vec<Finding>,
+    /// Sites that would be accused as well if they grew by more: parts of the same leak, or not.
+    pub small: Vec<Finding>,
     /// The other sites that something is known of, by live bytes.
     pub others: Vec<Finding>,
     /// Growth of the whole process in bytes a second (of RSS), with its 95 % interval.
     pub growth: Estimate,
+    /// Growth of all memory that is counted and grows, bytes a second.
+    pub counted_growth: f64,
+    /// The part of it that no accused site accounts for.
+    pub unexplained: f64,
+}
+
+/// With this part of the growth unexplained, a leak's report says so.
+const UNEXPLAINED_SHARE: f64 = 0.25;
+
+impl Judgement {
+    /// Accuses those of the small ones that are parts of a leak that is accused.
+    pub fn join(&mut self, is_part: impl Fn(&Finding) -> bool) {
+        let (parts, rest): (Vec<Finding>, Vec<Finding>) =
+            std::mem::take(&mut self.small).into_iter().partition(is_part);
+        let growth: f64 = parts.iter().map(|part| part.growth.value).sum();
+        if growth > 0.0 {
+            self.reasons.push(format!(
+                "{} more, {} a second together, hang from the same objects",
+                words::plural(parts.len(), "site"),
+                words::bytes(growth),
+            ));
+        }
+        self.unexplained = (self.unexplained - growth).max(0.0);
+        self.accused.extend(parts);
+        self.others.extend(rest.into_iter().map(|finding| Finding {
+            confidence: finding.confidence.min(accuse::UNACCUSED_CONFIDENCE),
+            ..finding
+        }));
+    }
+
+    /// That much of the growth is not explained by a leak, if so.
+    #[must_use]
+    pub fn remainder(&self) -> Option<String> {
+        let much = self.verdict == Verdict::Leak
+            && self.unexplained > UNEXPLAINED_SHARE * self.counted_growth;
+        much.then(|| {
+            format!(
+                "{} a second of the growth are not explained by it",
+                words::bytes(self.unexplained)
+            )
+        })
+    }
 }
 
 /// What the whole observation says.

@@ -10,7 +10,7 @@ use super::evidence::Domain;
 use super::words::{bytes, percent};
 
 /// Where so much of what stays is of such types, that it stays is weak evidence against its line.
-const WEAK: f64 = 0.9;
+pub const WEAK: f64 = 0.9;
 
 /// How much less sure an accusation is that rests on weak evidence alone.
 const DOUBT: f64 = 0.5;

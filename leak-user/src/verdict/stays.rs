@@ -44,21 +44,32 @@ const LATER_AGES: [f64; 2] = [2.0, 4.0];
 pub struct Objection {
     /// In words.
     pub words: String,
-    /// Is it that too little is known, so that more of the kind would do?
-    pub lack: bool,
+    /// What kind of reason it is.
+    pub ground: Ground,
+}
+
+/// Why a site is not accused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// What is known speaks against it.
+    Contrary,
+    /// Too little is known: more of the kind would do.
+    Lack,
+    /// It is sure, but too small to be worth a name by itself.
+    Small,
 }
 
 impl Objection {
     /// Too little is known.
     #[must_use]
     pub fn lack(words: String) -> Self {
-        Self { words, lack: true }
+        Self { words, ground: Ground::Lack }
     }
 
     /// What is known speaks against it.
     #[must_use]
     pub fn contrary(words: String) -> Self {
-        Self { words, lack: false }
+        Self { words, ground: Ground::Contrary }
     }
 }
 
@@ -115,7 +126,9 @@ impl Asked<'_> {
                 percent(tail.survival.low),
             )));
         }
-        if stats::poisson_tail(mistaken(self.site), tail.births) > MISTAKEN_P {
+        // Blocks of a burst may be mistaken together: then as many more at once, and as many fewer bursts.
+        let mistaken = mistaken(self.site) * tail.births as f64 / tail.alive.max(1) as f64;
+        if stats::poisson_tail(mistaken, tail.births) > MISTAKEN_P {
             return Some(Objection::contrary(format!(
                 "{} of its blocks are gone; the {} that seem to have stayed may be their \
                  like in their places",
