@@ -13,6 +13,7 @@ use super::options::{
 };
 use super::values;
 use crate::heap::retention::Wanted;
+use crate::sink::{By, View};
 use crate::units::{Bytes, Pid};
 
 /// An observation of no other length, and how much longer it may take as long as nothing can be said.
@@ -140,6 +141,15 @@ struct TraceArgs {
     /// Neither accuse nor list lines of Python files like this; can be given again
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
+    /// List what is held by lines, functions, files, packages, types or whole stacks, the accused ones included (as text)
+    #[arg(long, value_enum, value_name = "WHAT")]
+    group_by: Option<ByArg>,
+    /// With --group-by: count what is held for all that the stacks go through, not for what allocates alone
+    #[arg(long, requires = "group_by")]
+    cumulative: bool,
+    /// With --group-by: how many rows
+    #[arg(long, value_name = "N", default_value_t = View::TOP, requires = "group_by")]
+    top: usize,
     /// Form of the report
     #[arg(long, value_enum, default_value = "text")]
     format: FormatArg,
@@ -238,6 +248,35 @@ impl From<FormatArg> for Format {
         match format {
             FormatArg::Text => Self::Text,
             FormatArg::Json => Self::Json,
+        }
+    }
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy)]
+enum ByArg {
+    /// Lines of code
+    Line,
+    /// Functions
+    Function,
+    /// Files
+    File,
+    /// Installed packages, the standard library, own code
+    Package,
+    /// Types of what is alive
+    Type,
+    /// Stacks
+    Traceback,
+}
+
+impl From<ByArg> for By {
+    fn from(by: ByArg) -> Self {
+        match by {
+            ByArg::Line => Self::Line,
+            ByArg::Function => Self::Function,
+            ByArg::File => Self::File,
+            ByArg::Package => Self::Package,
+            ByArg::Type => Self::Type,
+            ByArg::Traceback => Self::Traceback,
         }
     }
 }
@@ -356,6 +395,11 @@ fn trace(args: TraceArgs) -> Result<TraceOptions, clap::Error> {
         children: args.children,
         min_size: args.min_size,
         lines,
+        view: args.group_by.map(|by| View {
+            by: by.into(),
+            cumulative: args.cumulative,
+            top: args.top,
+        }),
         format: args.format.into(),
         output: args.output,
         fail_on_leak: args.fail_on_leak,

@@ -44,6 +44,11 @@ fn every_option() {
     assert!(traced("--pid 7 --exact").exact && !traced("--pid 7").children);
     assert!(traced("--pid 7 --children").children);
     assert_eq!(traced("--pid 7 --native").native, Native::Whole);
+    let view = View { by: By::Package, cumulative: true, top: 3 };
+    assert_eq!(traced("--pid 7 --group-by package --cumulative --top 3").view, Some(view));
+    let view = View { by: By::Type, ..View::default() };
+    assert_eq!(traced("--pid 7 --group-by type").view, Some(view));
+    assert!(parsed("--pid 7 --cumulative").is_err() && parsed("--pid 7 --top 3").is_err());
     assert_eq!(parsed("--pid 7 -vv").unwrap().verbosity, 2);
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::filter::LineFilter;
 use crate::heap::retention::Wanted;
+use crate::sink::View;
 use crate::units::{Bytes, Pid};
 
 /// One call of the program.
@@ -57,6 +58,8 @@ pub struct TraceOptions {
     pub min_size: Bytes,
     /// Which lines may be accused or listed.
     pub lines: LineFilter,
+    /// The table of sites that is asked for, as text.
+    pub view: Option<View>,
     /// The report's form.
     pub format: Format,
     /// Where the report goes; standard output if None.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use super::options::Format;
-use crate::sink::{Json, Sink, Terminal, Text};
+use crate::sink::{Json, Sink, Terminal, Text, View};
 
 /// A report could not be put where it should go.
 #[derive(Debug, thiserror::Error)]
@@ -64,15 +64,16 @@ impl Output {
         open(path).map(Self).map_err(|source| OutputError::Open { path: path.to_owned(), source })
     }
 
-    /// The sink for a form of the report, at its destination's width and with its colours.
+    /// The sink for a form of the report, at its destination's width and with its colours, and for people with the table
+    /// that they ask for.
     #[must_use]
-    pub fn sink(&self, format: Format) -> Box<dyn Sink> {
+    pub fn sink(&self, format: Format, view: Option<View>) -> Box<dyn Sink> {
         let terminal = match self.0 {
             Kind::Stdout => Terminal::of_stdout(),
             Kind::Stream { .. } | Kind::File { .. } => Terminal::NONE,
         };
         match format {
-            Format::Text => Box::new(Text::new(terminal)),
+            Format::Text => Box::new(Text::new(terminal, view)),
             Format::Json => Box::new(Json),
         }
     }

@@ -48,7 +48,7 @@ pub fn run(options: &TraceOptions) -> Result<ExitStatus, CliError> {
         observe(target, session_options, options)?
     };
     snapshot.memory.limit_bytes = limit.map(|bytes| bytes.0);
-    let sink = output.sink(options.format);
+    let sink = output.sink(options.format, options.view);
     output.write(&sink.render(&snapshot)?)?;
     Ok(ExitStatus::of_report(&snapshot, options.fail_on_leak))
 }

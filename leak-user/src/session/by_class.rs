@@ -208,7 +208,7 @@ impl Session {
     ) {
         match (choice, &mut self.by_class) {
             (Some(choice), Some(by_class)) => return by_class.book(choice, counts),
-            (Some(_), None) => return self.rare.watched(),
+            (Some(choice), None) => return self.rare.watched(choice),
             (None, _) => self.rare.passed(),
         }
         let seen = outcome.counts.get(Counter::PoolEventsSeen);

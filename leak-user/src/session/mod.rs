@@ -354,9 +354,12 @@ impl Session {
             }
             self.note_churn(&counts);
         }
-        let blocks = self.tables.take_live()?;
+        let mut blocks = self.tables.take_live()?;
         self.ring.drain(events);
         self.digest(events);
+        if choice.is_some() && self.by_class.is_none() && self.rare.is_restless() {
+            blocks.clear();
+        }
         let watched = match kind {
             Kind::Pymalloc => Watched::Pymalloc,
             Kind::Malloc => Watched::Malloc,
@@ -412,8 +415,9 @@ impl Session {
                 Event::Exit { tid } if tid.0 == self.target.pid.0 => {
                     tracing::debug!("the main thread ended");
                 }
+                Event::Exit { .. } => self.rare.thread_ended(),
                 Event::Fork { .. } => self.children += 1,
-                Event::Mmap { .. } | Event::GateClosed { .. } | Event::Exit { .. } => {}
+                Event::Mmap { .. } | Event::GateClosed { .. } => {}
             }
         }
         self.note_dying(&ended);

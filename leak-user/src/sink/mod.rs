@@ -9,10 +9,12 @@ pub(crate) mod json;
 pub mod live;
 pub(crate) mod page;
 mod text;
+mod view;
 pub mod why;
 
 pub use json::Json;
 pub use text::Text;
+pub use view::{By, View};
 
 use std::io::IsTerminal as _;
 

@@ -30,6 +30,10 @@ const FAR: f64 = 4.0;
 /// Where the size of the process is not known.
 const STEEP_UNKNOWN: f64 = 65_536.0;
 
+/// Smallest part of the growth that is named with what it is a part of: a few blocks that took the place of a site's dead
+/// make a smaller one.
+const MIN_PART: f64 = 0.01;
+
 /// Most sites that are listed beside the accused.
 const MAX_OTHERS: usize = 50;
 
@@ -56,12 +60,16 @@ pub fn judge(evidence: &Evidence) -> Judgement {
 
     let whole = Whole::of(&court, &accused);
     let (mut accused, handed_on) = recycled::set_apart(accused, whole.unexplained);
-    // What nobody explains may be anybody's.
-    accused.iter_mut().for_each(|case| case.finding.growth.high += whole.unexplained);
+    // What nobody explains, or counts, may be anybody's.
+    let beyond = whole.unexplained + (whole.resident.value - court.total_growth).max(0.0);
+    accused.iter_mut().for_each(|case| case.finding.growth.high += beyond);
     let (verdict, mut reasons) = whole.verdict(&court, &accused, too_little);
     reasons.extend(recycled::remark(&handed_on, &accused));
     others.extend(handed_on);
-    let is_small = |case: &Case| case.is_small() && case.recycled < recycled::WEAK;
+    let least = MIN_PART * court.total_growth;
+    let is_small = |case: &Case| {
+        case.is_small() && case.recycled < recycled::WEAK && case.finding.growth.value >= least
+    };
     let (small, others) =
         others.into_iter().partition(|case| is_small(case) && verdict == Verdict::Leak);
     Judgement {

@@ -4,7 +4,7 @@ use super::*;
 
 /// One line keeps much and two a little, of sizes of their own.
 fn judged() -> Judgement {
-    let world =
+    let mut world =
         around(vec![part(&[96], always(2.0)), part(&[32], always(0.2)), part(&[16], always(0.4))]);
     world.bursts = 48;
     judge(&world.observe(3))

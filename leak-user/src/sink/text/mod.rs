@@ -6,6 +6,7 @@ pub(crate) mod examples;
 mod findings;
 mod fresh;
 mod gpu;
+mod groups;
 mod headline;
 pub(crate) mod memory;
 pub(crate) mod number;
@@ -18,7 +19,7 @@ mod tests;
 mod tree;
 
 use super::page::{Line, Page, Paint};
-use super::{Sink, SinkError, Terminal};
+use super::{Sink, SinkError, Terminal, View};
 use crate::snapshot::Snapshot;
 use findings::Finding;
 use paths::Paths;
@@ -30,13 +31,14 @@ const IN_FULL: usize = 5;
 #[derive(Debug, Clone, Copy)]
 pub struct Text {
     terminal: Terminal,
+    view: Option<View>,
 }
 
 impl Text {
-    /// Text for this terminal.
+    /// Text for this terminal, with a table of what is asked for.
     #[must_use]
-    pub fn new(terminal: Terminal) -> Self {
-        Self { terminal }
+    pub fn new(terminal: Terminal, view: Option<View>) -> Self {
+        Self { terminal, view }
     }
 }
 
@@ -58,8 +60,16 @@ impl Sink for Text {
         }
         let rest: Vec<_> = rest.iter().flat_map(Finding::sites).collect();
         others::write(&mut page, "Further leaking lines", rest, paths);
-        let name = "Other lines that hold memory, not accused";
-        others::write(&mut page, name, &snapshot.sites, paths);
+        match self.view {
+            None => {
+                let name = "Other lines that hold memory, not accused";
+                others::write(&mut page, name, &snapshot.sites, paths);
+            }
+            Some(view) => {
+                let all = snapshot.leaks.iter().chain(&snapshot.sites);
+                others::write_by(&mut page, &view.title(), all, paths, view);
+            }
+        }
         fresh::write(&mut page, snapshot, paths);
         memory::write(&mut page, &snapshot.memory, "Where the memory is");
         gpu::write(&mut page, snapshot.gpu.as_ref(), paths);

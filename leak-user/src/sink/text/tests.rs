@@ -6,14 +6,14 @@ use proptest::prelude::*;
 
 use super::{Text, examples};
 use crate::sink::page::width;
-use crate::sink::{Sink as _, Terminal};
+use crate::sink::{By, Sink as _, Terminal, View};
 use crate::snapshot::{Frame, FrameKind, FreshMemory, Site, Snapshot, TypeShare, Verdict};
 
 /// Set it to write the golden files anew; read the difference before it is committed.
 const BLESS: &str = "LEAKTRACE_BLESS";
 
 fn text(snapshot: &Snapshot, width: usize, colour: bool) -> String {
-    let report = Text::new(Terminal { width, colour }).render(snapshot).unwrap();
+    let report = Text::new(Terminal { width, colour }, None).render(snapshot).unwrap();
     String::from_utf8(report).unwrap()
 }
 
@@ -34,6 +34,23 @@ fn reports_are_the_golden_ones() {
         }
     }
     assert!(wrong.is_empty(), "differ ({BLESS}=1 writes them anew):\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn views_fit_the_terminal_and_say_what_they_show() {
+    let kinds = [By::Line, By::Function, By::File, By::Package, By::Type, By::Traceback];
+    let snapshot = examples::leak();
+    for (by, cumulative) in kinds.into_iter().flat_map(|by| [(by, false), (by, true)]) {
+        for columns in [Terminal::NARROWEST, 80, 120] {
+            let view = View { by, cumulative, top: 2 };
+            let terminal = Terminal { width: columns, colour: false };
+            let report = Text::new(terminal, Some(view)).render(&snapshot).unwrap();
+            let report = String::from_utf8(report).unwrap();
+            assert!(report.contains("What is held, by "), "{report}");
+            assert!(!report.contains("Other lines that hold memory"), "{report}");
+            assert!(report.lines().all(|line| width(line) <= columns), "{columns}:\n{report}");
+        }
+    }
 }
 
 #[test]

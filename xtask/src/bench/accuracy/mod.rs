@@ -77,7 +77,8 @@ its clean twin. A verdict is right if it is `leak` for one that leaks and `no-le
 the first accused line that the program's source marks as leaking. Falsely accused are all accused lines that it doesn't
 mark, of clean and of leaking ones. The time is that since which the right line was accused without a break, from the
 observation's start. Growth is what is told of the right lines beside what resident memory grew by meanwhile; the interval
-is that of their sum, 95 % as it is told. Reports of observations that were wrong are kept in target/accuracy.
+is that of their sum, 95 % as it is told, and right if it holds the growth of resident memory or comes to a twentieth of
+it: pools have headers, and holes are filled. Reports of observations that were wrong are kept in target/accuracy.
 
 tracemalloc runs in the service itself, with 25 frames, from its start on: two snapshots are compared, and the lines
 ranked by their growth between them. It gives no verdict and accuses nobody.

@@ -8,6 +8,9 @@ use leak_tests::zoo::Specimen;
 use serde_json::Value;
 use std::fs;
 
+/// Resident memory tells the true growth no closer: pools have headers and room at their ends, holes are filled.
+const TRUTH_ERROR: f64 = 0.05;
+
 /// What one observation found.
 #[derive(Debug, Default)]
 pub(super) struct Run {
@@ -70,7 +73,9 @@ impl Run {
             falsely_accused: wrong.len(),
             accused_after: right.iter().filter_map(|(_, leak)| since(leak)).min_by(f64::total_cmp),
             growth: truth.map(|truth| told / truth).filter(|_| !right.is_empty()),
-            within: truth.is_some_and(|truth| (low..=high).contains(&truth)),
+            within: truth.is_some_and(|truth| {
+                low <= truth * (1.0 + TRUTH_ERROR) && high >= truth * (1.0 - TRUTH_ERROR)
+            }),
             names_type: right.iter().any(|(_, leak)| names_type(leak)),
             spent: report["overhead"]["spent"].as_f64().unwrap_or(0.0),
         }
