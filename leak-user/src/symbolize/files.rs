@@ -65,7 +65,7 @@ mod tests {
         files.iter().map(frame).collect()
     }
 
-    fn own<'a>(frames: &'a [Frame]) -> Option<&'a str> {
+    fn own(frames: &[Frame]) -> Option<&str> {
         own_line(frames).map(|frame| &*frame.file)
     }
 
