@@ -55,9 +55,10 @@ impl Judgement {
         let growth: f64 = parts.iter().map(|part| part.growth.value).sum();
         if growth > 0.0 {
             self.reasons.push(format!(
-                "{} more, {} a second together, hang from the same objects",
+                "{} more, {} a second, {} from the same objects",
                 words::plural(parts.len(), "site"),
                 words::bytes(growth),
+                if parts.len() == 1 { "hangs" } else { "hang" },
             ));
         }
         self.unexplained = (self.unexplained - growth).max(0.0);

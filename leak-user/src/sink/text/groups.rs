@@ -2,13 +2,10 @@
 
 use super::paths::Paths;
 use super::stack;
-use crate::sink::page::shorten;
+use crate::sink::page::{shorten, width};
 use crate::sink::{By, View};
 use crate::snapshot::{Frame, FrameKind, Site};
 use crate::symbolize::files::{is_standard, package};
-
-/// Callers that tell one way to a line from another, in a table.
-const CALLERS: usize = 3;
 
 /// What a row stands for.
 #[derive(Debug, Clone, Copy)]
@@ -44,21 +41,35 @@ impl Label<'_> {
             Self::Line(Some(frame)) => stack::place(frame, room, paths),
             Self::Line(None) => "unknown".to_owned(),
             Self::Function(function, file) => {
-                shorten(&format!("{function} in {}", paths.short(file)), room)
+                let whole = format!("{function} in {}", paths.short(file));
+                let fits = width(&whole) <= room;
+                if fits { whole } else { shorten(&format!("{function} in {}", base(file)), room) }
             }
             Self::File(file) => shorten(paths.short(file), room),
             Self::Name(name) => shorten(name, room),
-            Self::Calls(frames) => {
-                let calls = frames.iter().filter(|frame| frame.kind == FrameKind::Python);
-                let calls = calls.take(1 + CALLERS).map(|frame| {
-                    let file = paths.short(&frame.file);
-                    let base = file.rsplit('/').next().unwrap_or(file);
-                    format!("{base}:{} {}", frame.line, frame.function)
-                });
-                shorten(&calls.collect::<Vec<_>>().join(" < "), room)
-            }
+            Self::Calls(frames) => calls(frames, room),
         }
     }
+}
+
+fn base(file: &str) -> &str {
+    file.rsplit('/').next().unwrap_or(file)
+}
+
+/// As many of the innermost calls as there is room for.
+fn calls(frames: &[Frame], room: usize) -> String {
+    let mut shown = String::new();
+    for frame in frames.iter().filter(|frame| frame.kind == FrameKind::Python) {
+        let call = format!("{}:{} {}", base(&frame.file), frame.line, frame.function);
+        if shown.is_empty() {
+            shown = shorten(&call, room);
+        } else if width(&shown) + " < ".len() + width(&call) <= room {
+            shown = format!("{shown} < {call}");
+        } else {
+            break;
+        }
+    }
+    if shown.is_empty() { "no Python".to_owned() } else { shown }
 }
 
 /// What a site counts for, each with its share of it. Cumulative: for all that its stack goes through.
