@@ -4,6 +4,7 @@
 //! go or change its meaning within schema `leaktrace.report/1`.
 
 pub mod dump;
+pub mod files;
 pub mod gpu;
 pub mod heap;
 pub mod suspect;

@@ -12,10 +12,7 @@ use std::{
 use leak_common::keys::SiteCounts;
 
 use crate::{
-    symbolize::{
-        files,
-        stacks::{Frame, PyFrame, Stacks, line_of},
-    },
+    symbolize::stacks::{Frame, PyFrame, Stacks, line_of, own_line},
     verdict::evidence::{Domain, LineId, Lines, SiteClass, SiteId},
 };
 
@@ -77,7 +74,7 @@ fn lines(frames: &[Frame]) -> Lines {
         (&frame.file, frame.line).hash(&mut hasher);
         LineId(hasher.finish())
     };
-    Lines { allocates: line_of(frames).map(id), own: files::own_line(frames).map(id) }
+    Lines { allocates: line_of(frames).map(id), own: own_line(frames).map(id) }
 }
 
 /// All sites.

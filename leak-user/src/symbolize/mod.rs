@@ -2,7 +2,6 @@
 //! their text.
 
 pub mod code;
-pub mod files;
 pub mod linetable;
 pub mod merge;
 pub mod modules;

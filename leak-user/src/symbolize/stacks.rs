@@ -11,7 +11,10 @@ use leak_common::{MAX_FRAMES, frame};
 use super::code::{CodeCache, Replaced};
 use super::merge::{Owners, PyStack};
 use super::unwind::NativeStack;
-use crate::snapshot;
+use crate::snapshot::{
+    self,
+    files::{is_standard, package},
+};
 use crate::target::memory::Memory;
 use crate::units::Addr;
 
@@ -93,6 +96,15 @@ fn begun<'a, M: Memory>(frames: &'a [u64], codes: &mut CodeCache, memory: &M) ->
 #[must_use]
 pub fn line_of(frames: &[Frame]) -> Option<&PyFrame> {
     frames.iter().find_map(Frame::python)
+}
+
+/// The innermost line of the user's own Python code. An application that is itself installed as a package has none
+/// outside the packages: then theirs count.
+#[must_use]
+pub fn own_line(frames: &[Frame]) -> Option<&PyFrame> {
+    let outside =
+        || frames.iter().filter_map(Frame::python).filter(|frame| !is_standard(&frame.file));
+    outside().find(|frame| package(&frame.file).is_none()).or_else(|| outside().next())
 }
 
 /// A resolved stack, innermost frame first.

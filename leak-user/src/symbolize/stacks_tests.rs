@@ -130,3 +130,24 @@ fn a_crowd_is_noticed_while_there_is_room() {
     stacks.forget_earlier();
     assert!(!stacks.is_crowded());
 }
+
+fn on(files: &[&str]) -> Vec<Frame> {
+    let frame = |file: &&str| {
+        let (function, file) = (Arc::from("f"), Arc::from(*file));
+        Frame::Python(Arc::new(PyFrame { function, file, line: 1 }))
+    };
+    files.iter().map(frame).collect()
+}
+
+fn own(frames: &[Frame]) -> Option<&str> {
+    own_line(frames).map(|frame| &*frame.file)
+}
+
+#[test]
+fn the_users_own_line_is_outside_of_libraries() {
+    let (json, package) =
+        ("/usr/lib/python3.11/json/decoder.py", "/srv/lib/python3.11/site-packages/shop/cart.py");
+    assert_eq!(own(&on(&[json, package, "/srv/app.py", "/srv/main.py"])), Some("/srv/app.py"));
+    assert_eq!(own(&on(&[json, package, json])), Some(package), "an installed application");
+    assert_eq!(own(&on(&[json, "<frozen runpy>"])), None);
+}

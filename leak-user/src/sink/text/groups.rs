@@ -4,8 +4,8 @@ use super::paths::Paths;
 use super::stack;
 use crate::sink::page::{shorten, width};
 use crate::sink::{By, View};
+use crate::snapshot::files::{is_standard, package};
 use crate::snapshot::{Frame, FrameKind, Site};
-use crate::symbolize::files::{is_standard, package};
 
 /// What a row stands for.
 #[derive(Debug, Clone, Copy)]

@@ -1,7 +1,7 @@
 //! How files are called where their whole path says too much.
 
 use crate::snapshot::Target;
-use crate::symbolize::files::{in_packages, in_standard_library};
+use crate::snapshot::files::{in_packages, in_standard_library};
 
 /// Shows the files of one process.
 #[derive(Debug, Clone, Copy)]

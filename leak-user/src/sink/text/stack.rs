@@ -3,8 +3,8 @@
 use super::paths::Paths;
 use super::{VALUES, label};
 use crate::sink::page::{Line, Page, Paint, location, shorten, width};
+use crate::snapshot::files::{self, package};
 use crate::snapshot::{Frame, FrameKind};
-use crate::symbolize::files::{self, package};
 
 /// Frames of libraries in a row that are still shown one by one.
 const RUN: usize = 3;

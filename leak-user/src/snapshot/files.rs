@@ -1,7 +1,5 @@
 //! Whose a file is: the user's, an installed package's, the standard library's, the system's.
 
-use super::stacks::{Frame, PyFrame};
-
 /// The package that an installed file belongs to.
 #[must_use]
 pub fn package(file: &str) -> Option<&str> {
@@ -43,43 +41,19 @@ pub fn in_standard_library(file: &str) -> Option<&str> {
     })
 }
 
-/// The innermost line of the user's own Python code. An application that is itself installed as a package has none
-/// outside the packages: then theirs count.
-#[must_use]
-pub fn own_line(frames: &[Frame]) -> Option<&PyFrame> {
-    let outside =
-        || frames.iter().filter_map(Frame::python).filter(|frame| !is_standard(&frame.file));
-    outside().find(|frame| package(&frame.file).is_none()).or_else(|| outside().next())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
-
-    fn stack(files: &[&str]) -> Vec<Frame> {
-        let frame = |file: &&str| {
-            let (function, file) = (Arc::from("f"), Arc::from(*file));
-            Frame::Python(Arc::new(PyFrame { function, file, line: 1 }))
-        };
-        files.iter().map(frame).collect()
-    }
-
-    fn own(frames: &[Frame]) -> Option<&str> {
-        own_line(frames).map(|frame| &*frame.file)
-    }
 
     #[test]
-    fn the_users_own_line_is_outside_of_libraries() {
-        let (json, package) = (
-            "/usr/lib/python3.11/json/decoder.py",
-            "/srv/lib/python3.11/site-packages/shop/cart.py",
-        );
+    fn files_are_told_by_where_they_lie() {
+        let (json, six) =
+            ("/usr/lib/python3.11/json/decoder.py", "/usr/lib/python3/dist-packages/six.py");
+        let cart = "/srv/lib/python3.11/site-packages/shop/cart.py";
+        assert_eq!([package(json), package(six), package(cart)], [None, Some("six"), Some("shop")]);
         assert_eq!(
-            own(&stack(&[json, package, "/srv/app.py", "/srv/main.py"])),
-            Some("/srv/app.py")
+            [json, six, cart, "/srv/app.py", "<frozen runpy>"].map(is_standard),
+            [true, false, false, false, true]
         );
-        assert_eq!(own(&stack(&[json, package, json])), Some(package), "an installed application");
-        assert_eq!(own(&stack(&[json, "<frozen runpy>"])), None);
     }
 }
