@@ -243,6 +243,8 @@ thread = threading.Thread(target=run); thread.start(); thread.join()
             for thread in ["main", "other"] {
                 let look = |python: &mut Python| {
                     python.line();
+                    // It goes on to allocate what it reads into.
+                    python.rest();
                     let pid = python.pid();
                     let found = read(&memory, || process::mappings(pid).unwrap());
                     python.send("");

@@ -153,6 +153,21 @@ impl Python {
         writeln!(self.input.as_mut().expect("open"), "{line}").expect("it reads");
     }
 
+    /// Waits until all of its threads sleep, as they do where they wait for a line.
+    pub(crate) fn rest(&self) {
+        let sleeps = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = task.and_then(|task| std::fs::read_to_string(task.path().join("stat")));
+            // After the name, which is in parentheses.
+            stat.is_ok_and(|stat| {
+                stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
+            })
+        };
+        let tasks = format!("/proc/{}/task", self.child.id());
+        while !std::fs::read_dir(&tasks).expect("it runs").all(sleeps) {
+            std::thread::yield_now();
+        }
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         Pid(self.child.id())
     }
