@@ -38,9 +38,6 @@ pub struct Code {
     pub file: Arc<str>,
     /// `co_firstlineno`, 0 where it is none.
     pub first_line: u32,
-    /// The code unit before which a call has not begun, 0 before 3.11. What is allocated until then (its cells, the
-    /// generator or coroutine that it is) is its caller's doing, as tracemalloc has it.
-    pub first_traceable: u32,
     /// `co_linetable`, before 3.10 `co_lnotab`.
     pub linetable: Box<[u8]>,
     /// Its form.
@@ -58,10 +55,11 @@ impl Code {
             .unwrap_or(self.first_line)
     }
 
-    /// Has a call begun that is at this byte offset?
+    /// Has a call begun that is at this byte offset? What is allocated until then (its cells, the generator or coroutine
+    /// that it is) is its caller's doing, as tracemalloc has it.
     #[must_use]
     pub fn has_begun(&self, byte_offset: Option<u64>) -> bool {
-        byte_offset.is_none_or(|at| at / 2 >= u64::from(self.first_traceable))
+        byte_offset.is_none_or(|at| at / 2 >= u64::from(self.fingerprint.first_traceable))
     }
 
     fn bytes(&self) -> usize {
@@ -76,6 +74,7 @@ pub struct Fingerprint {
     name: Addr,
     linetable: Addr,
     first_line: u32,
+    /// The code unit before which a call has not begun, 0 before 3.11.
     first_traceable: u32,
 }
 
@@ -251,17 +250,8 @@ impl CodeCache {
                 let file = self.share(file?);
                 let first_line = i32::try_from(fingerprint.first_line).map_or(0, i32::unsigned_abs);
                 let (function, linetable) = (function?.into(), linetable?);
-                let (lines, first_traceable) =
-                    (self.layout.code.lines, fingerprint.first_traceable);
-                return Some(Code {
-                    function,
-                    file,
-                    first_line,
-                    first_traceable,
-                    linetable,
-                    lines,
-                    fingerprint,
-                });
+                let lines = self.layout.code.lines;
+                return Some(Code { function, file, first_line, linetable, lines, fingerprint });
             }
             fingerprint = after;
         }

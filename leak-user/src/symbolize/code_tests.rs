@@ -184,7 +184,13 @@ fn calls_begin_where_python_traces_them() {
         let mut codes = CodeCache::new(layout, code_type);
         for (at, begins) in &said {
             let code = codes.resolve(&python.memory(), Addr(*at)).unwrap();
-            assert_eq!(code.first_traceable, *begins, "{} of {}", code.function, path.display());
+            assert_eq!(
+                code.fingerprint.first_traceable,
+                *begins,
+                "{} of {}",
+                code.function,
+                path.display()
+            );
             assert!(code.has_begun(Some(u64::from(2 * begins))) && code.has_begun(None));
             assert_eq!(code.has_begun(Some(0)), *begins == 0);
         }

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::evidence::{Domain, End, Evidence, SiteEvidence};
+use super::pace;
 use super::share::{self, Pot, Share};
 use super::stairs::Stairs;
 use super::stays::{Asked, Ground, Objection};
-use super::steps;
 use super::survival::{self, Tail};
 use super::words::{bytes, number, percent, plural, rate, seconds};
 use super::{Estimate, Finding, Trend};
@@ -158,7 +158,7 @@ impl Court<'_> {
             };
             return Some(Objection::contrary(why.to_owned()));
         }
-        let out_of_step = steps::out_of_step(shares, self.pots);
+        let out_of_step = pace::out_of_step(shares, self.pots);
         if out_of_step > MAX_OUT_OF_STEP {
             return Some(Objection::contrary(format!(
                 "{} of its staying blocks are of sizes that do not grow with it: they take the \
