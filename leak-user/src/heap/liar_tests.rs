@@ -177,7 +177,6 @@ fn the_search_in_a_liars_heap_ends() {
                 pools: &pools,
                 lists: &lists,
                 mapped: &mapped,
-                stands_still: false,
             },
             roots: &Roots::default(),
             code_type: Addr(TYPE + TYPE_BYTES),

@@ -99,7 +99,7 @@ impl Observed {
     /// # Errors
     /// [`HeapError`].
     pub fn look(&self) -> Result<Heap, HeapError> {
-        let heap = self.or_gone(look(self, false))?;
+        let heap = self.or_gone(look(self))?;
         Ok(Heap { c_heap: self.c_heap(), ..heap })
     }
 
@@ -109,7 +109,7 @@ impl Observed {
     /// [`HeapError`]; it runs on in any case.
     pub fn look_at_frozen(&self) -> Result<Heap, HeapError> {
         let frozen = Frozen::new(self.pid)?;
-        let heap = look(self, true);
+        let heap = look(self);
         let stood_still_s = frozen.elapsed().0 as f64 / 1e9;
         drop(frozen);
         let heap = self.or_gone(heap)?;
@@ -127,8 +127,7 @@ impl Observed {
         frozen: bool,
     ) -> Result<Heap, HeapError> {
         let stopped = if frozen { Some(Frozen::new(self.pid)?) } else { None };
-        let explained =
-            look(self, frozen).and_then(|heap| Ok((heap, self.why(wanted, samples, frozen)?)));
+        let explained = look(self).and_then(|heap| Ok((heap, self.why(wanted, samples)?)));
         let stood_still_s = stopped.map(|stopped| stopped.elapsed().0 as f64 / 1e9);
         let (heap, why) = match explained {
             Err(_) if self.has_ended() => return Err(ReadError::Gone.into()),
@@ -138,12 +137,12 @@ impl Observed {
         Ok(Heap { stood_still_s, why: Some(why), paths, ..heap })
     }
 
-    fn why(&self, wanted: &Wanted, samples: usize, stands_still: bool) -> Result<Why, HeapError> {
+    fn why(&self, wanted: &Wanted, samples: usize) -> Result<Why, HeapError> {
         let Self { pid, memory, python, .. } = self;
         let around = Surroundings::of(*pid, memory, python)?;
         let case = Case {
             memory,
-            heap: around.heap(python, stands_still),
+            heap: around.heap(python),
             roots: &around.roots(*pid, memory, python)?,
             code_type: python.code_type,
             until: None,
@@ -163,7 +162,7 @@ impl Observed {
     }
 }
 
-fn look(observed: &Observed, stands_still: bool) -> Result<Heap, HeapError> {
+fn look(observed: &Observed) -> Result<Heap, HeapError> {
     let begun = Instant::now();
     let Observed { memory, python, .. } = observed;
     let around = Surroundings::of(observed.pid, memory, python)?;
@@ -171,7 +170,7 @@ fn look(observed: &Observed, stands_still: bool) -> Result<Heap, HeapError> {
     for state in &around.pools {
         census.push((state.arena_size, pymalloc::census(memory, state)?));
     }
-    let objects = objects::count(memory, around.heap(python, stands_still))?;
+    let objects = objects::count(memory, around.heap(python))?;
     let Surroundings { interpreters, parts, lost_states, .. } = around;
     let usage = usage::read(observed.pid).map_err(|_| ReadError::Gone)?;
     let (types, unnamed_types) = named(memory, python, &objects);

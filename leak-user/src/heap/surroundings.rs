@@ -47,14 +47,13 @@ impl Surroundings {
 
     /// The heap, to be gone through.
     #[must_use]
-    pub fn heap(&self, python: &Python, stands_still: bool) -> objects::Heap<'_> {
+    pub fn heap(&self, python: &Python) -> objects::Heap<'_> {
         objects::Heap {
             layout: python.layout,
             type_type: python.type_type,
             pools: &self.pools,
             lists: &self.lists,
             mapped: &self.mapped,
-            stands_still,
         }
     }
 

@@ -52,7 +52,7 @@ impl Session {
         let around = Surroundings::of(pid, memory, python)?;
         let case = Case {
             memory,
-            heap: around.heap(python, false),
+            heap: around.heap(python),
             roots: &around.roots(pid, memory, python)?,
             code_type: python.code_type,
             until: Some(Instant::now() + PATIENCE),

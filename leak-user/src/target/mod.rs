@@ -34,12 +34,19 @@ mod live;
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use crate::units::{Addr, Pid};
 pub use error::TargetError;
 use layout::Layout;
 use memory::ProcessMemory;
 use namespaces::KernelId;
+
+/// pymalloc's state is looked for so many times more, so far apart, before it is given up.
+const TURNS: u32 = 20;
+/// See [`TURNS`].
+const TURN: Duration = Duration::from_millis(50);
 
 /// Learns all that is needed of a process, and checks it against the live process.
 ///
@@ -140,12 +147,22 @@ fn allocation(
     if allocators.kind == AllocatorKind::Malloc || !own || interpreter.layout.free_threaded {
         return Ok((allocators, None));
     }
-    let pymalloc = pymalloc::find(pid, &memory, interpreter, malloc)?;
-    if pymalloc.is_some() {
-        allocators.kind = AllocatorKind::Pymalloc;
-    } else if allocators.object == allocators.memory {
-        // mimalloc has different functions for the two domains; only pymalloc serves both with one.
-        return Err(TargetError::inconsistent("pymalloc's state was not found"));
+    // mimalloc has different functions for the two domains; only pymalloc serves both with one.
+    let is_due = allocators.object == allocators.memory;
+    let find = || pymalloc::find(pid, &memory, interpreter, malloc);
+    let mut pymalloc = find()?;
+    // What waits for a processor in the midst of an allocation may have links that lead nowhere until it runs on.
+    for _ in 0..TURNS {
+        if pymalloc.is_some() || !is_due {
+            break;
+        }
+        thread::sleep(TURN);
+        pymalloc = find()?;
+    }
+    match pymalloc {
+        Some(_) => allocators.kind = AllocatorKind::Pymalloc,
+        None if is_due => return Err(TargetError::inconsistent("pymalloc's state was not found")),
+        None => {}
     }
     Ok((allocators, pymalloc))
 }

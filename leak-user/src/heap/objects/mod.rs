@@ -116,8 +116,6 @@ pub struct Heap<'a> {
     pub lists: &'a [Addr],
     /// What else looks like an address is a number.
     pub mapped: &'a Mapped,
-    /// The process is stopped.
-    pub stands_still: bool,
 }
 
 /// Counts them.
@@ -137,7 +135,7 @@ pub fn go_through<M: Memory, S: See>(
     heap: Heap<'_>,
     see: &mut S,
 ) -> Result<Objects, PymallocError> {
-    let Heap { layout, type_type, pools, lists, mapped, stands_still } = heap;
+    let Heap { layout, type_type, pools, lists, mapped } = heap;
     let mut counter = Counter {
         memory,
         see,
@@ -165,8 +163,7 @@ pub fn go_through<M: Memory, S: See>(
         heaps.push(heap);
     }
     for heap in &mut heaps {
-        let Walked { torn, unreadable } =
-            heap.each_arena(memory, stands_still, |blocks| counter.blocks(blocks));
+        let Walked { torn, unreadable } = heap.each_arena(memory, |blocks| counter.blocks(blocks));
         counter.objects.walked.torn += torn;
         counter.objects.walked.unreadable += unreadable;
     }

@@ -74,7 +74,6 @@ fn what_the_collector_tracks_is_what_it_says_itself() {
                 pools: &[state],
                 lists: &lists,
                 mapped: &mapped,
-                stands_still: true,
             },
         )
         .unwrap();
@@ -143,7 +142,6 @@ fn links_of_a_liar_end() {
             pools: &[state],
             lists: &[Addr(list)],
             mapped: &mapped,
-            stands_still: false,
         },
     )
     .unwrap();

@@ -1,6 +1,6 @@
 //! The array of arenas.
 
-use super::PymallocError;
+use super::{PymallocError, attempts};
 use crate::target::Pymalloc;
 use crate::target::memory::Memory;
 use crate::units::Addr;
@@ -10,9 +10,6 @@ const ENTRY_BYTES: usize = 48;
 
 /// 256 GiB of arenas: more than any real heap, less than would hurt here (12 MiB of array).
 const MAX_ARENAS: u32 = 1 << 18;
-
-/// The array is reallocated as it grows; so often the reading starts anew.
-const ATTEMPTS: u32 = 3;
 
 /// An arena in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,23 +36,29 @@ pub struct Arenas {
 }
 
 impl Arenas {
-    /// Reads the array.
+    /// Reads the array, which is reallocated as it grows.
     ///
     /// # Errors
     /// [`PymallocError`] where it can't be read or is none.
     pub fn read<M: Memory>(memory: &M, state: &Pymalloc) -> Result<Self, PymallocError> {
         check_sizes(state)?;
-        for _ in 0..ATTEMPTS {
+        let mut latest = None;
+        for _ in attempts() {
             let before = variables(memory, state)?;
             let (array, len) = before;
             let mut bytes = vec![0; len as usize * ENTRY_BYTES];
             let read = memory.read(array, &mut bytes);
             if variables(memory, state)? == before {
                 read?;
-                return Ok(Self::parse(&bytes, state));
+                let arenas = Self::parse(&bytes, state);
+                let is_whole = arenas.implausible == 0;
+                latest = Some(arenas);
+                if is_whole {
+                    break;
+                }
             }
         }
-        Err(PymallocError::Moving)
+        latest.ok_or(PymallocError::Moving)
     }
 
     fn parse(bytes: &[u8], state: &Pymalloc) -> Self {

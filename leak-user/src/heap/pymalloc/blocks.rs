@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::pool::{HEADER_BYTES, PoolHeader};
-use super::{Arenas, PymallocError};
+use super::{Arenas, PymallocError, attempts};
 use crate::target::Pymalloc;
 use crate::target::memory::Memory;
 use crate::units::Addr;
@@ -11,8 +11,9 @@ use crate::units::Addr;
 /// Pools read at once: 4 MiB of the usual size.
 const ROUND: usize = 256;
 
-/// A pool that changed while it was read is read again so often.
-const ATTEMPTS: u32 = 4;
+/// A target that was taken off its processor in the midst of an allocation has a pool that counts so many blocks more or
+/// less than it has, for as long as it waits.
+const MIDST: u64 = 1;
 
 /// What pymalloc says of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,18 +98,10 @@ impl Blocks {
                 pools.entry(pool).or_insert_with(|| Pool { arena: index, asked: Vec::new() });
             entry.asked.push(i);
         }
-        let mut todo: Vec<(Addr, Pool)> = pools.into_iter().collect();
-        for _ in 0..ATTEMPTS {
-            let torn = self.round(memory, blocks, &todo, &mut states);
-            todo.retain(|(addr, _)| torn.binary_search(addr).is_ok());
-            if todo.is_empty() {
-                break;
-            }
-        }
-        for (_, pool) in &todo {
-            for i in &pool.asked {
-                states[*i] = BlockState::Torn;
-            }
+        let pools: Vec<(Addr, Pool)> = pools.into_iter().collect();
+        for index in self.round(memory, blocks, &pools, &mut states) {
+            let (addr, pool) = &pools[index];
+            self.settle(memory, blocks, *addr, pool, &mut states);
         }
         Ok(states)
     }
@@ -116,17 +109,16 @@ impl Blocks {
     /// Shows every live block with what lies in it, an arena at a time: of the arenas that the latest look found.
     ///
     /// Where the target runs on, each pool is consistent in itself, not with the others. Where it stands still, the one
-    /// that it was at work on may count a block more or less than it has, and always will.
+    /// that it was at work on may count a block more or less than it has.
     pub fn each_arena<M: Memory>(
         &mut self,
         memory: &M,
-        stands_still: bool,
         mut see: impl FnMut(&[(Addr, &[u8])]),
     ) -> Walked {
         let Self { state, arenas, buffer, carved } = self;
         let size = state.pool_size as usize;
         let mut walked = Walked::default();
-        let slack = u64::from(stands_still);
+        let mut torn: Vec<(Addr, u32)> = Vec::new();
         for arena in arenas.as_slice() {
             let pools: Vec<Addr> = arenas.touched_pools(arena).collect();
             buffer.resize(pools.len() * size, 0);
@@ -138,39 +130,36 @@ impl Blocks {
                     walked.unreadable += 1;
                     continue;
                 }
-                let is_consistent = |bytes: &[u8], carved: &mut Vec<bool>| {
-                    PoolView::with_slack(pool, bytes, carved, slack)
-                        .is_some_and(|view| view.is_of(arena.index))
-                };
-                let settled = (0..ATTEMPTS).any(|attempt| {
-                    (attempt == 0 || memory.read(pool, bytes).is_ok())
-                        && is_consistent(bytes, carved)
-                });
-                if !settled {
-                    walked.torn += 1;
-                    continue;
-                }
-                let bytes: &[u8] = bytes;
-                if let Some(view) = PoolView::with_slack(pool, bytes, carved, slack) {
-                    live.extend(view.blocks(bytes));
+                match settled(memory, (pool, arena.index), bytes, carved) {
+                    Some(view) => live.extend(view.blocks(bytes)),
+                    None => torn.push((pool, arena.index)),
                 }
             }
             see(&live);
         }
+        // The target has gone on to other pools by now.
+        buffer.resize(size, 0);
+        for pool in torn {
+            let read = memory.read(pool.0, buffer).is_ok();
+            match if read { settled(memory, pool, buffer, carved) } else { None } {
+                Some(view) => see(&view.blocks(buffer).collect::<Vec<_>>()),
+                None => walked.torn += 1,
+            }
+        }
         walked
     }
 
-    /// Reads all the pools once; returns those that made no sense, in order of address.
+    /// Reads all the pools once; returns the indices of those that made no sense.
     fn round<M: Memory>(
         &mut self,
         memory: &M,
         blocks: &[Addr],
         pools: &[(Addr, Pool)],
         states: &mut [BlockState],
-    ) -> Vec<Addr> {
+    ) -> Vec<usize> {
         let size = self.state.pool_size as usize;
         let mut torn = Vec::new();
-        for batch in pools.chunks(ROUND) {
+        for (first, batch) in (0..).step_by(ROUND).zip(pools.chunks(ROUND)) {
             self.buffer.resize(batch.len() * size, 0);
             let mut pieces: Vec<(Addr, &mut [u8])> = batch
                 .iter()
@@ -178,22 +167,61 @@ impl Blocks {
                 .map(|((addr, _), bytes)| (*addr, bytes))
                 .collect();
             let read = memory.read_scattered(&mut pieces);
-            for (((addr, pool), bytes), read) in
-                batch.iter().zip(self.buffer.chunks_exact(size)).zip(read)
-            {
-                let view = if read { PoolView::new(*addr, bytes, &mut self.carved) } else { None };
-                match view {
-                    Some(view) if view.is_of(pool.arena) => {
-                        for i in &pool.asked {
-                            states[*i] = view.state(blocks[*i]);
-                        }
-                    }
-                    _ => torn.push(*addr),
+            let copies = self.buffer.chunks_exact(size).zip(read);
+            for (index, ((addr, pool), (bytes, read))) in (first..).zip(batch.iter().zip(copies)) {
+                let view =
+                    if read { PoolView::new(*addr, bytes, &mut self.carved, 0) } else { None };
+                match view.filter(|view| view.is_of(pool.arena)) {
+                    Some(view) => view.answer(pool, blocks, states),
+                    None => torn.push(index),
                 }
             }
         }
         torn
     }
+
+    /// Reads a pool that made no sense again and again.
+    fn settle<M: Memory>(
+        &mut self,
+        memory: &M,
+        blocks: &[Addr],
+        addr: Addr,
+        pool: &Pool,
+        states: &mut [BlockState],
+    ) {
+        self.buffer.resize(self.state.pool_size as usize, 0);
+        let read = memory.read(addr, &mut self.buffer).is_ok();
+        let Self { buffer, carved, .. } = self;
+        let view = if read { settled(memory, (addr, pool.arena), buffer, carved) } else { None };
+        match view {
+            Some(view) => view.answer(pool, blocks, states),
+            None => pool.asked.iter().for_each(|i| states[*i] = BlockState::Torn),
+        }
+    }
+}
+
+/// The pool of an arena, of which `bytes` holds a copy, as soon as a copy makes sense, or is the same twice and off by no
+/// more than a block that is just being handed out or taken back.
+fn settled<'a, M: Memory>(
+    memory: &M,
+    (addr, arena): (Addr, u32),
+    bytes: &mut [u8],
+    carved: &'a mut Vec<bool>,
+) -> Option<PoolView<'a>> {
+    let mut before: Option<Vec<u8>> = None;
+    let mut slack = None;
+    for _ in attempts() {
+        let stands = before.as_deref() == Some(&*bytes);
+        let may_be_off = if stands { MIDST } else { 0 };
+        let view = PoolView::new(addr, bytes, carved, may_be_off);
+        if view.is_some_and(|view| view.is_of(arena)) {
+            slack = Some(may_be_off);
+            break;
+        }
+        before = Some(bytes.to_vec());
+        memory.read(addr, bytes).ok()?;
+    }
+    PoolView::new(addr, bytes, carved, slack?)
 }
 
 /// A pool that some blocks are asked of.
@@ -213,13 +241,8 @@ struct PoolView<'a> {
 }
 
 impl<'a> PoolView<'a> {
-    /// None where the copy contradicts itself: the pool changed while it was copied.
-    fn new(addr: Addr, bytes: &[u8], live: &'a mut Vec<bool>) -> Option<Self> {
-        Self::with_slack(addr, bytes, live, 0)
-    }
-
-    /// The same, where the pool's count may be off by so many blocks.
-    fn with_slack(addr: Addr, bytes: &[u8], live: &'a mut Vec<bool>, slack: u64) -> Option<Self> {
+    /// None where the copy contradicts itself by more than so many blocks: the pool changed while it was copied.
+    fn new(addr: Addr, bytes: &[u8], live: &'a mut Vec<bool>, slack: u64) -> Option<Self> {
         let header = PoolHeader::parse(bytes.first_chunk::<{ HEADER_BYTES as usize }>()?);
         live.clear();
         if header.count == 0 {
@@ -260,6 +283,13 @@ impl<'a> PoolView<'a> {
             let block = bytes.get(usize::try_from(offset).ok()?..)?;
             Some((addr.offset(offset), block.get(..usize::try_from(size).ok()?)?))
         })
+    }
+
+    /// Notes the state of each block that is asked for.
+    fn answer(&self, pool: &Pool, blocks: &[Addr], states: &mut [BlockState]) {
+        for i in &pool.asked {
+            states[*i] = self.state(blocks[*i]);
+        }
     }
 
     fn state(&self, block: Addr) -> BlockState {

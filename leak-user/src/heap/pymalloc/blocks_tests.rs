@@ -68,12 +68,32 @@ impl Memory for Changing {
 fn a_torn_pool_is_read_again() {
     let (steady, state) = fake();
     let mut torn = steady.clone();
-    torn.put_half(POOL, 3);
+    torn.put_half(POOL, 4);
     let mut memory = Changing { steady, torn, left: Cell::new(3) };
     let asked = [POOL + 48, POOL + 2 * 16384 + 48];
     assert_eq!(states(&memory, state, &asked), [BlockState::Live; 2]);
-    memory.left = Cell::new(4);
+    memory.left = Cell::new(u32::MAX);
     assert_eq!(states(&memory, state, &asked), [BlockState::Torn, BlockState::Live]);
+}
+
+/// The target was taken off its processor when it had counted a block that was still in the pool's list.
+#[test]
+fn a_pool_in_the_midst_of_a_change_is_read() {
+    use BlockState::{Free, Live};
+    let (mut memory, state) = fake();
+    let asked = [POOL + 48, POOL + 48 + 64, POOL + 48 + 128];
+    assert_eq!(states(&memory, state, &asked), [Live, Free, Live]);
+    memory.put_half(POOL, 3);
+    assert_eq!(states(&memory, state, &asked), [Live, Free, Live]);
+    let mut blocks = Blocks::new(state);
+    blocks.refresh(&memory).unwrap();
+    let mut seen = Vec::new();
+    let walked =
+        blocks.each_arena(&memory, |live| seen.extend(live.iter().map(|(addr, _)| addr.0)));
+    assert_eq!(walked, Walked::default());
+    assert!(seen.contains(&asked[0]) && !seen.contains(&asked[1]), "{seen:x?}");
+    memory.put_half(POOL, 4);
+    assert_eq!(states(&memory, state, &asked), [BlockState::Torn; 3]);
 }
 
 proptest! {

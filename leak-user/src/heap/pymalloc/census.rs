@@ -1,7 +1,7 @@
 //! How many blocks of each size class are alive, by pymalloc's own count.
 
 use super::pool::{CLASSES, HEADER_BYTES, PoolHeader};
-use super::{Arenas, PymallocError};
+use super::{Arenas, PymallocError, attempts};
 use crate::target::Pymalloc;
 use crate::target::memory::Memory;
 use crate::units::{Addr, Bytes};
@@ -96,36 +96,38 @@ impl Census {
             .map(|((pool, _), header)| (*pool, header.as_mut_slice()))
             .collect();
         let read = memory.read_scattered(&mut pieces);
-        for ((header, (_, arena_index)), read) in headers.iter().zip(pools).zip(read) {
-            if read {
-                self.add(&PoolHeader::parse(header), *arena_index, pool_size);
-            } else {
+        for ((header, (pool, arena_index)), read) in headers.iter_mut().zip(pools).zip(read) {
+            if !read {
                 self.unreadable += 1;
+                continue;
             }
+            let mut makes_sense = |header: &_| {
+                self.add(&PoolHeader::parse(header), *arena_index, pool_size).is_some()
+            };
+            // One that is just being taken into use does not, for a moment.
+            let settled = makes_sense(header)
+                || attempts().any(|_| memory.read(*pool, header).is_ok() && makes_sense(header));
+            self.implausible += u64::from(!settled);
         }
     }
 
-    fn add(&mut self, pool: &PoolHeader, arena_index: u32, pool_size: u64) {
+    /// None: it makes no sense.
+    fn add(&mut self, pool: &PoolHeader, arena_index: u32, pool_size: u64) -> Option<()> {
         if pool.count == 0 {
             self.free_pools += 1;
             self.held_free.0 += pool_size;
-            return;
+            return Some(());
         }
-        let (Some(size), Some(_)) = (pool.block_size(), pool.carved(pool_size)) else {
-            self.implausible += 1;
-            return;
-        };
-        let class = self.live.get_mut(pool.size_index as usize + 1);
-        let (Some(class), true) = (class, pool.arena_index == arena_index) else {
-            self.implausible += 1;
-            return;
-        };
+        let size = pool.block_size().filter(|_| pool.arena_index == arena_index)?;
+        pool.carved(pool_size)?;
+        let class = self.live.get_mut(pool.size_index as usize + 1)?;
         let (count, capacity) = (u64::from(pool.count), PoolHeader::capacity(size, pool_size));
         *class += count;
         self.used_pools += 1;
         self.live_bytes.0 += count * size;
         self.free_bytes.0 += (capacity - count) * size;
         self.overhead.0 += pool_size - capacity * size;
+        Some(())
     }
 
     /// Live blocks of all classes.

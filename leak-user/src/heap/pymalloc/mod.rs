@@ -18,7 +18,24 @@ pub use pool::{CLASSES, PoolHeader};
 #[cfg(test)]
 pub(in crate::heap) use census::tests;
 
+use std::thread;
+
 use crate::target::memory::ReadError;
+
+/// What changed while it was read, or was caught in the midst of a change, is read so often.
+const ATTEMPTS: u32 = 8;
+
+/// So often at once; before the others, others may work: it may be this thread that the target waits for.
+const AT_ONCE: u32 = 3;
+
+/// The attempts to read what the target is at work on.
+fn attempts() -> impl Iterator<Item = u32> {
+    (0..ATTEMPTS).inspect(|attempt| {
+        if *attempt > AT_ONCE {
+            thread::yield_now();
+        }
+    })
+}
 
 /// pymalloc's state could not be read.
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
