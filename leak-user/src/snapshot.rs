@@ -315,6 +315,9 @@ pub struct Site {
     pub thread: Option<String>,
     /// From the innermost frame outwards.
     pub stack: Vec<Frame>,
+    /// The place in it, from 0 on, of the innermost line of the user's own code; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_frame: Option<usize>,
     /// Who keeps it alive, from the root on; empty where not asked.
     pub retained_by: Vec<String>,
     /// One of the chain's references may be none.
@@ -322,6 +325,12 @@ pub struct Site {
     pub retained_by_maybe: bool,
     /// Why, in sentences.
     pub reasons: Vec<String>,
+    /// What would have to be seen for it not to be accused; absent where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleared_if: Option<String>,
+    /// Of one that is not accused for want of evidence alone: what is wanting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<String>,
     /// Since when, in seconds from the start, it would have been accused at every look on the way; absent where it
     /// would not have been.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -369,6 +378,15 @@ pub struct Frame {
     /// The line's text, where the file could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+}
+
+/// The place of the innermost line of the user's own Python code.
+#[must_use]
+pub fn own_frame(stack: &[Frame]) -> Option<usize> {
+    let python = |frame: &Frame| frame.kind == FrameKind::Python;
+    let files: Vec<Option<&str>> =
+        stack.iter().map(|frame| python(frame).then_some(&*frame.file)).collect();
+    files::own_line(&files)
 }
 
 /// Python or native.

@@ -15,7 +15,7 @@ use crate::{
     probe::{plan, tables::Counts},
     snapshot::{
         Coverage, Frame, Losses, Memory, Observed, Overhead, SCHEMA, Site as SiteReport, Snapshot,
-        Target, TypeShare, Verdict as VerdictReport, heap::CHeap,
+        Target, TypeShare, Verdict as VerdictReport, heap::CHeap, own_frame,
     },
     symbolize::{
         modules::Modules,
@@ -307,6 +307,7 @@ impl Session {
                 let (stack, thread) = (Arc::clone(&site.stack), site.thread.clone());
                 let kinds = kinds.remove(&finding.site).unwrap_or_default();
                 let held = self.ledger.devices.kind(finding.site);
+                let shown = writer.stack(&mut self.modules, &stack);
                 Some(SiteReport {
                     rank,
                     finding: 0,
@@ -323,10 +324,13 @@ impl Session {
                     survival: finding.survival,
                     types: self.types(kinds),
                     thread: thread.map(|name| name.to_string()),
-                    stack: writer.stack(&mut self.modules, &stack),
+                    own_frame: own_frame(&shown),
+                    stack: shown,
                     retained_by: Vec::new(),
                     retained_by_maybe: false,
                     reasons: finding.reasons.clone(),
+                    cleared_if: finding.cleared_if.clone(),
+                    lacks: finding.lacks.clone(),
                     accused_since_s: self.suspicion.since(finding.site),
                 })
             })

@@ -25,6 +25,16 @@ pub fn is_system(file: &str) -> bool {
         || file.contains("/rustlib/")
 }
 
+/// Of a stack's files, the first that is the user's own Python code, by its place; None stands for compiled code. An
+/// application that is itself installed as a package has none outside the packages: then theirs count.
+#[must_use]
+pub fn own_line(files: &[Option<&str>]) -> Option<usize> {
+    let outside =
+        || files.iter().enumerate().filter(|(_, file)| file.is_some_and(|file| !is_standard(file)));
+    let own = outside().find(|(_, file)| file.and_then(package).is_none());
+    own.or_else(|| outside().next()).map(|(place, _)| place)
+}
+
 /// What follows `…/site-packages/`.
 #[must_use]
 pub fn in_packages(file: &str) -> Option<&str> {
@@ -55,5 +65,8 @@ mod tests {
             [json, six, cart, "/srv/app.py", "<frozen runpy>"].map(is_standard),
             [true, false, false, false, true]
         );
+        assert_eq!(own_line(&[None, Some(json), Some(six), Some("/srv/app.py")]), Some(3));
+        assert_eq!(own_line(&[None, Some(json), Some(cart), Some(six)]), Some(2));
+        assert_eq!(own_line(&[None, Some(json)]), None);
     }
 }

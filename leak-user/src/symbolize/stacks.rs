@@ -11,10 +11,7 @@ use leak_common::{MAX_FRAMES, frame};
 use super::code::{CodeCache, Replaced};
 use super::merge::{Owners, PyStack};
 use super::unwind::NativeStack;
-use crate::snapshot::{
-    self,
-    files::{is_standard, package},
-};
+use crate::snapshot::{self, files};
 use crate::target::memory::Memory;
 use crate::units::Addr;
 
@@ -98,13 +95,12 @@ pub fn line_of(frames: &[Frame]) -> Option<&PyFrame> {
     frames.iter().find_map(Frame::python)
 }
 
-/// The innermost line of the user's own Python code. An application that is itself installed as a package has none
-/// outside the packages: then theirs count.
+/// The innermost line of the user's own Python code.
 #[must_use]
 pub fn own_line(frames: &[Frame]) -> Option<&PyFrame> {
-    let outside =
-        || frames.iter().filter_map(Frame::python).filter(|frame| !is_standard(&frame.file));
-    outside().find(|frame| package(&frame.file).is_none()).or_else(|| outside().next())
+    let files: Vec<Option<&str>> =
+        frames.iter().map(|frame| frame.python().map(|frame| &*frame.file)).collect();
+    frames.get(files::own_line(&files)?)?.python()
 }
 
 /// A resolved stack, innermost frame first.

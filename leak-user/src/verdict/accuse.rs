@@ -45,6 +45,7 @@ impl Case {
     pub fn acquit(&mut self, words: String) {
         self.finding.confidence = self.finding.confidence.min(UNACCUSED_CONFIDENCE);
         self.finding.reasons.push(words.clone());
+        (self.finding.cleared_if, self.finding.lacks) = (None, None);
         self.objections.push(Objection::contrary(words));
     }
 
@@ -128,6 +129,8 @@ impl Court<'_> {
             live_bytes: Bytes(live_bytes as u64),
             live_count: live_count as u64,
             survival: tail.survival.value,
+            lacks: lacks(&objections, &tail, &growth),
+            cleared_if: objections.is_empty().then(|| asked.cleared_if(&tail)),
             reasons,
             own_line: site.lines.own,
         };
@@ -268,6 +271,13 @@ impl Court<'_> {
         }
         reasons
     }
+}
+
+/// See [`Finding::lacks`].
+fn lacks(objections: &[Objection], tail: &Tail, growth: &Estimate) -> Option<String> {
+    let first = objections.first()?;
+    let all = objections.iter().all(|objection| objection.ground == Ground::Lack);
+    (all && tail.alive > 0 && growth.value > 0.0).then(|| first.words.clone())
 }
 
 /// How sure a leak is:

@@ -115,6 +115,8 @@ fn accuse_with(case: &mut Case, whole: &Case) {
         seconds(whole.tail.age_s),
         plural(whole.tail.births, "burst"),
     ));
+    case.finding.lacks = None;
+    case.finding.cleared_if.clone_from(&whole.finding.cleared_if);
     case.finding.confidence = whole.finding.confidence;
     case.finding.trend = whole.finding.trend;
     case.recycled = case.recycled.min(whole.recycled);

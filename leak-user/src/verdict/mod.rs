@@ -117,6 +117,11 @@ pub struct Finding {
     pub survival: f64,
     /// Why, in words.
     pub reasons: Vec<String>,
+    /// What would have to be seen for it not to be accused, in words; None where it is not.
+    pub cleared_if: Option<String>,
+    /// Of one that is not accused for want of evidence alone, though what it allocated stays and its memory grows: what
+    /// is wanting, in words.
+    pub lacks: Option<String>,
     /// The user's own line that leads to it.
     pub own_line: Option<LineId>,
 }

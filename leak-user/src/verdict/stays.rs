@@ -150,6 +150,39 @@ impl Asked<'_> {
         })
     }
 
+    /// What would have to be seen for a site that surely stays not to be accused: so many of its old blocks freed, or
+    /// nothing new of it that stays for so long.
+    #[must_use]
+    pub fn cleared_if(&self, tail: &Tail) -> String {
+        let alive = tail.alive as f64;
+        let spare = alive * (1.0 - MIN_SURVIVAL / tail.survival.value.max(MIN_SURVIVAL));
+        // Fewer are enough where they are the oldest.
+        let freed = (spare.floor() as usize + 1).min(tail.alive);
+        let mut words = format!(
+            "{} of these {} blocks were freed, or their memory stood still",
+            number(freed as f64),
+            number(alive),
+        );
+        if let Some(quiet_s) = self.quiet_s(tail) {
+            words += &format!(", or nothing new of it stayed for another {}", seconds(quiet_s));
+        }
+        words
+    }
+
+    /// For so long bursts as frequent as before must find nothing new that stays before it is taken for full: see
+    /// [`survival::still_born`].
+    fn quiet_s(&self, tail: &Tail) -> Option<f64> {
+        let every_s = self.duration_s / self.bursts.len() as f64;
+        if self.stairs.is_some() || !every_s.is_finite() {
+            return None;
+        }
+        let could_grow_old = self.bursts.partition_point(|at| at + tail.age_s <= self.duration_s);
+        let until_last = self.bursts.partition_point(|at| *at <= tail.last_birth_s);
+        let evidence = tail.independent.max(tail.births as f64);
+        let needed = until_last as f64 * STOPPED_P.powf(-1.0 / evidence);
+        Some((needed - could_grow_old as f64).ceil().max(1.0) * every_s)
+    }
+
     /// In how many steps blocks of the tail that stayed were born.
     fn rises_with(&self, stairs: &Stairs, tail: &Tail) -> usize {
         stairs.rises_with(survival::births(self.site, tail))

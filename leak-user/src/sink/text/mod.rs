@@ -14,6 +14,7 @@ mod others;
 mod paths;
 mod site;
 mod stack;
+mod suspects;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -58,6 +59,7 @@ impl Sink for Text {
             site::write(&mut page, finding.worst, paths, None);
             findings::parts(&mut page, finding, paths);
         }
+        suspects::write(&mut page, snapshot, paths);
         let rest: Vec<_> = rest.iter().flat_map(Finding::sites).collect();
         others::write(&mut page, "Further leaking lines", rest, paths);
         match self.view {

@@ -60,6 +60,9 @@ pub(super) fn write(page: &mut Page, site: &Site, paths: Paths<'_>, within: Opti
     if !site.reasons.is_empty() {
         page.wrapped(label("why"), Paint::Plain, &site.reasons.join("; "));
     }
+    if let Some(cleared_if) = &site.cleared_if {
+        page.wrapped(label("cleared if"), Paint::Plain, cleared_if);
+    }
     if let Some(thread) = &site.thread {
         let thread = format!("{thread}, which runs no Python");
         page.wrapped(label("thread"), Paint::Plain, &thread);

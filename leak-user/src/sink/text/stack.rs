@@ -4,7 +4,7 @@ use super::paths::Paths;
 use super::{VALUES, label};
 use crate::sink::page::{Line, Page, Paint, location, shorten, width};
 use crate::snapshot::files::{self, package};
-use crate::snapshot::{Frame, FrameKind};
+use crate::snapshot::{Frame, FrameKind, own_frame};
 
 /// Frames of libraries in a row that are still shown one by one.
 const RUN: usize = 3;
@@ -18,11 +18,9 @@ pub(super) fn accused(stack: &[Frame]) -> Option<&Frame> {
 
 /// The first line of the user's own code that leads to the accused one, where that is a library's.
 pub(super) fn caller(stack: &[Frame]) -> Option<&Frame> {
-    let own = own_frames(stack);
     let at = stack.iter().position(|frame| frame.kind == FrameKind::Python)?;
-    let mut from_there = stack.iter().zip(own).skip(at);
-    let found = from_there.find(|(frame, own)| *own && frame.kind == FrameKind::Python);
-    found.map(|(frame, _)| frame).filter(|found| !same_line(Some(*found), stack.get(at)))
+    let found = stack.get(own_frame(stack)?);
+    found.filter(|found| !same_line(Some(*found), stack.get(at)))
 }
 
 /// The accused function, and the user's own compiled code that it reaches the allocator through.
