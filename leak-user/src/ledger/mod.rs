@@ -61,8 +61,8 @@ pub struct Ledger {
     mappings: Mappings,
     free_listed: Vec<Addr>,
     classes: Vec<Recorder>,
-    /// See [`ClassSeries::seen_s`].
-    seen_s: [f64; 33],
+    /// See [`ClassSeries::seen_work`].
+    seen_work: [f64; 33],
     rss: Recorder,
     pss: Recorder,
     anonymous: Recorder,
@@ -91,7 +91,7 @@ impl Ledger {
             mappings: Mappings::default(),
             free_listed,
             classes: (0..=32).map(|_| Recorder::default()).collect(),
-            seen_s: [0.0; 33],
+            seen_work: [0.0; 33],
             rss: Recorder::default(),
             pss: Recorder::default(),
             anonymous: Recorder::default(),
@@ -143,13 +143,18 @@ impl Ledger {
         self.survivors.add(memory, start, &self.sites, owned);
     }
 
-    /// Books that a burst recorded these size classes (bit 0: class 1) while the target did so much of its own work.
-    pub fn recorded(&mut self, classes: u64, own: Nanos) {
-        for (bit, seen) in (0_u32..).zip(self.seen_s.iter_mut().skip(1)) {
+    /// Books that a burst recorded these size classes (bit 0: class 1) while the target made so many allocations of any.
+    pub fn recorded(&mut self, classes: u64, allocations: f64) {
+        for (bit, seen) in (0_u32..).zip(self.seen_work.iter_mut().skip(1)) {
             if classes >> bit & 1 == 1 {
-                *seen += own.seconds();
+                *seen += allocations;
             }
         }
+    }
+
+    /// What bursts have recorded so far was counted in another way than what is to come.
+    pub fn count_anew(&mut self) {
+        self.seen_work.fill(0.0);
     }
 
     /// Books what has been seen since everything is traced (`counts` count from its beginning), and
@@ -166,7 +171,7 @@ impl Ledger {
         self.allocations = counts.iter().map(|(_, counts)| counts.allocs).sum();
         self.sites.reset_counts();
         // All alike.
-        self.seen_s.fill(1.0);
+        self.seen_work.fill(1.0);
         let mut ids: HashMap<SiteKey, SiteId> = HashMap::new();
         for (key, counts) in counts {
             let Some(id) = self.site(stacks, key) else { continue };
@@ -406,7 +411,7 @@ impl Ledger {
                 .map(|(size_class, class)| ClassSeries {
                     size_class,
                     live: class.series(),
-                    seen_s: self.seen_s.get(size_class as usize).copied().unwrap_or(0.0),
+                    seen_work: self.seen_work.get(size_class as usize).copied().unwrap_or(0.0),
                 })
                 .collect(),
             rss: self.rss.series(),

@@ -47,6 +47,9 @@ const WORDS_SPEND: Nanos = Nanos(4_000_000);
 /// A gate is open for so long at most, where the target allocates little.
 const LONGEST_GATE: Nanos = Nanos(100_000_000);
 
+/// … and for so long where words are watched: what is rare is seen to stay with many requests at the cost of one.
+const LONGEST_WORDS_GATE: Nanos = Nanos(300_000_000);
+
 /// A trial may spend so much …
 const TRIAL_SPEND: Nanos = Nanos(100_000_000);
 
@@ -184,14 +187,14 @@ impl Budget {
     /// The terms of a burst that comes at its usual pace.
     fn terms(&self, kind: Kind, way: Way, at: Moment) -> Terms {
         let done = self.done(at);
-        let most = match way {
-            Way::Functions => self.burst_most,
-            Way::Words { .. } => self.burst_most.min(WORDS_SPEND),
+        let (most, longest) = match way {
+            Way::Functions => (self.burst_most, LONGEST_GATE),
+            Way::Words { .. } => (self.burst_most.min(WORDS_SPEND), LONGEST_WORDS_GATE),
         };
         Terms {
             limit: self.spent.allows(PACE, done).clamp(LEAST_SPEND.min(most), most),
             felt: self.felt.allows(PACE, done),
-            longest: LONGEST_GATE,
+            longest,
             costs: self.costs,
             skip: self.late[kind as usize].skip(way.share()),
             classes: u64::MAX,
@@ -263,7 +266,7 @@ impl Budget {
         // One that hardly found anything to do has had its turn all the same.
         let cost = cost.max(Nanos(terms.limit.0 / 2));
         self.turns[kind as usize].0 += self.spent.worth(cost).max(self.felt.worth(felt)).0;
-        let in_time = outcome.open() >= LONGEST_GATE;
+        let in_time = outcome.open() >= terms.longest;
         self.late[kind as usize].book(outcome.open_hits(), way.share(), in_time);
     }
 

@@ -96,12 +96,6 @@ impl Outcome {
         self.of_recorded(self.open())
     }
 
-    /// What the target did of its own work while it recorded.
-    #[must_use]
-    pub fn own_recorded(&self) -> Nanos {
-        self.of_recorded(self.own())
-    }
-
     fn of_recorded(&self, time: Nanos) -> Nanos {
         let hits = self.counts.get(Counter::Hits).max(1) as f64;
         Nanos((time.0 as f64 * self.open_hits() as f64 / hits) as u64)

@@ -173,6 +173,12 @@ impl Choice {
         self.classes.iter().fold(0, |bits, class| bits | 1_u64.checked_shl(class - 1).unwrap_or(0))
     }
 
+    /// How many allocations of any class passed by while it saw so many of its own.
+    pub(super) fn passed(&self, counts: &[(SiteKey, SiteCounts)]) -> f64 {
+        let own = counts.iter().filter(|(key, _)| self.classes.contains(&key.size_class));
+        own.map(|(_, counts)| counts.allocs as f64).sum::<f64>() / self.share
+    }
+
     /// The words to watch.
     fn words(&self, usedpools: Addr) -> Vec<Watch> {
         let head = |class: &u32| Watch::Uses(classes::head(usedpools, *class));
@@ -219,6 +225,7 @@ impl Session {
         {
             tracing::debug!(seen, missed, "pymalloc is inlined: watching size classes");
             self.by_class = Some(ByClass::new());
+            self.ledger.count_anew();
         }
     }
 }

@@ -346,12 +346,12 @@ impl Session {
         );
         let counts = self.tables.take_sites()?;
         if kind == Kind::Pymalloc {
-            let (classes, own) = match &choice {
-                // Whatever else was hit, they saw from the first use on.
-                Some(choice) => (choice.bits(), outcome.own()),
-                None => (terms.classes, outcome.own_recorded()),
+            let (classes, allocations) = match &choice {
+                Some(choice) => (choice.bits(), choice.passed(&counts)),
+                // Each is made and, sooner or later, freed.
+                None => (terms.classes, outcome.open_hits() as f64 / 2.0),
             };
-            self.ledger.recorded(classes, own);
+            self.ledger.recorded(classes, allocations);
             self.note_way(&outcome, choice.as_ref(), &counts);
             if choice.is_none() && terms.classes == steer::ALL {
                 self.rare.saw_all(&counts);

@@ -25,6 +25,10 @@ const USES: f64 = 2.0;
 /// A class must be rarer by this than where it would pay as well as functions.
 const CLEARLY: f64 = 4.0;
 
+/// What grows by this part of what grows most is worth a breakpoint, which costs next to nothing: where an object leaks
+/// with all that it holds, the rarest of its parts tells the line for the fewest hits.
+const WORTH: f64 = 0.01;
+
 /// For so many bursts after a thread has ended there are no breakpoints: where threads come and go, those that begin in a
 /// burst have none, and what they free seems to stay.
 const CALM: u32 = 16;
@@ -62,7 +66,7 @@ impl Rare {
         let pays = 2.0 * costs.trap.0 as f64 / (USES * costs.breakpoint_trap.0.max(1) as f64);
         let share = |class: &u32| self.seen.get(*class as usize).map_or(1.0, |seen| seen / all);
         let turns = |class: &u32| self.watched.get(*class as usize).copied().unwrap_or(u32::MAX);
-        let mut classes: Vec<u32> = worth_it(growth).collect();
+        let mut classes: Vec<u32> = worth_it(growth, WORTH).collect();
         classes.sort_by(|a, b| turns(a).cmp(&turns(b)).then(share(a).total_cmp(&share(b))));
         let mut room = pays / CLEARLY;
         classes.retain(|class| {

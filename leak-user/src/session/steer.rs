@@ -34,15 +34,15 @@ impl Session {
 
 /// The classes that grow, of `(size class, bytes)`; all where none does.
 fn growing(growth: &[(u32, f64)]) -> u64 {
-    let bits =
-        worth_it(growth).fold(0, |bits, class| bits | 1_u64.checked_shl(class - 1).unwrap_or(0));
+    let bits = worth_it(growth, WORTH)
+        .fold(0, |bits, class| bits | 1_u64.checked_shl(class - 1).unwrap_or(0));
     if bits == 0 { ALL } else { bits }
 }
 
-/// Those that grow by enough to be worth a walk.
-pub(super) fn worth_it(growth: &[(u32, f64)]) -> impl Iterator<Item = u32> {
+/// Those that have grown by this part at least of what the one that has grown most has.
+pub(super) fn worth_it(growth: &[(u32, f64)], part: f64) -> impl Iterator<Item = u32> {
     let most = growth.iter().map(|(_, grown)| *grown).fold(0.0, f64::max);
-    let worth = growth.iter().filter(move |(_, grown)| *grown > 0.0 && *grown >= WORTH * most);
+    let worth = growth.iter().filter(move |(_, grown)| *grown > 0.0 && *grown >= part * most);
     worth.map(|(class, _)| *class)
 }
 

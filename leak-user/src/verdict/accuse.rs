@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::evidence::{Domain, End, Evidence, SiteEvidence};
 use super::pace;
+use super::recycled;
 use super::share::{self, Pot, Share};
 use super::stairs::Stairs;
 use super::stays::{Asked, Ground, Objection};
@@ -53,6 +54,12 @@ impl Case {
     #[must_use]
     pub fn is_small(&self) -> bool {
         matches!(&*self.objections, [Objection { ground: Ground::Small, .. }])
+    }
+
+    /// Would it be, and does it grow by so much, of what is no weak evidence?
+    #[must_use]
+    pub fn is_part(&self, least: f64) -> bool {
+        self.is_small() && self.recycled < recycled::WEAK && self.finding.growth.value >= least
     }
 
     /// Is it accused?

@@ -42,8 +42,9 @@ pub struct ClassSeries {
     pub size_class: u32,
     /// Number of live blocks.
     pub live: Series,
-    /// How much of the target's own work bursts have seen that recorded this class, in seconds; 0: none.
-    pub seen_s: f64,
+    /// How much of the target's work bursts have seen that recorded this class, by the allocations of any class that it
+    /// made meanwhile; 0: none. Its own time is no measure: a burst of probes takes a hundred times as much.
+    pub seen_work: f64,
 }
 
 /// Names a line of code within one observation.

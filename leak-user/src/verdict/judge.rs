@@ -60,18 +60,18 @@ pub fn judge(evidence: &Evidence) -> Judgement {
 
     let whole = Whole::of(&court, &accused);
     let (mut accused, handed_on) = recycled::set_apart(accused, whole.unexplained);
+    let least = MIN_PART * court.total_growth;
+    if accused.is_empty() && too_little.is_none() {
+        (accused, others) = recycled::answer_for(&handed_on, others, least);
+    }
     // What nobody explains, or counts, may be anybody's.
     let beyond = whole.unexplained + (whole.resident.value - court.total_growth).max(0.0);
     accused.iter_mut().for_each(|case| case.finding.growth.high += beyond);
     let (verdict, mut reasons) = whole.verdict(&court, &accused, too_little);
     reasons.extend(recycled::remark(&handed_on, &accused));
     others.extend(handed_on);
-    let least = MIN_PART * court.total_growth;
-    let is_small = |case: &Case| {
-        case.is_small() && case.recycled < recycled::WEAK && case.finding.growth.value >= least
-    };
     let (small, others) =
-        others.into_iter().partition(|case| is_small(case) && verdict == Verdict::Leak);
+        others.into_iter().partition(|case| case.is_part(least) && verdict == Verdict::Leak);
     Judgement {
         verdict,
         reasons,

@@ -61,6 +61,29 @@ fn a_line_that_recycles_is_not_accused_for_what_nobody_explains() {
     assert!(judgement.reasons.iter().any(|reason| reason.contains("may keep them")));
 }
 
+/// A document's list is its line's, surely, and the dicts in it are those that another line let go: what is sure is little
+/// by itself, and all that there is.
+#[test]
+fn who_surely_keeps_a_little_answers_for_what_is_handed_on() {
+    let parts = [part(&[16], always(0.15)), part(&[32], always(1.0)), part(&[160], always(0.5))];
+    let mut evidence = around(parts.to_vec()).observe(1);
+    evidence.sites[1].recycled = 1.0;
+    evidence.sites[2].followed.clear();
+    let judgement = judge(&evidence);
+    assert_eq!(
+        (accused(&judgement), judgement.verdict),
+        (vec![0], Verdict::Leak),
+        "{judgement:#?}"
+    );
+    let handed_on = 8000.0 * 32.0;
+    let growth = judgement.accused[0].growth;
+    assert!((growth.value / handed_on - 1.0).abs() < 0.1 && growth.low < 0.2 * handed_on);
+    assert!(judgement.remainder().is_some());
+    // Alone it is nothing to speak of.
+    evidence.sites[1].followed.clear();
+    assert!(accused(&judge(&evidence)).is_empty());
+}
+
 #[test]
 fn lines_that_only_recycle_are_accused_with_doubt() {
     let (sure, doubtful) = (two_keepers([0.0, 0.0]), two_keepers([1.0, 0.95]));

@@ -489,9 +489,13 @@ fn nonsense_is_survived() {
     evidence.pymalloc_classes.push(ClassSeries {
         size_class: u32::MAX,
         live: nonsense.clone(),
-        seen_s: 1.0,
+        seen_work: 1.0,
     });
-    evidence.pymalloc_classes.push(ClassSeries { size_class: 4, live: nonsense, seen_s: f64::NAN });
+    evidence.pymalloc_classes.push(ClassSeries {
+        size_class: 4,
+        live: nonsense,
+        seen_work: f64::NAN,
+    });
     for (i, fate) in evidence.sites.iter_mut().flat_map(|site| &mut site.followed).enumerate() {
         let odd = wild[i % wild.len()];
         match i % 4 {

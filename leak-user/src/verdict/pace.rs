@@ -7,7 +7,7 @@ use super::stats;
 /// A site is out of step in a class that grows by less than this share of what the site would add to it.
 const OUT_OF_STEP: f64 = 0.25;
 
-/// A site's staying blocks in one class, each number as a burst sees it in a second of the target's work.
+/// A site's staying blocks in one class, each number as a burst sees it in one unit of the target's work.
 struct Class {
     staying: f64,
     /// Least and most that they can be worth: bursts see few requests, each whole.
@@ -34,7 +34,7 @@ pub fn out_of_step(shares: &[Share], pots: &[Pot]) -> f64 {
 fn class(share: &Share, pots: &[Pot]) -> Option<Class> {
     let pot = pots.get(share.pot)?;
     let block = pot.block_bytes()?;
-    let staying = share.staying / pot.seen_s;
+    let staying = share.staying / pot.seen_work;
     let births = share.births as f64;
     let of_births = stats::poisson(share.births);
     staying.is_finite().then(|| Class {
@@ -54,12 +54,12 @@ mod tests {
     use super::*;
 
     /// A class of blocks of 16 bytes times `size_class` that grows by so many a second.
-    fn pot(size_class: u32, blocks_per_s: f64, seen_s: f64) -> Pot {
+    fn pot(size_class: u32, blocks_per_s: f64, seen_work: f64) -> Pot {
         let block = 16.0 * f64::from(size_class);
         let points: Vec<_> =
             (0..40).map(|t| (f64::from(t), f64::from(t) * blocks_per_s * block)).collect();
         let course = trend::course(&points, 1e4).unwrap();
-        Pot { seen_s, ..Pot::new(Domain::Pymalloc, Some(size_class), course) }
+        Pot { seen_work, ..Pot::new(Domain::Pymalloc, Some(size_class), course) }
     }
 
     fn share(pot: usize, pots: &[Pot], staying: f64, births: usize) -> Share {

@@ -40,6 +40,17 @@ pub fn set_apart(accused: Vec<Case>, unexplained: f64) -> (Vec<Case>, Vec<Case>)
     (strong, handed_on)
 }
 
+/// Where nobody else is accused, those that are sure but small answer for what was handed on: they may keep it, and
+/// nobody is known who does if not they. The others are given back.
+pub fn answer_for(handed_on: &[Case], others: Vec<Case>, least: f64) -> (Vec<Case>, Vec<Case>) {
+    let may_keep = |case: &Case| case.finding.domain <= Domain::Malloc && case.is_part(least);
+    let (mut keepers, others): (Vec<Case>, Vec<Case>) =
+        others.into_iter().partition(|case| !handed_on.is_empty() && may_keep(case));
+    keepers.iter_mut().for_each(|case| case.objections.clear());
+    hand_over(handed_on, &mut keepers);
+    (keepers, others)
+}
+
 /// What the accused that can hold objects grow by, bytes a second.
 fn holders(accused: &[Case]) -> f64 {
     let holders = accused.iter().filter(|case| case.finding.domain <= Domain::Malloc);

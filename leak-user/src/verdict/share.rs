@@ -33,15 +33,15 @@ pub struct Pot {
     pub grows: bool,
     /// It grew by as much in steps, and nobody can tell whether it goes on.
     pub paused: bool,
-    /// See [`ClassSeries::seen_s`](super::evidence::ClassSeries::seen_s); of others than pymalloc's, one is as good as any.
-    pub seen_s: f64,
+    /// See [`ClassSeries::seen_work`](super::evidence::ClassSeries::seen_work); of others than pymalloc's, one is as good as any.
+    pub seen_work: f64,
 }
 
 impl Pot {
     pub(super) fn new(domain: Domain, size_class: Option<u32>, course: Course) -> Self {
         let floor = floor(domain);
         let (grows, paused) = (matters(&course, floor), is_paused(&course, floor));
-        Self { domain, size_class, course, grows, paused, seen_s: 1.0 }
+        Self { domain, size_class, course, grows, paused, seen_work: 1.0 }
     }
 
     /// Its growth in bytes a second.
@@ -103,7 +103,7 @@ pub fn pots(evidence: &Evidence, steep_from: f64) -> Vec<Pot> {
         let bytes: Vec<_> = class.live.points.iter().map(|(t, n)| (*t, n * block)).collect();
         if let Some(course) = trend::course(&bytes, steep_from) {
             let pot = Pot::new(Domain::Pymalloc, Some(class.size_class), course);
-            pots.push(Pot { seen_s: class.seen_s, ..pot });
+            pots.push(Pot { seen_work: class.seen_work, ..pot });
         }
     }
     let mapped = trend::course(&evidence.mapped.points, steep_from);

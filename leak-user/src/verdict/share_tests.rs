@@ -40,8 +40,8 @@ fn parts_add_up_to_the_growth() {
     let evidence = Evidence {
         duration_s: 20.0,
         pymalloc_classes: vec![
-            ClassSeries { size_class: 4, live: series(|t| 1000.0 + 300.0 * t), seen_s: 1.0 },
-            ClassSeries { size_class: 6, live: series(|_| 500.0), seen_s: 1.0 },
+            ClassSeries { size_class: 4, live: series(|t| 1000.0 + 300.0 * t), seen_work: 1.0 },
+            ClassSeries { size_class: 6, live: series(|_| 500.0), seen_work: 1.0 },
         ],
         sites: vec![
             site(1, Domain::Pymalloc, 20, 64),
@@ -73,7 +73,7 @@ fn the_dying_have_a_small_part() {
         pymalloc_classes: vec![ClassSeries {
             size_class: 4,
             live: series(|t| 300.0 * t),
-            seen_s: 1.0,
+            seen_work: 1.0,
         }],
         sites: vec![site(1, Domain::Pymalloc, 20, 64), dying],
         ..Evidence::default()
@@ -90,7 +90,7 @@ fn arenas_in_steps_are_no_heap_growth() {
         pymalloc_classes: vec![ClassSeries {
             size_class: 4,
             live: series(|t| 480.0 * t),
-            seen_s: 1.0,
+            seen_work: 1.0,
         }],
         anonymous: series(|t| 5e7 + 30_720.0 * t),
         arenas: series(|_| 1_048_576.0),

@@ -116,7 +116,7 @@ impl World {
             .into_iter()
             .map(|size_class| ClassSeries {
                 size_class,
-                seen_s: 1.0,
+                seen_work: 1.0,
                 live: series(&times, |t| {
                     let kept = self.live(&phases, Domain::Pymalloc, t, |size| {
                         f64::from(u8::from(leak_common::keys::size_class(size) == size_class))
