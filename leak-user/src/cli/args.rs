@@ -99,8 +99,8 @@ struct TraceArgs {
     /// The process to observe
     #[arg(short, long, value_name = "PID", required = true, value_parser = values::pid)]
     pid: Option<Pid>,
-    /// How long to observe, 1s to 24h [default: 30s, less (20s) where the same lines have explained the growth for ten
-    /// seconds, more (1m) as long as nothing can be said; with --children and --exact 30s]
+    /// How long to observe, 1s to 24h [default: 30s, and as long as nothing can be said up to a minute, but for
+    /// --children and --exact]
     #[arg(short, long, value_name = "TIME", value_parser = values::duration)]
     duration: Option<Duration>,
     /// Share of the target's processor time that may be spent, or of a core's where it takes less, 0.01% to 50%

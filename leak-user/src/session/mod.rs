@@ -85,7 +85,7 @@ const MORE: Nanos = Nanos(10_000_000_000);
 pub struct Options {
     /// How long to observe.
     pub duration: Nanos,
-    /// How much longer, as long as nothing can be said; none: not shorter either, where the answer is settled before.
+    /// How much longer, as long as nothing can be said.
     pub patience: Nanos,
     /// The share of the target's processor time, or of a core's where it takes less, that may be spent.
     pub overhead: f64,
@@ -244,10 +244,6 @@ impl Session {
                     break Ending::Complete;
                 }
                 until = Nanos(until.0.saturating_add(MORE.0)).min(latest);
-            } else if self.options.patience.0 > 0
-                && self.suspicion.is_settled(self.ledger.seconds(time))
-            {
-                break Ending::Complete;
             }
             let mut wait = Nanos(until.0 - time.0).min(DRAIN_EVERY);
             if !self.options.exact {
