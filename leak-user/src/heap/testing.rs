@@ -1,5 +1,6 @@
 //! What the tests of `heap` and `symbolize` share: memory made up of pieces, and real interpreters.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -9,6 +10,32 @@ use crate::target::Pymalloc;
 use crate::target::layout::{self, Layout, Obmalloc, PoolLayout};
 use crate::target::memory::{Memory, ProcessMemory, ReadError};
 use crate::units::{Addr, Pid};
+
+/// Memory in which a word reads as it was before, for so many reads: as if the target was at work on it.
+pub(crate) struct Changing {
+    before: FakeMemory,
+    after: FakeMemory,
+    at: u64,
+    left: Cell<u32>,
+}
+
+impl Changing {
+    /// The word at `at`, and whatever is read with it, is that of `before` for the first reads.
+    pub(crate) fn new(before: &FakeMemory, after: &FakeMemory, at: u64, left: u32) -> Self {
+        Self { before: before.clone(), after: after.clone(), at, left: Cell::new(left) }
+    }
+}
+
+impl Memory for Changing {
+    fn read(&self, addr: Addr, out: &mut [u8]) -> Result<(), ReadError> {
+        let reads_it = addr.0 <= self.at && self.at < addr.0 + out.len() as u64;
+        if reads_it && self.left.get() > 0 {
+            self.left.set(self.left.get() - 1);
+            return self.before.read(addr, out);
+        }
+        self.after.read(addr, out)
+    }
+}
 
 /// Memory made up of pieces; what lies between them is not mapped.
 #[derive(Debug, Clone, Default)]

@@ -1,11 +1,8 @@
-use std::cell::Cell;
-
 use proptest::prelude::*;
 
 use super::super::census::tests::{ARENA, ARRAY, POOL, fake};
 use super::*;
-use crate::heap::testing::{FakeMemory, PRINT_RUNTIME, Python, interpreters, pymalloc};
-use crate::target::memory::ReadError;
+use crate::heap::testing::{Changing, PRINT_RUNTIME, Python, interpreters, pymalloc};
 
 fn states(memory: &impl Memory, state: Pymalloc, blocks: &[u64]) -> Vec<BlockState> {
     let blocks: Vec<Addr> = blocks.iter().copied().map(Addr).collect();
@@ -47,33 +44,15 @@ fn a_list_in_a_circle_ends() {
     assert_eq!(states(&memory, state, &[POOL + 48]), [BlockState::Torn]);
 }
 
-/// Memory whose first pool reads differently for a while: as if the target was at work on it.
-struct Changing {
-    steady: FakeMemory,
-    torn: FakeMemory,
-    left: Cell<u32>,
-}
-
-impl Memory for Changing {
-    fn read(&self, addr: Addr, out: &mut [u8]) -> Result<(), ReadError> {
-        if addr == Addr(POOL) && self.left.get() > 0 {
-            self.left.set(self.left.get() - 1);
-            return self.torn.read(addr, out);
-        }
-        self.steady.read(addr, out)
-    }
-}
-
 #[test]
 fn a_torn_pool_is_read_again() {
     let (steady, state) = fake();
     let mut torn = steady.clone();
     torn.put_half(POOL, 4);
-    let mut memory = Changing { steady, torn, left: Cell::new(3) };
+    let memory = |left| Changing::new(&torn, &steady, POOL, left);
     let asked = [POOL + 48, POOL + 2 * 16384 + 48];
-    assert_eq!(states(&memory, state, &asked), [BlockState::Live; 2]);
-    memory.left = Cell::new(u32::MAX);
-    assert_eq!(states(&memory, state, &asked), [BlockState::Torn, BlockState::Live]);
+    assert_eq!(states(&memory(3), state, &asked), [BlockState::Live; 2]);
+    assert_eq!(states(&memory(u32::MAX), state, &asked), [BlockState::Torn, BlockState::Live]);
 }
 
 /// The target was taken off its processor when it had counted a block that was still in the pool's list.

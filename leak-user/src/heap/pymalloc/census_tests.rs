@@ -1,8 +1,5 @@
-use std::cell::Cell;
-
 use super::*;
-use crate::heap::testing::{FakeMemory, PRINT_RUNTIME, Python, interpreters, pymalloc};
-use crate::target::memory::ReadError;
+use crate::heap::testing::{Changing, FakeMemory, PRINT_RUNTIME, Python, interpreters, pymalloc};
 
 pub(crate) const ARENAS: u64 = 0x1000_0000;
 pub(crate) const ARRAY: u64 = 0x2000_0000;
@@ -77,25 +74,6 @@ fn nonsense_is_counted_or_refused() {
     assert!(matches!(census(&memory, &wrong), Err(PymallocError::Implausible { .. })));
 }
 
-/// Memory in which a word is still that of before, for so many reads.
-struct Late {
-    before: FakeMemory,
-    after: FakeMemory,
-    at: u64,
-    left: Cell<u32>,
-}
-
-impl Memory for Late {
-    fn read(&self, addr: Addr, out: &mut [u8]) -> Result<(), ReadError> {
-        let reads_it = addr.0 <= self.at && self.at < addr.0 + out.len() as u64;
-        if reads_it && self.left.get() > 0 {
-            self.left.set(self.left.get() - 1);
-            return self.before.read(addr, out);
-        }
-        self.after.read(addr, out)
-    }
-}
-
 #[test]
 fn what_is_just_being_made_is_read_again() {
     let (after, state) = fake();
@@ -103,8 +81,7 @@ fn what_is_just_being_made_is_read_again() {
     for (at, word) in [(POOL + 36, 0xffff), (ARRAY + 48 + 8, 0)] {
         let mut before = after.clone();
         before.put_half(at, word);
-        let late =
-            |left| Late { before: before.clone(), after: after.clone(), at, left: Cell::new(left) };
+        let late = |left| Changing::new(&before, &after, at, left);
         let found = census(&late(3), &state).unwrap();
         assert_eq!((found.implausible, found.live_blocks()), (0, 1023));
         assert_eq!(census(&late(u32::MAX), &state).unwrap().implausible, 1);
