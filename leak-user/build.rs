@@ -24,7 +24,9 @@ fn main() -> Result<()> {
     if toolchain::bpf_linker_version().is_none() {
         bail!("bpf-linker isn't on the path; run `cargo xtask setup`");
     }
-    prepare_environment(&compiler)?;
+    let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR isn't set")?);
+    prepare_environment(&compiler, &out)?;
+    share_between_profiles(&out)?;
 
     let ebpf = root.join("leak-ebpf");
     let root_dir = ebpf.to_str().context("the path of the workspace isn't UTF-8")?;
@@ -34,17 +36,12 @@ fn main() -> Result<()> {
 }
 
 /// The compiler and linker that aya-build starts inherit this process's environment.
-fn prepare_environment(compiler: &toolchain::Toolchain) -> Result<()> {
+fn prepare_environment(compiler: &toolchain::Toolchain, out: &Path) -> Result<()> {
     // bpf-linker takes the first libLLVM on the library path, of whatever version: offer it a
     // directory that holds only the right one.
-    let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR isn't set")?);
     let llvm = out.join("llvm");
     fs::create_dir_all(&llvm)?;
-    let link = llvm.join(format!("libLLVM-{}.so", toolchain::LLVM_MAJOR));
-    if fs::symlink_metadata(&link).is_ok() {
-        fs::remove_file(&link)?;
-    }
-    symlink(&compiler.llvm, &link)?;
+    link_to(&compiler.llvm, &llvm.join(format!("libLLVM-{}.so", toolchain::LLVM_MAJOR)))?;
     let inherited = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let libraries = env::join_paths(
         [llvm]
@@ -60,4 +57,23 @@ fn prepare_environment(compiler: &toolchain::Toolchain) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The eBPF programs are the same for each profile and for clippy and rustdoc, each of which has a directory of its own
+/// (`TARGET/PROFILE/build/PACKAGE-HASH/out`): what aya-build keeps in it is kept in `TARGET/aya-build`, once.
+fn share_between_profiles(out: &Path) -> Result<()> {
+    let target = out.ancestors().nth(4).context("OUT_DIR is nowhere below a target directory")?;
+    let shared = target.join("aya-build");
+    fs::create_dir_all(&shared)?;
+    link_to(&shared, &out.join("aya-build"))
+}
+
+/// Makes `link` a link to `to`, whatever it was before.
+fn link_to(to: &Path, link: &Path) -> Result<()> {
+    match fs::symlink_metadata(link) {
+        Ok(old) if old.is_dir() => fs::remove_dir_all(link)?,
+        Ok(_) => fs::remove_file(link)?,
+        Err(_) => {}
+    }
+    Ok(symlink(to, link)?)
 }

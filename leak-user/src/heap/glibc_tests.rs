@@ -43,7 +43,10 @@ impl Driver {
     fn send(&mut self, what: &str, numbers: &[u64]) -> Vec<u64> {
         let words: Vec<String> = numbers.iter().map(u64::to_string).collect();
         self.python.send(&format!("{what} {}", words.join(" ")));
-        self.python.line().split_whitespace().map(|word| word.parse().unwrap()).collect()
+        let answer = self.python.line();
+        // It still works where the answer has arrived: with what it takes and gives back at once.
+        self.python.rest();
+        answer.split_whitespace().map(|word| word.parse().unwrap()).collect()
     }
 
     fn allocate(&mut self, sizes: &[u64]) -> Vec<Addr> {
