@@ -3,6 +3,7 @@
 use crate::{setup, step};
 use anyhow::{Context as _, Result, bail};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::num::NonZero;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -49,8 +50,9 @@ pub fn run(fast: bool, all: bool) -> Result<()> {
 
     let mut whole = step::cargo();
     whole.args(["test", "--no-fail-fast", "--package", "leak-tests"]);
-    // Each keeps a core busy, and there may be two.
-    whole.args(["--", "--test-threads", "2"]).env("LEAKTRACE", &leaktrace);
+    // Most wait for half of their time: for a service's next request, for an observation's end.
+    let threads = 2 * thread::available_parallelism().map_or(1, NonZero::get);
+    whole.args(["--", "--test-threads", &threads.to_string()]).env("LEAKTRACE", &leaktrace);
     if fast {
         whole.env("LEAKTRACE_TESTS_FAST", "1");
     }

@@ -21,7 +21,7 @@ pub mod multi;
 pub mod object;
 pub mod outcome;
 pub mod plan;
-mod priority;
+pub mod priority;
 pub mod prologue;
 mod relocated;
 mod returns;
