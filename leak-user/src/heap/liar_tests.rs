@@ -181,6 +181,7 @@ fn the_search_in_a_liars_heap_ends() {
             roots: &Roots::default(),
             code_type: Addr(TYPE + TYPE_BYTES),
             until: None,
+            frozen: false,
         };
         // Either there is an answer, or it is said why not.
         for object in objects.iter().take(20) {

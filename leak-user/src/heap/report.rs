@@ -127,7 +127,7 @@ impl Observed {
         frozen: bool,
     ) -> Result<Heap, HeapError> {
         let stopped = if frozen { Some(Frozen::new(self.pid)?) } else { None };
-        let explained = look(self).and_then(|heap| Ok((heap, self.why(wanted, samples)?)));
+        let explained = look(self).and_then(|heap| Ok((heap, self.why(wanted, samples, frozen)?)));
         let stood_still_s = stopped.map(|stopped| stopped.elapsed().0 as f64 / 1e9);
         let (heap, why) = match explained {
             Err(_) if self.has_ended() => return Err(ReadError::Gone.into()),
@@ -137,7 +137,7 @@ impl Observed {
         Ok(Heap { stood_still_s, why: Some(why), paths, ..heap })
     }
 
-    fn why(&self, wanted: &Wanted, samples: usize) -> Result<Why, HeapError> {
+    fn why(&self, wanted: &Wanted, samples: usize, frozen: bool) -> Result<Why, HeapError> {
         let Self { pid, memory, python, .. } = self;
         let around = Surroundings::of(*pid, memory, python)?;
         let case = Case {
@@ -146,6 +146,7 @@ impl Observed {
             roots: &around.roots(*pid, memory, python)?,
             code_type: python.code_type,
             until: None,
+            frozen,
         };
         Ok(retention::why(&case, wanted, samples)?)
     }

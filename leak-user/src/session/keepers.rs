@@ -56,6 +56,7 @@ impl Session {
             roots: &around.roots(pid, memory, python)?,
             code_type: python.code_type,
             until: Some(Instant::now() + PATIENCE),
+            frozen: false,
         };
         Ok(kept_by(&case, lines)?)
     }

@@ -31,7 +31,7 @@ impl<M: Memory> References<'_, M> {
     pub fn running(&mut self, running: Running, see: See<'_>) {
         let _ = match self.offsets.locals {
             Locals::Object { .. } => self.locals_of_object(running.frame, running.code, true, see),
-            Locals::Frame { .. } => self.locals_of_frame(running.frame, true, see),
+            Locals::Frame { .. } => self.locals_of_frame(running.frame, Some(running.code), see),
         };
     }
 
@@ -64,7 +64,7 @@ impl<M: Memory> References<'_, M> {
                     let code = word(own, at + self.layout.frame.code).filter(|_| keeps_code);
                     return give(code.map(|code| code & !TAG), By::Field("f_code"), see);
                 }
-                self.locals_of_frame(object.offset(at), false, see)
+                self.locals_of_frame(object.offset(at), None, see)
             }
         }
     }
@@ -84,7 +84,7 @@ impl<M: Memory> References<'_, M> {
                 self.locals_of_object(object, Addr(code), false, see)
             }
             Locals::Frame { of_object, .. } => match word(own, of_object) {
-                Some(frame) if frame != 0 => self.locals_of_frame(Addr(frame), false, see),
+                Some(frame) if frame != 0 => self.locals_of_frame(Addr(frame), None, see),
                 _ => ControlFlow::Continue(()),
             },
         }
@@ -127,8 +127,8 @@ impl<M: Memory> References<'_, M> {
         })
     }
 
-    /// The locals of a `_PyInterpreterFrame`, and its fields.
-    fn locals_of_frame(&self, frame: Addr, runs: bool, see: See<'_>) -> ControlFlow<()> {
+    /// The locals of a `_PyInterpreterFrame`, and its fields; of one that runs, if it still runs what it did.
+    fn locals_of_frame(&self, frame: Addr, running: Option<Addr>, see: See<'_>) -> ControlFlow<()> {
         let Locals::Frame { at, top, fields, count, stack, names, .. } = self.offsets.locals else {
             return ControlFlow::Continue(());
         };
@@ -142,10 +142,15 @@ impl<M: Memory> References<'_, M> {
             (true, _) => word & !TAG,
             (false, _) => word,
         };
+        let code = Addr(word(&head, self.layout.frame.code).map_or(0, untagged));
+        // One that has returned meanwhile, and whose frame is another's now, has no variables.
+        let is_anothers = |code: Addr| running.is_some_and(|running| running != code);
+        if is_anothers(code) {
+            return ControlFlow::Continue(());
+        }
         for field in fields {
             give(word(&head, field.at).map(untagged), By::Field(field.name), see)?;
         }
-        let code = Addr(word(&head, self.layout.frame.code).map_or(0, untagged));
         if !self.is_code(code) {
             return ControlFlow::Continue(());
         }
@@ -161,10 +166,14 @@ impl<M: Memory> References<'_, M> {
         };
         // While it runs, it isn't written down how high the stack is: what lies there may be of before.
         let used = used.filter(|used| (locals..=locals + stack).contains(used));
-        let slots = used.unwrap_or(if runs { locals + stack } else { locals });
+        let slots = used.unwrap_or(if running.is_some() { locals + stack } else { locals });
         let known = self.tuple(code.offset(names));
         let mut words = vec![0; usize::try_from(8 * slots).unwrap_or(0)];
         if self.memory.read(frame.offset(at), &mut words).is_err() {
+            return ControlFlow::Continue(());
+        }
+        let now = self.memory.word(frame.offset(self.layout.frame.code)).map_or(0, untagged);
+        if is_anothers(Addr(now)) {
             return ControlFlow::Continue(());
         }
         for n in 0..slots {

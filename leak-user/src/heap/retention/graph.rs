@@ -59,7 +59,7 @@ impl Trust {
 #[derive(Debug, Default)]
 pub(super) struct Graph {
     numbers: HashMap<Addr, u32>,
-    addrs: Vec<Addr>,
+    pub addrs: Vec<Addr>,
     /// Each once.
     pub edges: Vec<Edge>,
     /// What objects hang from directly: objects that live for themselves hang from [`Root::Itself`].

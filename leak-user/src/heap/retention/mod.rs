@@ -82,6 +82,8 @@ pub struct Case<'a, M> {
     pub code_type: Addr,
     /// The search ends then, with what it has.
     pub until: Option<Instant>,
+    /// The process stands still: what isn't found at once isn't there.
+    pub frozen: bool,
 }
 
 impl<'a, M: Memory> Case<'a, M> {

@@ -1,11 +1,14 @@
 //! The search, backwards: who refers to what was found before.
 
+mod again;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
 use foldhash::{HashMap, HashMapExt as _, HashSet};
 
+use self::again::Wanted;
 use super::Case;
 use super::graph::{Edge, Graph, Trust};
 use super::look::{Look, Target};
@@ -50,8 +53,10 @@ pub(super) struct Search<'a, 'r, M> {
     samples: Vec<u32>,
     /// What running functions refer to.
     running: HashMap<Addr, Vec<Root>>,
-    /// Objects that were not looked for yet.
+    /// Objects that were not looked for yet …
     pending: BTreeSet<u32>,
+    /// … and how often the others were.
+    looks: HashMap<u32, u8>,
     /// Blocks of which it isn't known whose they are, and what was found in them.
     blocks: BTreeMap<Addr, Block>,
     /// Which refer to which: holder, held.
@@ -68,8 +73,8 @@ struct Block {
     held: Vec<u32>,
     /// Objects that lead to it.
     owners: Vec<Addr>,
-    /// It was looked for.
-    done: bool,
+    /// How often it was looked for.
+    looks: u8,
 }
 
 /// References to an object that were found.
@@ -96,6 +101,7 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
             samples,
             running,
             pending,
+            looks: HashMap::new(),
             blocks: BTreeMap::new(),
             known: HashSet::default(),
             counts: HashMap::new(),
@@ -117,30 +123,45 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
     }
 
     fn passes(&mut self) -> Result<Ended, PymallocError> {
-        for passes in 0..MAX_PASSES {
-            let held = self.graph.held(Trust::Certain);
-            let is_held = |node: &u32| held.get(*node as usize) == Some(&true);
-            // Where one hangs from something, who else has it does not matter.
-            let unheld = self.samples.iter().copied().filter(|node| !is_held(node));
-            let leads = self.graph.leading_to(unheld);
-            let leads = |node: &u32| leads.get(*node as usize) == Some(&true);
-            let due: Vec<u32> = self.pending.iter().copied().filter(leads).collect();
-            let is_due = |block: &Block| !block.done && block.held.iter().any(leads);
-            let blocks: Vec<Addr> = self
-                .blocks
-                .iter()
-                .filter(|(_, block)| is_due(block))
-                .map(|(addr, _)| *addr)
-                .collect();
-            if due.is_empty() && blocks.is_empty() {
+        let mut passes = 0;
+        while passes < MAX_PASSES {
+            let leads = self.leads();
+            let mut wanted = self.not_looked_for(&leads);
+            if wanted.is_empty() {
+                if self.forget_what_has_gone() {
+                    continue;
+                }
+                wanted = self.missed(&leads);
+            }
+            if wanted.is_empty() {
                 return Ok(Ended { passes, complete: self.graph.over == 0 });
             }
             if self.is_late() {
-                return Ok(Ended { passes, complete: false });
+                break;
             }
-            self.pass(&due, &blocks)?;
+            self.pass(&wanted)?;
+            passes += 1;
         }
-        Ok(Ended { passes: MAX_PASSES, complete: false })
+        Ok(Ended { passes, complete: false })
+    }
+
+    /// Of each object: does it lead to a sample that hangs from nothing certain? Where one hangs from something, who
+    /// else has it does not matter.
+    fn leads(&self) -> Vec<bool> {
+        let held = self.graph.held(Trust::Certain);
+        let is_held = |node: &u32| held.get(*node as usize) == Some(&true);
+        self.graph.leading_to(self.samples.iter().copied().filter(|node| !is_held(node)))
+    }
+
+    /// What leads to such samples and was not looked for yet.
+    fn not_looked_for(&self, leads: &[bool]) -> Wanted {
+        let leads = |node: &u32| leads.get(*node as usize) == Some(&true);
+        let is_new = |block: &Block| block.looks == 0 && block.held.iter().any(leads);
+        let blocks = self.blocks.iter().filter(|(_, block)| is_new(block));
+        Wanted {
+            nodes: self.pending.iter().copied().filter(leads).collect(),
+            blocks: blocks.map(|(addr, _)| *addr).collect(),
+        }
     }
 
     fn allow_reads(&mut self) {
@@ -152,15 +173,16 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
     }
 
     /// Goes through the heap once.
-    fn pass(&mut self, nodes: &[u32], blocks: &[Addr]) -> Result<(), PymallocError> {
+    fn pass(&mut self, Wanted { nodes, blocks }: &Wanted) -> Result<(), PymallocError> {
         let mut look = Look::new(nodes.len() + blocks.len());
         for node in nodes {
             self.pending.remove(node);
+            *self.looks.entry(*node).or_default() += 1;
             look.add(self.graph.addr(*node), *node);
         }
         for addr in blocks {
             let Some(block) = self.blocks.get_mut(addr) else { continue };
-            block.done = true;
+            block.looks += 1;
             look.add_block(*addr, block.bytes);
         }
         objects::go_through(self.case.memory, self.case.heap, &mut look)?;
