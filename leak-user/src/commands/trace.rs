@@ -5,7 +5,6 @@ use std::{path::Path, sync::Arc, time::Duration};
 use super::{limit, stop};
 use crate::{
     cli::{self, CliError, ExitStatus, TraceOptions, output::Output},
-    probe::priority,
     session::{Native, Options, Session, Status, report::Wanted},
     sink::live::{LiveLine, Progress},
     snapshot::{Snapshot, suspect::Suspect},
@@ -21,12 +20,6 @@ use crate::{
 pub fn run(options: &TraceOptions) -> Result<ExitStatus, CliError> {
     let output = Output::open(options.output.as_deref())?;
     privileges::check()?;
-    // Who traces everything has to keep up with it.
-    if !options.exact
-        && let Err(error) = priority::step_behind()
-    {
-        tracing::debug!(%error, "leaktrace takes its share of the cores like any other");
-    }
     let target = target::discover(options.pid)?;
     if let Err(unknown) = &target.python {
         tracing::warn!("{unknown}; its lines are not seen, its growth is");

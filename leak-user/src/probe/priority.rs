@@ -1,5 +1,5 @@
-//! An observation steps behind all others' work, and the few milliseconds from the first attach to the last drop go
-//! before it.
+//! Who observes steps behind all others' work, until the report, for which somebody waits; the few milliseconds from
+//! the first attach to the last drop go before it.
 //!
 //! Where no core is idle, what leaktrace takes somebody else lacks: the target, or who asks it, who then takes the
 //! target's core. No budget of probes knows of that, so leaktrace takes a tenth of what an ordinary thread would.
@@ -13,21 +13,36 @@ use std::io;
 /// How nice leaktrace is: an ordinary thread that wants the same core gets ten times as much of it.
 const BEHIND: i32 = 10;
 
-/// The calling thread steps behind all ordinary ones, for good, with what it starts from now on. One that somebody has
-/// given a place already stays there.
-///
-/// # Errors
-/// The kernel's.
-pub fn step_behind() -> io::Result<()> {
-    // SAFETY: asks for a number; 0 is the calling thread. An error reads as -1, a place like any other.
-    if unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) } != 0 {
-        return Ok(());
+/// The calling thread, with what it starts, is behind all ordinary ones, until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Behind {
+    /// Had it been an ordinary one? Otherwise somebody has chosen its place, and it stays there.
+    moved: bool,
+}
+
+impl Behind {
+    /// Puts the calling thread behind.
+    pub fn the_others() -> Self {
+        // SAFETY: asks for a number; 0 is the calling thread. An error reads as -1, a place like any other.
+        let is_ordinary = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) } == 0;
+        Self { moved: is_ordinary && be_nice(BEHIND) }
     }
+}
+
+impl Drop for Behind {
+    fn drop(&mut self) {
+        if self.moved {
+            // Who may not come back stays.
+            be_nice(0);
+        }
+    }
+}
+
+/// How nice the calling thread is from now on; false where it may not.
+fn be_nice(niceness: i32) -> bool {
     // SAFETY: passes numbers alone.
-    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, BEHIND) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) == 0 }
 }
 
 /// The calling thread is ahead of all ordinary ones, until this is dropped.
@@ -87,19 +102,23 @@ mod tests {
     }
 
     #[test]
-    fn who_steps_behind_stays_there_and_a_place_given_is_kept() {
-        // A thread of its own: to come back takes a privilege.
+    fn who_steps_behind_comes_back_and_a_place_given_is_kept() {
+        // A thread of its own: one that may not come back stays.
         let places = std::thread::spawn(|| {
             let given = niceness();
-            step_behind().unwrap();
-            let after = niceness();
-            step_behind().unwrap();
+            let behind = Behind::the_others();
+            let first = niceness();
+            let second = Behind::the_others();
             drop(Ahead::of_the_others());
-            (given, after, niceness())
+            drop(second);
+            let still = niceness();
+            drop(behind);
+            [given, first, still, niceness()]
         });
-        let (given, after, last) = places.join().unwrap();
-        assert_eq!(after, if given == 0 { BEHIND } else { given });
-        assert_eq!(last, after);
+        let [given, first, still, last] = places.join().unwrap();
+        assert_eq!(first, if given == 0 { BEHIND } else { given });
+        assert_eq!(still, first);
+        assert!(last == given || !nix::unistd::geteuid().is_root(), "{last} for {given}");
     }
 
     #[test]

@@ -57,6 +57,7 @@ use crate::{
         object::Object,
         outcome::Terms,
         plan::{Plan, Returns},
+        priority::Behind,
         ring::Ring,
         tables::{MOST_WATCHED, Tables},
     },
@@ -160,6 +161,8 @@ pub struct Status {
 pub struct Session {
     target: Target,
     options: Options,
+    /// Until the report; not where all is traced, which has to be kept up with, or the heap is counted between.
+    behind: Option<Behind>,
     plan: Plan,
     returns: Returns,
     midway: Midway,

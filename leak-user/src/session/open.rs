@@ -26,6 +26,7 @@ use crate::{
         log::ProgramLog,
         object::{self, Capacity, Object},
         plan::{self, Plan, Returns},
+        priority::Behind,
         ring::Ring,
         tables::Tables,
         tracefs, watch,
@@ -57,6 +58,8 @@ impl Session {
         costs: Option<Calibration>,
     ) -> Result<Self, SessionError> {
         tracefs::ensure()?;
+        let keeps_up = options.exact || options.turnover;
+        let behind = (!keeps_up).then(Behind::the_others);
         let mut elsewhere = Elsewhere::than(target.pid);
         elsewhere.go(None);
         // From here on, so that the first burst finds out how busy the target is.
@@ -122,6 +125,7 @@ impl Session {
             children: process::children(target.pid).len() as u64,
             target,
             options,
+            behind,
             plan,
             returns,
             midway: Midway::default(),

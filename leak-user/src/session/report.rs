@@ -75,6 +75,7 @@ impl Session {
         ending: Ending,
         wanted: &Wanted<'_>,
     ) -> Result<Snapshot, SessionError> {
+        self.behind = None;
         let evidence = self.evidence(self.end)?;
         let enough = self.burst_count >= ENOUGH_BURSTS && evidence.duration_s >= MIN_DURATION_S;
         if ending == Ending::TargetEnded && !enough {

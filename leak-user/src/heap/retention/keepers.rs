@@ -2,6 +2,7 @@
 
 use foldhash::{HashMap, HashMapExt as _};
 
+use super::graph::Trust;
 use super::look::owners;
 use super::search::Search;
 use super::{Case, Teller, Ways, chains, common, ways};
@@ -98,8 +99,8 @@ pub fn kept_by<M: Memory>(
         }
     };
     let kept: Vec<Kept> = lines.iter().map(kept).collect();
-    // Where all hang from something, what was not found doesn't matter.
-    let all_found =
-        kept.iter().zip(&lines).all(|(kept, line)| line.is_empty() || !kept.path.is_empty());
-    Ok((kept, complete || all_found))
+    // Where all hang from something certain, what was not found doesn't matter.
+    let certain = graph.held(Trust::Certain);
+    let is_certain = |addr: &Addr| graph.node(*addr).is_some_and(|node| certain[node as usize]);
+    Ok((kept, complete || all.iter().all(is_certain)))
 }

@@ -28,8 +28,8 @@ impl Wanted {
 }
 
 impl<M: Memory> Search<'_, '_, M> {
-    /// Of what leads to samples that hang from nothing: what has references that were not found, or is a block of
-    /// nobody's, and may be looked for once more.
+    /// Of what leads to samples that hang from nothing: what has references of which it isn't certain that they were
+    /// found, or is a block of nobody's, and may be looked for once more.
     pub(super) fn missed(&mut self, leads: &[bool]) -> Wanted {
         if self.case.frozen {
             return Wanted::default();
@@ -41,8 +41,8 @@ impl<M: Memory> Search<'_, '_, M> {
         let mut nodes: Vec<u32> = looked_for
             .filter(|node| leads(*node))
             .filter(|node| {
-                let Counted { certain, maybe } = counts.get(node).copied().unwrap_or_default();
-                references.count(graph.addr(*node)).is_none_or(|says| says > certain + maybe)
+                let Counted { certain, .. } = counts.get(node).copied().unwrap_or_default();
+                references.count(graph.addr(*node)).is_none_or(|says| says > certain)
             })
             .collect();
         nodes.sort_unstable();
