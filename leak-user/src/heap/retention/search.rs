@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use foldhash::{HashMap, HashMapExt as _, HashSet};
 
-use self::again::Wanted;
+use self::again::Due;
 use super::Case;
 use super::graph::{Edge, Graph, Trust};
 use super::look::{Look, Target};
@@ -126,20 +126,20 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
         let mut passes = 0;
         while passes < MAX_PASSES {
             let leads = self.leads();
-            let mut wanted = self.not_looked_for(&leads);
-            if wanted.is_empty() {
+            let mut due = self.not_looked_for(&leads);
+            if due.is_empty() {
                 if self.forget_what_has_gone() {
                     continue;
                 }
-                wanted = self.missed(&leads);
+                due = self.missed(&leads);
             }
-            if wanted.is_empty() {
+            if due.is_empty() {
                 return Ok(Ended { passes, complete: self.graph.over == 0 });
             }
             if self.is_late() {
                 break;
             }
-            self.pass(&wanted)?;
+            self.pass(&due)?;
             passes += 1;
         }
         Ok(Ended { passes, complete: false })
@@ -154,11 +154,11 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
     }
 
     /// What leads to such samples and was not looked for yet.
-    fn not_looked_for(&self, leads: &[bool]) -> Wanted {
+    fn not_looked_for(&self, leads: &[bool]) -> Due {
         let leads = |node: &u32| leads.get(*node as usize) == Some(&true);
         let is_new = |block: &Block| block.looks == 0 && block.held.iter().any(leads);
         let blocks = self.blocks.iter().filter(|(_, block)| is_new(block));
-        Wanted {
+        Due {
             nodes: self.pending.iter().copied().filter(leads).collect(),
             blocks: blocks.map(|(addr, _)| *addr).collect(),
         }
@@ -173,7 +173,7 @@ impl<'a, 'r, M: Memory> Search<'a, 'r, M> {
     }
 
     /// Goes through the heap once.
-    fn pass(&mut self, Wanted { nodes, blocks }: &Wanted) -> Result<(), PymallocError> {
+    fn pass(&mut self, Due { nodes, blocks }: &Due) -> Result<(), PymallocError> {
         let mut look = Look::new(nodes.len() + blocks.len());
         for node in nodes {
             self.pending.remove(node);

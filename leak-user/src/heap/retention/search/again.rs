@@ -14,14 +14,14 @@ const LOOKS: u8 = 3;
 
 /// What a pass looks for.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct Due {
     /// Objects.
     pub nodes: Vec<u32>,
     /// Blocks that are no objects.
     pub blocks: Vec<Addr>,
 }
 
-impl Wanted {
+impl Due {
     pub(super) fn is_empty(&self) -> bool {
         self.nodes.is_empty() && self.blocks.is_empty()
     }
@@ -30,9 +30,9 @@ impl Wanted {
 impl<M: Memory> Search<'_, '_, M> {
     /// Of what leads to samples that hang from nothing: what has references of which it isn't certain that they were
     /// found, or is a block of nobody's, and may be looked for once more.
-    pub(super) fn missed(&mut self, leads: &[bool]) -> Wanted {
+    pub(super) fn missed(&mut self, leads: &[bool]) -> Due {
         if self.case.frozen {
-            return Wanted::default();
+            return Due::default();
         }
         let leads = |node: u32| leads.get(node as usize) == Some(&true);
         let Self { looks, graph, references, counts, blocks, .. } = self;
@@ -49,7 +49,7 @@ impl<M: Memory> Search<'_, '_, M> {
         let is_nobodys = |block: &Block| block.owners.is_empty() && block.looks < LOOKS;
         let blocks = blocks.iter().filter(|(_, block)| is_nobodys(block));
         let blocks = blocks.filter(|(_, block)| block.held.iter().any(|node| leads(*node)));
-        Wanted { nodes, blocks: blocks.map(|(addr, _)| *addr).collect() }
+        Due { nodes, blocks: blocks.map(|(addr, _)| *addr).collect() }
     }
 
     /// Forgets what running functions referred to and don't any more: it keeps nothing alive that stays. Tells whether
@@ -58,6 +58,7 @@ impl<M: Memory> Search<'_, '_, M> {
         if self.case.frozen {
             return false;
         }
+        self.allow_reads();
         let now = self.case.roots.held(self.references);
         let stays = |at: Addr, root: &Root| now.get(&at).is_some_and(|roots| roots.contains(root));
         self.running.retain(|at, roots| {
