@@ -24,7 +24,7 @@ use super::{
 use crate::{
     clock::{now, process_time},
     collect::decode::Event,
-    target::elsewhere::Elsewhere,
+    target::{elsewhere::Elsewhere, memory::ProcessMemory},
     units::{Nanos, Pid, Tid},
 };
 
@@ -210,7 +210,23 @@ impl Bursts {
         }
         at.ring.wait(GRACE);
         at.ring.drain(at.events);
+        if terms.note_content && !at.events[first..].contains(&closed) {
+            self.note_content(at)?;
+        }
         self.close(at.tables)
+    }
+
+    /// Notes what the burst's blocks hold, in place of the kernel, as long as no hit comes: nothing is handed out or
+    /// freed meanwhile, and each block is still the one that the burst saw. Later it could be another.
+    fn note_content(&self, at: &mut Attachment<'_>) -> Result<(), ProbeError> {
+        at.tables.note_content(&ProcessMemory::new(at.pid))?;
+        if self.gate.get(&0, 0).map_err(map_failed)?.burst == 0 {
+            // One came: the kernel has noted it, or is about to have.
+            at.tables.forget_notes();
+            at.ring.wait(GRACE);
+            at.ring.drain(at.events);
+        }
+        Ok(())
     }
 
     /// Has the target done as much of its own work as it may while it feels the burst that is open?
@@ -338,7 +354,7 @@ pub struct Attachment<'a> {
     /// The object.
     pub object: &'a mut Object,
     /// Its maps.
-    pub tables: &'a Tables,
+    pub tables: &'a mut Tables,
     /// Its ring.
     pub ring: &'a mut Ring,
     /// The target.

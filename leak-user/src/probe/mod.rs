@@ -18,6 +18,7 @@ pub mod keeper;
 mod late;
 pub mod log;
 pub mod multi;
+mod notes;
 pub mod object;
 pub mod outcome;
 pub mod plan;

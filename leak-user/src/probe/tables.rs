@@ -10,8 +10,8 @@ use leak_common::{
     keys::{LiveBlock, SiteCounts, SiteKey},
 };
 
-use super::{batch::Batches, error::ProbeError, object::Object};
-use crate::units::Addr;
+use super::{batch::Batches, error::ProbeError, notes::Notes, object::Object};
+use crate::{clock::now, target::memory::Memory, units::Addr};
 
 /// Takes a map out of the object.
 pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
@@ -38,6 +38,7 @@ pub struct Tables {
     watched_blocks: HashMap<MapData, u64, u64>,
     map_interval: Array<MapData, u64>,
     code: Array<MapData, code::Table>,
+    notes: Notes,
 }
 
 /// What was counted, summed over the CPUs.
@@ -74,6 +75,7 @@ impl Tables {
             watched_blocks: take(object, "WATCHED")?,
             map_interval: take(object, "MAP_INTERVAL")?,
             code: take(object, "CODE")?,
+            notes: Notes::default(),
         })
     }
 
@@ -100,13 +102,34 @@ impl Tables {
         Ok(sites)
     }
 
+    /// Notes what the recorded blocks hold, as the kernel does when a hit closes the gate; to be called when none has
+    /// come for a while. Where one comes later, what the kernel notes then is what counts.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`].
+    pub(super) fn note_content(&mut self, memory: &impl Memory) -> Result<(), ProbeError> {
+        let mut blocks = Vec::new();
+        self.live.read(|(at, _)| blocks.push(Addr(at)))?;
+        self.notes = Notes::of(memory, &blocks, now());
+        Ok(())
+    }
+
+    /// A hit came while that was noted.
+    pub(super) fn forget_notes(&mut self) {
+        self.notes = Notes::default();
+    }
+
     /// Takes out every recorded block that was not seen freed; to be called while the gate is closed.
     ///
     /// # Errors
     /// [`ProbeError::Map`].
     pub fn take_live(&mut self) -> Result<Vec<(Addr, LiveBlock)>, ProbeError> {
+        let notes = std::mem::take(&mut self.notes);
         let mut blocks = Vec::new();
-        self.live.take(|(at, block)| blocks.push((Addr(at), block)))?;
+        self.live.take(|(at, mut block)| {
+            notes.complete(Addr(at), &mut block);
+            blocks.push((Addr(at), block));
+        })?;
         Ok(blocks)
     }
 

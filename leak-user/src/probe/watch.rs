@@ -38,6 +38,8 @@ pub(super) fn place(program: &str) -> &str {
 /// # Errors
 /// [`ProbeError::Program`] of the first that failed.
 pub fn attach(object: &mut Object) -> Result<(), ProbeError> {
+    // Read once for all of them: that takes as long as verifying most of the programs.
+    let _types = kernel_types()?;
     if let Err(error) = attach_to_calls(object) {
         tracing::info!(%error, "every process's system calls are looked at, at some 0.1 µs each");
         attach_typed(object, ALL_CALLS)?;

@@ -236,7 +236,7 @@ impl Session {
         let threads = open::threads(self.target.pid);
         let mut at = Attachment {
             object: &mut self.object,
-            tables: &self.tables,
+            tables: &mut self.tables,
             ring: &mut self.ring,
             pid: self.target.pid,
             points: Points::Words(&words, &threads),

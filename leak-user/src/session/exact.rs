@@ -58,7 +58,7 @@ impl Session {
         let terms = self.budget.trial();
         let mut at = Attachment {
             object: &mut self.object,
-            tables: &self.tables,
+            tables: &mut self.tables,
             ring: &mut self.ring,
             pid: self.target.pid,
             points: Points::Functions(&probes),

@@ -307,7 +307,7 @@ impl Session {
         let threads = if words.is_some() { open::threads(self.target.pid) } else { Vec::new() };
         let mut at = Attachment {
             object: &mut self.object,
-            tables: &self.tables,
+            tables: &mut self.tables,
             ring: &mut self.ring,
             pid: self.target.pid,
             points: match &words {
@@ -334,6 +334,7 @@ impl Session {
         tracing::debug!(
             burst = outcome.burst,
             ?kind,
+            opened_ns = outcome.opened.0,
             open_ms = outcome.open().seconds() * 1e3,
             spent_ms = outcome.spent.seconds() * 1e3,
             own_ms = outcome.own().seconds() * 1e3,
@@ -341,6 +342,7 @@ impl Session {
             closed_hits = outcome.closed_hits(),
             classes = terms.classes.count_ones(),
             attach_ms = outcome.attach_time.seconds() * 1e3,
+            detach_ms = outcome.detach_time.seconds() * 1e3,
             "burst"
         );
         let counts = self.tables.take_sites()?;
