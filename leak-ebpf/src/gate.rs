@@ -118,7 +118,13 @@ impl Open {
         unsafe { (*self.gate).burst = 0 };
         // SAFETY: as above.
         if unsafe { (*self.gate).note_content } != 0 {
+            // SAFETY: no precondition.
+            let began_ns = unsafe { bpf_ktime_get_ns() };
             live::note_content(self.now_ns);
+            // SAFETY: no precondition.
+            let took = unsafe { bpf_ktime_get_ns() } - began_ns;
+            // SAFETY: the verifier checked the pointer; the word is only ever added to atomically.
+            unsafe { atomic::add(&raw mut (*self.gate).spent_ns, took) };
         }
         // SAFETY: as above.
         let spent_ns = unsafe { (*self.gate).spent_ns };

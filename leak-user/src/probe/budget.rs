@@ -168,8 +168,8 @@ impl Budget {
         let spacing = if spacing > 0 { spacing + of(SPREAD) } else { 0 };
         let terms = self.terms(kind, way, at);
         let hit = match way {
-            Way::Functions => self.costs.trap,
-            Way::Words { .. } => self.costs.breakpoint_trap,
+            Way::Functions => terms.costs.trap,
+            Way::Words { .. } => terms.costs.breakpoint_trap,
         };
         // What it passes over is known to cost; the rest is as of late.
         let least = Nanos(terms.limit.0 + terms.skip * hit.0);
@@ -195,7 +195,7 @@ impl Budget {
             limit: self.spent.allows(PACE, done).clamp(LEAST_SPEND.min(most), most),
             felt: self.felt.allows(PACE, done),
             longest,
-            costs: self.costs,
+            costs: self.costs.amid_work(),
             skip: self.late[kind as usize].skip(way.share()),
             classes: u64::MAX,
             told: 0,
@@ -222,7 +222,7 @@ impl Budget {
         self.anyway(TRIAL_SPEND, TRIAL_GATE)
     }
 
-    /// Everything, until it is closed.
+    /// Everything, until it is closed. The hits come so close to each other that they find all in the caches.
     #[must_use]
     pub fn unlimited(&self) -> Terms {
         Terms { note_content: false, ..self.anyway(Nanos(u64::MAX), Nanos(u64::MAX)) }

@@ -337,6 +337,7 @@ impl Session {
             opened_ns = outcome.opened.0,
             open_ms = outcome.open().seconds() * 1e3,
             spent_ms = outcome.spent.seconds() * 1e3,
+            cost_ms = outcome.cost().seconds() * 1e3,
             own_ms = outcome.own().seconds() * 1e3,
             hits = outcome.counts.get(Counter::Hits),
             closed_hits = outcome.closed_hits(),

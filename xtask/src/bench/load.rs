@@ -1,5 +1,6 @@
 //! What goes on in a traced period of a service: a trace, counts of its heap, or nothing.
 
+use super::bursts::{self, Burst};
 use anyhow::{Context as _, Result, bail};
 use leak_tests::leaktrace;
 use std::thread;
@@ -45,19 +46,21 @@ impl Load<'_> {
 }
 
 /// What leaktrace says that it cost, over all of its time, its start and its end included.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Spent {
     /// The share of the target's work, or of a core's time.
     pub share: f64,
     /// The share of the target's work.
     pub of_own_work: f64,
+    /// Its bursts.
+    pub bursts: Vec<Burst>,
 }
 
 /// Runs leaktrace, and returns what it says that it has cost the target.
 fn trace(pid: u32, budget: &str, seconds: u32) -> Result<Spent> {
     let (pid, duration) = (pid.to_string(), format!("{seconds}s"));
     let arguments = ["--pid", &pid, "--duration", &duration, "--overhead", budget];
-    let outcome = leaktrace::run(&[&arguments[..], &["--format", "json"]].concat())?;
+    let outcome = leaktrace::run(&[&arguments[..], &["--format", "json", "-vv"]].concat())?;
     if outcome.code != Some(0) {
         bail!("leaktrace failed: {outcome:?}");
     }
@@ -66,7 +69,8 @@ fn trace(pid: u32, budget: &str, seconds: u32) -> Result<Spent> {
     let figure = |place: &str| figure(place).with_context(|| format!("no {place} in the report"));
     let part = figure("/observed/duration_s")? / outcome.took.as_secs_f64();
     let share = figure("/overhead/spent")? * part;
-    Ok(Spent { share, of_own_work: figure("/overhead/of_own_work")? * part })
+    let of_own_work = figure("/overhead/of_own_work")? * part;
+    Ok(Spent { share, of_own_work, bursts: bursts::told(&outcome.stderr) })
 }
 
 /// Counts the heap for so long, one count after the other.

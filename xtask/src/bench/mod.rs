@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod awake;
+mod bursts;
 mod heap;
 mod hits;
 mod interpreters;

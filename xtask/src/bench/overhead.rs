@@ -2,6 +2,7 @@
 //! within one run of it.
 
 use super::awake::Awake;
+use super::bursts;
 use super::load::{Load, PLACEBO, Spent};
 use super::page::Page;
 use super::plot::{self, Bar};
@@ -100,7 +101,9 @@ shows the speed without that. Of a service that nobody traces, the means and the
 
 What leaktrace says that it has spent is a share of the service's processor time, or of a core's where it takes less, and
 beside it the share of the service's own work, both as the median over the periods; what was measured is the slow-down of
-the mean request, which holds its waits too.
+the mean request, which holds its waits too. Under \"in bursts\" is the part of the time that leaktrace has booked for
+bursts, and the part by which the requests that met one took longer than others do: what is left of the slow-down is
+leaktrace's own work on the same machine, and the machine.
 
 Back to back, a service is loaded all the time, and its speed is its throughput. At its own pace it waits between
 requests: the budget, a share of a whole core, then falls on less work, and a request pays more of it.
@@ -118,7 +121,7 @@ microseconds of the next one slow, and leaktrace's own work would wake it.
 /// The picture's.
 const TITLE: &str = "What is left of a service's speed (1 = untraced)";
 
-const COLUMNS: [&str; 17] = [
+const COLUMNS: [&str; 18] = [
     "program",
     "Python",
     "budget",
@@ -135,6 +138,7 @@ const COLUMNS: [&str; 17] = [
     "slow-down",
     "spent",
     "of its work",
+    "in bursts: booked, measured",
     "machine",
 ];
 
@@ -181,7 +185,8 @@ fn cases<'a>(program: &str, loads: &[Load<'a>], paces: &[Pace]) -> Vec<(Load<'a>
 /// The rows as bars.
 fn bars(rows: &[Vec<String>]) -> Vec<Bar> {
     let bar = |row: &Vec<String>| {
-        let [program, python, budget, pace, .., speed, interval, _, _, _, _, _] = &row[..] else {
+        let [program, python, budget, pace, .., speed, interval, _, _, _, _, _, _] = &row[..]
+        else {
             return None;
         };
         let (group, name) = (format!("{program}, {python}"), format!("{budget}, {pace}"));
@@ -251,6 +256,20 @@ impl Measured {
         self.traced.iter().zip(self.untraced.windows(2)).map(pair).collect()
     }
 
+    /// Of the traced time, what was booked for bursts and what they took, in the median. `None` without bursts.
+    fn in_bursts(&self) -> Option<String> {
+        let around = self.untraced.windows(2);
+        let periods = self.spent.iter().zip(&self.traced).zip(around);
+        let share = |((spent, period), around): ((&Spent, &Period), &[Period])| {
+            let usual = around.iter().flat_map(|period| within(&self.requests, *period));
+            let usual: Vec<Request> = usual.collect();
+            bursts::shares(&spent.bursts, *period, &within(&self.requests, *period), &usual)
+        };
+        let (mut booked, mut longer): (Vec<f64>, Vec<f64>) = periods.filter_map(share).unzip();
+        let median = |shares: &mut [f64]| statistics::median(shares).map(percent);
+        Some(format!("{}, {}", median(&mut booked)?, median(&mut longer)?))
+    }
+
     /// The requests of all untraced periods.
     fn plain(&self) -> Vec<Request> {
         self.untraced.iter().flat_map(|period| within(&self.requests, *period)).collect()
@@ -306,6 +325,7 @@ fn summarise(measured: &Measured) -> Result<Vec<String>> {
         percent(slower),
         spent(|spent| spent.share),
         spent(|spent| spent.of_own_work),
+        measured.in_bursts().unwrap_or_default(),
     ])
 }
 
@@ -323,11 +343,12 @@ mod tests {
             let length = if begun / length % 2 == 1 { 6 } else { 4 };
             Request { begun, length: length * slow, reference: 5 * slow, compiled: 1 }
         };
+        let spent = |share| Spent { share, of_own_work: 2.0 * share, bursts: Vec::new() };
         Measured {
             requests: (0..in_each * 5).map(|n| request(n * 20)).collect(),
             untraced: [0, 2, 4].map(period).to_vec(),
             traced: [1, 3].map(period).to_vec(),
-            spent: [0.01, 0.02].map(|share| Spent { share, of_own_work: 2.0 * share }).to_vec(),
+            spent: [0.01, 0.02].map(spent).to_vec(),
         }
     }
 
@@ -349,7 +370,17 @@ mod tests {
     #[test]
     fn what_was_measured_stands_beside_what_was_reported() {
         let row = summarise(&measured(10)).unwrap();
-        assert_eq!(row[9..], ["50.00 %", "1.50 %", "3.00 %"]);
+        assert_eq!(row[9..], ["50.00 %", "1.50 %", "3.00 %", ""]);
+    }
+
+    #[test]
+    fn what_bursts_took_stands_beside_what_was_booked() {
+        let mut measured = measured(10);
+        let ((first, end), spent) = (measured.traced[0], &mut measured.spent[0]);
+        // Half of the first traced period, whose requests take 2 ns of 20 more.
+        let open = (first, (first + end) / 2);
+        spent.bursts = vec![bursts::Burst { open, booked: 9.0 }];
+        assert_eq!(summarise(&measured).unwrap()[12], "4.50 %, 5.00 %");
     }
 
     #[test]
