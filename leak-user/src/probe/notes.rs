@@ -63,6 +63,7 @@ mod tests {
     #[test]
     fn what_the_kernel_has_not_noted_is_as_it_was_read() {
         let mut memory = FakeMemory::default();
+        memory.map(0x1000, 8 * WORDS);
         for word in 0..WORDS as u64 {
             memory.put(0x1000 + 8 * word, 100 + word);
         }
