@@ -1,8 +1,9 @@
-//! Who observes steps behind all others' work, until the report, for which somebody waits; the few milliseconds from
-//! the first attach to the last drop go before it.
+//! Who observes steps behind all others' work, from the time that all is loaded until the report: somebody waits for
+//! both; the few milliseconds from the first attach to the last drop go before it.
 //!
 //! Where no core is idle, what leaktrace takes somebody else lacks: the target, or who asks it, who then takes the
-//! target's core. No budget of probes knows of that, so leaktrace takes a tenth of what an ordinary thread would.
+//! target's core. No budget of probes knows of that, so leaktrace takes a third of what an ordinary thread would: where
+//! many wait for each core, one that takes much less is too late for all that it wants to see.
 //!
 //! While probes are there, each hit traps whether or not the gate is open. On a machine without an idle core the
 //! threads that attach, open the gate and drop the probes would wait for their turn, while the target traps for
@@ -10,8 +11,8 @@
 
 use std::io;
 
-/// How nice leaktrace is: an ordinary thread that wants the same core gets ten times as much of it.
-const BEHIND: i32 = 10;
+/// How nice leaktrace is: an ordinary thread that wants the same core gets three times as much of it.
+const BEHIND: i32 = 5;
 
 /// The calling thread, with what it starts, is behind all ordinary ones, until this is dropped.
 #[derive(Debug)]

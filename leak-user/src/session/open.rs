@@ -58,8 +58,6 @@ impl Session {
         costs: Option<Calibration>,
     ) -> Result<Self, SessionError> {
         tracefs::ensure()?;
-        let keeps_up = options.exact || options.turnover;
-        let behind = (!keeps_up).then(Behind::the_others);
         let mut elsewhere = Elsewhere::than(target.pid);
         elsewhere.go(None);
         // From here on, so that the first burst finds out how busy the target is.
@@ -125,7 +123,7 @@ impl Session {
             children: process::children(target.pid).len() as u64,
             target,
             options,
-            behind,
+            behind: None,
             plan,
             returns,
             midway: Midway::default(),
@@ -155,6 +153,8 @@ impl Session {
             named: HashMap::new(),
         };
         session.find_gpus()?;
+        let keeps_up = options.exact || options.turnover;
+        session.behind = (!keeps_up).then(Behind::the_others);
         Ok(session)
     }
 }
