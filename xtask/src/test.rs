@@ -2,6 +2,7 @@
 
 use crate::{setup, step};
 use anyhow::{Context as _, Result, bail};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::num::NonZero;
 use std::process::{Command, Stdio};
@@ -48,24 +49,49 @@ pub fn run(fast: bool, all: bool) -> Result<()> {
     inner.args(["test", "--no-fail-fast", "--package", "leak-common", "--package", "leak-user"]);
     sum.add(&tests("unit and property tests", inner.args(["--package", "xtask"]))?);
 
-    let mut whole = step::cargo();
-    whole.args(["test", "--no-fail-fast", "--package", "leak-tests"]);
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let end_to_end = |targets: &[String], threads: usize| {
+        let mut whole = step::cargo();
+        whole.args(["test", "--no-fail-fast", "--package", "leak-tests"]).args(targets);
+        whole.args(["--", "--test-threads", &threads.to_string()]).env("LEAKTRACE", &leaktrace);
+        if fast {
+            whole.env("LEAKTRACE_TESTS_FAST", "1");
+        }
+        if all {
+            whole.env("LEAKTRACE_TESTS_ALL", "1");
+        }
+        tests("end-to-end tests", &mut whole)
+    };
+    let (trees, others) = targets()?;
     // Most wait for half of their time: for a service's next request, for an observation's end.
-    let threads = 2 * thread::available_parallelism().map_or(1, NonZero::get);
-    whole.args(["--", "--test-threads", &threads.to_string()]).env("LEAKTRACE", &leaktrace);
-    if fast {
-        whole.env("LEAKTRACE_TESTS_FAST", "1");
-    }
-    if all {
-        whole.env("LEAKTRACE_TESTS_ALL", "1");
-    }
-    sum.add(&tests("end-to-end tests", &mut whole)?);
+    sum.add(&end_to_end(&others, 2 * cores)?);
+    // One of these is half a dozen processes at work, and a leaktrace for each, of which one attaches at a time.
+    sum.add(&end_to_end(&trees, cores)?);
 
     println!("{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
     if sum.failed > 0 {
         bail!("{} failed", sum.failed);
     }
     Ok(())
+}
+
+/// The end-to-end tests whose targets are trees of processes.
+const TREES: [&str; 2] = ["children", "servers"];
+
+/// Cargo's names for them, and for all other end-to-end tests.
+fn targets() -> Result<(Vec<String>, Vec<String>)> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(step::root().join("tests/tests"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            names.extend(path.file_stem().and_then(|name| name.to_str()).map(str::to_owned));
+        }
+    }
+    names.sort_unstable();
+    let (trees, others): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|name| TREES.contains(&name.as_str()));
+    let named = |names: Vec<String>| names.into_iter().flat_map(|name| ["--test".to_owned(), name]);
+    Ok((named(trees).collect(), named(others).chain(["--lib".to_owned()]).collect()))
 }
 
 /// A command that counts as one test.
