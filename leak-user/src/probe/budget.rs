@@ -195,7 +195,7 @@ impl Budget {
             limit: self.spent.allows(PACE, done).clamp(LEAST_SPEND.min(most), most),
             felt: self.felt.allows(PACE, done),
             longest,
-            costs: self.costs.amid_work(),
+            costs: self.costs,
             skip: self.late[kind as usize].skip(way.share()),
             classes: u64::MAX,
             told: 0,
@@ -222,7 +222,7 @@ impl Budget {
         self.anyway(TRIAL_SPEND, TRIAL_GATE)
     }
 
-    /// Everything, until it is closed. The hits come so close to each other that they find all in the caches.
+    /// Everything, until it is closed.
     #[must_use]
     pub fn unlimited(&self) -> Terms {
         Terms { note_content: false, ..self.anyway(Nanos(u64::MAX), Nanos(u64::MAX)) }

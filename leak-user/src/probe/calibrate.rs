@@ -34,11 +34,6 @@ const CALLS: u32 = 500;
 /// Measurements of each kind; the fastest counts, since all that disturbs makes it slower.
 const ROUNDS: usize = 5;
 
-/// What a hit costs a program that works between its hits, in traps and beside the trap itself: the throw-away process
-/// does nothing else, and it and the kernel find all that they need in the caches. `cargo xtask bench overhead` shows what
-/// bursts were said to cost beside what they did.
-const COLD: f64 = 0.5;
-
 /// What a hit costs the target, the program's own time with a closed gate included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Calibration {
@@ -54,15 +49,6 @@ impl Calibration {
     /// Where it could not be measured: what is usual on a virtual machine, rounded up.
     pub const USUAL: Self =
         Self { trap: Nanos(1_000), return_trap: Nanos(1_000), breakpoint_trap: Nanos(10_000) };
-
-    /// What hits cost a program that does some work between them.
-    #[must_use]
-    pub fn amid_work(self) -> Self {
-        let cold = (self.trap.0 as f64 * COLD) as u64;
-        let [trap, return_trap, breakpoint_trap] =
-            [self.trap, self.return_trap, self.breakpoint_trap].map(|hot| Nanos(hot.0 + cold));
-        Self { trap, return_trap, breakpoint_trap }
-    }
 
     /// Measures, in about a tenth of a second.
     ///

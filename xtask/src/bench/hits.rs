@@ -23,7 +23,7 @@ Written by `cargo xtask bench hits`. For each interpreter, the instruction that 
 and in the C library's (`malloc`, `calloc`, `realloc`, `free`), and how many of all the instructions the kernel must
 step over instead of emulating them. **A trap** is what a hit costs while the gate is closed, measured on a throw-away
 process; **a hit** the mean in an observation of `tests/programs/small.py` for five seconds, those at a closed gate
-included: what is booked to the target, trap and program, and half a trap for what the target then finds cold. A hit where the kernel must step over takes some ten times
+included: what is booked to the target, trap and program. A hit where the kernel must step over takes some ten times
 as long as a trap, of which only the trap is booked.
 
 Such instructions are left where a function moves its arguments to other registers before the first one that the
