@@ -9,6 +9,7 @@ use std::{
     ptr,
     rc::Rc,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use super::{
@@ -17,6 +18,7 @@ use super::{
     keeper::Keeper,
     object::Object,
     plan::{self, Probe, Returns},
+    turn::Turn,
 };
 use crate::{
     clock::thread_time,
@@ -34,6 +36,9 @@ const CALLS: u32 = 500;
 /// Measurements of each kind; the fastest counts, since all that disturbs makes it slower.
 const ROUNDS: usize = 5;
 
+/// Where other leaktraces have probes for longer than this, there is no more waiting for them to go.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// What a hit costs the target, the program's own time with a closed gate included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Calibration {
@@ -50,7 +55,7 @@ impl Calibration {
     pub const USUAL: Self =
         Self { trap: Nanos(1_000), return_trap: Nanos(1_000), breakpoint_trap: Nanos(10_000) };
 
-    /// Measures, in about a tenth of a second.
+    /// Measures, in about a tenth of a second from when no other leaktrace has probes.
     ///
     /// # Errors
     /// In words, where the process could not be started or probed.
@@ -66,6 +71,11 @@ impl Calibration {
         let returning = plan::probe("malloc_enter", &free);
         let exits = plan::exits(&free, &returning, returns).map_err(|e| e.to_string())?;
         let exits = exits.unwrap_or_default();
+        // Another's return probe on `free` makes each hit on it as dear as with one's own.
+        let turn = Turn::wait(object.places_at_once(), PATIENCE);
+        if turn.is_none() {
+            tracing::debug!("another leaktrace is at work: a hit may cost less than it seems");
+        }
         // One on top of the other: letting go of each before the next would take the kernel longer than all the rest.
         let mut attached = Vec::new();
         let mut with = |dummy: &mut Dummy, probes: &[Probe]| -> Result<f64, String> {

@@ -9,12 +9,18 @@
 
 use std::{
     fs::{File, OpenOptions},
+    path::Path,
     sync::{Arc, Mutex, PoisonError, Weak},
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::fcntl::{Flock, FlockArg};
 
 const PATH: &str = "/run/leaktrace.lock";
+
+/// Whoever waits for its turn asks so often.
+const ASK_EVERY: Duration = Duration::from_millis(5);
 
 /// The lock. None where the file can't be made (another user's, a read-only /run): then there is no waiting for
 /// each other, only more cost.
@@ -46,14 +52,60 @@ impl Turn {
         *known = Arc::downgrade(&held);
         Some(Self { _lock: held })
     }
+
+    /// The same, once it can be had; None where that takes longer than `patience`.
+    #[must_use]
+    pub fn wait(shared: bool, patience: Duration) -> Option<Self> {
+        asked_again(patience, || Self::take(shared))
+    }
+}
+
+fn asked_again<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        match ask() {
+            None if start.elapsed() < patience => thread::sleep(ASK_EVERY),
+            answer => return answer,
+        }
+    }
 }
 
 /// None while it is taken.
 fn lock() -> Option<Lock> {
-    let file = OpenOptions::new().create(true).append(true).open(PATH);
+    lock_at(Path::new(PATH))
+}
+
+fn lock_at(path: &Path) -> Option<Lock> {
+    let file = OpenOptions::new().create(true).append(true).open(path);
     match file.map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
         Ok(Ok(lock)) => Some(Some(lock)),
         Ok(Err((_, nix::Error::EWOULDBLOCK))) => None,
         Ok(Err(_)) | Err(_) => Some(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waits_has_it_when_it_is_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let mut held = Some(lock_at(&path).unwrap());
+        assert!(lock_at(&path).is_none());
+        assert!(asked_again(Duration::ZERO, || lock_at(&path)).is_none());
+        let mut asked = 0;
+        let lock = asked_again(Duration::MAX, || {
+            asked += 1;
+            if asked == 3 {
+                held = None;
+            }
+            lock_at(&path)
+        });
+        assert!(lock.flatten().is_some() && held.is_none());
+        assert_eq!(asked, 3);
+        let unwritable = directory.path().join("none").join("lock");
+        assert!(lock_at(&unwritable).is_some_and(|lock| lock.is_none()));
     }
 }
