@@ -318,12 +318,6 @@ impl Ledger {
         self.mappings.refused()
     }
 
-    /// Bursts that watched pymalloc.
-    #[must_use]
-    pub fn pymalloc_bursts(&self) -> u32 {
-        self.pymalloc_bursts
-    }
-
     /// The size classes that hold blocks, and by how many bytes each has grown so far.
     #[must_use]
     pub fn class_growth(&self) -> Vec<(u32, f64)> {

@@ -128,12 +128,9 @@ impl ByClass {
         classes
     }
 
-    /// Books what a burst saw of the classes that it watched.
-    fn book(&mut self, choice: &Choice, counts: &[(SiteKey, SiteCounts)]) {
-        let seen = |class: u32| {
-            let of_it = counts.iter().filter(|(key, _)| key.size_class == class);
-            of_it.map(|(_, counts)| counts.allocs as f64).sum::<f64>()
-        };
+    /// Books what a burst saw of the classes that it watched; how many allocations of any class passed by meanwhile.
+    fn book(&mut self, choice: &Choice, counts: &[(SiteKey, SiteCounts)]) -> f64 {
+        let seen = |class: u32| allocations_of(class, counts);
         let unit = self.unit(choice, seen);
         self.bursts += 1;
         for index in &choice.classes {
@@ -145,6 +142,7 @@ impl ByClass {
                 class.usage = Some(class.usage.map_or(found, |known| (known + found) / 2.0));
             }
         }
+        choice.passed(counts)
     }
 
     /// What one unit of use came to in a burst, by the classes whose use is known. None where too little of
@@ -175,8 +173,12 @@ impl Choice {
 
     /// How many allocations of any class passed by while it saw so many of its own.
     pub(super) fn passed(&self, counts: &[(SiteKey, SiteCounts)]) -> f64 {
-        let own = counts.iter().filter(|(key, _)| self.classes.contains(&key.size_class));
-        own.map(|(_, counts)| counts.allocs as f64).sum::<f64>() / self.share
+        self.allocations(counts) / self.share
+    }
+
+    /// Allocations of its classes.
+    pub(super) fn allocations(&self, counts: &[(SiteKey, SiteCounts)]) -> f64 {
+        self.classes.iter().map(|class| allocations_of(*class, counts)).sum()
     }
 
     /// The words to watch.
@@ -204,19 +206,26 @@ impl Session {
         Some((choice, words))
     }
 
-    /// Looks at what a burst saw of pymalloc: where too much escapes the probes on its functions, the
-    /// next bursts watch size classes.
-    pub(super) fn note_way(
+    /// Books what a burst saw of pymalloc, those of functions by the classes that they recorded. Where too much escapes
+    /// the probes on its functions, the next bursts watch size classes.
+    pub(super) fn note_pymalloc(
         &mut self,
         outcome: &Outcome,
         choice: Option<&Choice>,
+        recorded: u64,
         counts: &[(SiteKey, SiteCounts)],
     ) {
-        match (choice, &mut self.by_class) {
-            (Some(choice), Some(by_class)) => return by_class.book(choice, counts),
-            (Some(choice), None) => return self.rare.watched(choice),
-            (None, _) => self.rare.passed(),
+        if let Some(choice) = choice {
+            let passed = match &mut self.by_class {
+                Some(by_class) => by_class.book(choice, counts),
+                None => self.rare.watched(choice, outcome, counts),
+            };
+            return self.ledger.recorded(choice.bits(), passed);
         }
+        // Each is made and, sooner or later, freed.
+        let allocations = outcome.open_hits() as f64 / 2.0;
+        self.rare.passed(outcome, allocations);
+        self.ledger.recorded(recorded, allocations);
         let seen = outcome.counts.get(Counter::PoolEventsSeen);
         let missed = outcome.counts.get(Counter::PoolEventsMissed);
         if self.by_class.is_none()
@@ -228,6 +237,12 @@ impl Session {
             self.ledger.count_anew();
         }
     }
+}
+
+/// Allocations of a class.
+pub(super) fn allocations_of(class: u32, counts: &[(SiteKey, SiteCounts)]) -> f64 {
+    let of_it = counts.iter().filter(|(key, _)| key.size_class == class);
+    of_it.map(|(_, counts)| counts.allocs as f64).sum()
 }
 
 /// How a burst of these classes, or of functions, watches.

@@ -348,13 +348,7 @@ impl Session {
         );
         let counts = self.tables.take_sites()?;
         if kind == Kind::Pymalloc {
-            let (classes, allocations) = match &choice {
-                Some(choice) => (choice.bits(), choice.passed(&counts)),
-                // Each is made and, sooner or later, freed.
-                None => (terms.classes, outcome.open_hits() as f64 / 2.0),
-            };
-            self.ledger.recorded(classes, allocations);
-            self.note_way(&outcome, choice.as_ref(), &counts);
+            self.note_pymalloc(&outcome, choice.as_ref(), terms.classes, &counts);
             if choice.is_none() && terms.classes == steer::ALL {
                 self.rare.saw_all(&counts);
             }

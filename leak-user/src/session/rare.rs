@@ -6,9 +6,9 @@
 
 use leak_common::keys::{SiteCounts, SiteKey};
 
-use super::by_class::Choice;
+use super::by_class::{Choice, allocations_of};
 use super::steer::worth_it;
-use crate::probe::{calibrate::Calibration, classes::AT_ONCE, error::ProbeError};
+use crate::probe::{calibrate::Calibration, classes::AT_ONCE, error::ProbeError, outcome::Outcome};
 
 /// pymalloc's size classes count from 1.
 const CLASSES: usize = 33;
@@ -22,8 +22,13 @@ const EVERY: u32 = 2;
 /// An allocation uses its class's list as often as this, with what pools do that leave it and come back.
 const USES: f64 = 2.0;
 
-/// A class must be rarer by this than where it would pay as well as functions.
+/// A class must be rarer by this than where it would pay as well as functions, and its bursts must see so many times as
+/// much of the program's own work for what they cost.
 const CLEARLY: f64 = 4.0;
+
+/// For so many bursts on functions, a class of which that was not true is left to them. It had seemed rare: what was seen
+/// before were requests' begins, say, and it is used at their ends.
+const LEFT: u32 = 16;
 
 /// What grows by this part of what grows most is worth a breakpoint, which costs next to nothing: where an object leaks
 /// with all that it holds, the rarest of its parts tells the line for the fewest hits.
@@ -40,6 +45,10 @@ pub(super) struct Rare {
     seen: [f64; CLASSES],
     /// Bursts that watched a class.
     watched: [u32; CLASSES],
+    /// Bursts on functions that are still to come before a class is watched again.
+    left: [u32; CLASSES],
+    /// What bursts on functions came to.
+    functions: Sum,
     /// Bursts on functions since the latest that watched rare classes.
     since: u32,
     /// Bursts on functions that are still to come before the next one that watches rare classes.
@@ -48,9 +57,29 @@ pub(super) struct Rare {
     refused: bool,
 }
 
+/// What bursts of one kind came to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    bursts: u32,
+    /// The target's own work meanwhile, in ns.
+    own: f64,
+    /// What they cost it, in ns.
+    cost: f64,
+    /// Allocations, of any class.
+    allocations: f64,
+}
+
 impl Default for Rare {
     fn default() -> Self {
-        Self { seen: [0.0; CLASSES], watched: [0; CLASSES], since: 0, restless: 0, refused: false }
+        Self {
+            seen: [0.0; CLASSES],
+            watched: [0; CLASSES],
+            left: [0; CLASSES],
+            functions: Sum::default(),
+            since: 0,
+            restless: 0,
+            refused: false,
+        }
     }
 }
 
@@ -70,7 +99,8 @@ impl Rare {
         classes.sort_by(|a, b| turns(a).cmp(&turns(b)).then(share(a).total_cmp(&share(b))));
         let mut room = pays / CLEARLY;
         classes.retain(|class| {
-            let fits = share(class) <= room;
+            let is_left = self.left.get(*class as usize).is_some_and(|left| *left > 0);
+            let fits = !is_left && share(class) <= room;
             room -= if fits { share(class) } else { 0.0 };
             fits
         });
@@ -88,10 +118,20 @@ impl Rare {
         }
     }
 
-    /// Books a burst on functions.
-    pub(super) fn passed(&mut self) {
+    /// Books a burst on functions, while which so many allocations were made.
+    pub(super) fn passed(&mut self, outcome: &Outcome, allocations: f64) {
         self.since += 1;
         self.restless = self.restless.saturating_sub(1);
+        self.left.iter_mut().for_each(|left| *left = left.saturating_sub(1));
+        self.functions.bursts += 1;
+        self.functions.own += outcome.own().0 as f64;
+        self.functions.cost += outcome.cost().0 as f64;
+        self.functions.allocations += allocations;
+    }
+
+    /// Bursts on functions so far.
+    pub(super) fn bursts_on_functions(&self) -> u32 {
+        self.functions.bursts
     }
 
     /// A thread has ended.
@@ -104,14 +144,35 @@ impl Rare {
         self.restless > 0
     }
 
-    /// Books one that watched rare classes.
-    pub(super) fn watched(&mut self, choice: &Choice) {
+    /// Books one that watched rare classes; how many allocations of any class passed by meanwhile.
+    pub(super) fn watched(
+        &mut self,
+        choice: &Choice,
+        outcome: &Outcome,
+        counts: &[(SiteKey, SiteCounts)],
+    ) -> f64 {
         self.since = 0;
         for class in &choice.classes {
             if let Some(watched) = self.watched.get_mut(*class as usize) {
                 *watched += 1;
             }
         }
+        let passed = choice.passed(counts);
+        let Sum { own, cost, allocations, .. } = self.functions;
+        let (its_own, its_cost) = (outcome.own().0 as f64, outcome.cost().0 as f64);
+        if its_own * cost >= CLEARLY * own * its_cost {
+            return passed;
+        }
+        // Those that took their part of it, one at least.
+        let most = choice.allocations(counts) / choice.classes.len().max(1) as f64;
+        for class in &choice.classes {
+            if let Some(left) = self.left.get_mut(*class as usize)
+                && allocations_of(*class, counts) >= most
+            {
+                *left = LEFT;
+            }
+        }
+        passed.min(its_own * allocations / own)
     }
 
     /// There are none in some virtual machines, or a debugger has them.
@@ -124,19 +185,49 @@ impl Rare {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::tables::Counts;
     use crate::units::Nanos;
 
     const COSTS: Calibration =
         Calibration { trap: Nanos(800), return_trap: Nanos(900), breakpoint_trap: Nanos(6_000) };
 
-    fn rare(seen: &[(u32, u64)]) -> Rare {
-        let mut rare = Rare::default();
-        let counts = seen.iter().map(|(size_class, allocs)| {
+    /// A burst that cost the target so much, and in which it did so much of its own work.
+    fn outcome(cost_us: u64, own_us: u64) -> Outcome {
+        let us = |us| Nanos(us * 1000);
+        Outcome {
+            burst: 1,
+            opened: Nanos(0),
+            closed: us(cost_us + own_us),
+            spent: us(cost_us),
+            worked: us(cost_us + own_us),
+            counts: Counts::default(),
+            closed_cost: Nanos(0),
+            attach_time: Nanos(0),
+            detach_time: Nanos(0),
+        }
+    }
+
+    fn counts(allocs: &[(u32, u64)]) -> Vec<(SiteKey, SiteCounts)> {
+        let of = |(size_class, allocs): &(u32, u64)| {
             let key = SiteKey { stack: 1, native: 0, domain: 1, size_class: *size_class };
             (key, SiteCounts { allocs: *allocs, bytes: 0 })
-        });
-        rare.saw_all(&counts.collect::<Vec<_>>());
-        rare.passed();
+        };
+        allocs.iter().map(of).collect()
+    }
+
+    fn pass(rare: &mut Rare) {
+        rare.passed(&outcome(10_000, 1_000), 1_000.0);
+    }
+
+    /// It saw nothing else.
+    fn watch(rare: &mut Rare, choice: &Choice) {
+        rare.watched(choice, &outcome(100, 100_000), &[]);
+    }
+
+    fn rare(seen: &[(u32, u64)]) -> Rare {
+        let mut rare = Rare::default();
+        rare.saw_all(&counts(seen));
+        pass(&mut rare);
         rare
     }
 
@@ -149,10 +240,34 @@ mod tests {
         assert_eq!(choice.classes, [8, 6]);
         assert!((choice.share - 20.0 / 4950.0).abs() < 1e-9, "{choice:?}");
         // The next one is for functions.
-        rare.watched(&choice);
+        watch(&mut rare, &choice);
         assert_eq!(rare.choose(&growth, &COSTS), None);
-        rare.passed();
+        pass(&mut rare);
         assert!(rare.choose(&growth, &COSTS).is_some());
+    }
+
+    /// Requests begin with the second class alone, 10,000 times, and end with the sixth, as often.
+    #[test]
+    fn what_seemed_rare_since_its_turn_had_not_come_is_left_to_functions() {
+        let mut rare = rare(&[(2, 9000), (7, 30)]);
+        let growth = [(6, 9000.0), (7, 9000.0)];
+        let choice = rare.choose(&growth, &COSTS).unwrap();
+        assert_eq!(choice.classes, [6, 7]);
+        // By the share, that would be a hundred thousand.
+        let passed = rare.watched(&choice, &outcome(4_000, 400), &counts(&[(6, 330), (7, 1)]));
+        assert_eq!(passed, 400.0);
+        pass(&mut rare);
+        for _ in 1..LEFT {
+            assert_eq!(rare.choose(&growth, &COSTS).unwrap().classes, [7]);
+            pass(&mut rare);
+        }
+        assert!(rare.choose(&growth, &COSTS).unwrap().classes.contains(&6));
+        // A rare one's burst passes by more than a hundred times as much.
+        let choice = Choice { classes: vec![7], share: 30.0 / 9030.0 };
+        let passed = rare.watched(&choice, &outcome(2_000, 100_000), &counts(&[(7, 300)]));
+        assert!((passed - 90_300.0).abs() < 1.0, "{passed}");
+        pass(&mut rare);
+        assert!(rare.choose(&growth, &COSTS).unwrap().classes.contains(&7));
     }
 
     #[test]
@@ -163,7 +278,7 @@ mod tests {
         for _ in 0..CALM {
             assert!(rare.is_restless());
             assert_eq!(rare.choose(&growth, &COSTS), None);
-            rare.passed();
+            pass(&mut rare);
         }
         assert!(rare.choose(&growth, &COSTS).is_some());
     }
@@ -175,8 +290,8 @@ mod tests {
         let mut turns = Vec::new();
         for _ in 0..3 {
             let choice = rare.choose(&growth, &COSTS).unwrap();
-            rare.watched(&choice);
-            rare.passed();
+            watch(&mut rare, &choice);
+            pass(&mut rare);
             turns.push(choice.classes);
         }
         assert_eq!(turns, [vec![6, 7, 8, 9], vec![10, 11, 6, 7], vec![8, 9, 10, 11]]);
