@@ -100,7 +100,7 @@ struct TraceArgs {
     #[arg(short, long, value_name = "PID", required = true, value_parser = values::pid)]
     pid: Option<Pid>,
     /// How long to observe, 1s to 24h [default: 30s, and as long as nothing can be said up to a minute, but for
-    /// --children and --exact]
+    /// --exact]
     #[arg(short, long, value_name = "TIME", value_parser = values::duration)]
     duration: Option<Duration>,
     /// Share of the target's processor time that may be spent, or of a core's where it takes less, 0.01% to 50%
@@ -377,11 +377,7 @@ fn trace(args: TraceArgs) -> Result<TraceOptions, clap::Error> {
     Ok(TraceOptions {
         pid,
         duration: args.duration.unwrap_or(USUAL),
-        patience: if args.duration.is_some() || args.exact || args.children {
-            Duration::ZERO
-        } else {
-            PATIENCE
-        },
+        patience: if args.duration.is_some() || args.exact { Duration::ZERO } else { PATIENCE },
         budget: args.overhead,
         burst_most: args.burst_max,
         exact: args.exact,

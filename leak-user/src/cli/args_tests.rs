@@ -43,6 +43,10 @@ fn every_option() {
     assert!(o.fail_on_leak && o.quiet);
     assert!(traced("--pid 7 --exact").exact && !traced("--pid 7").children);
     assert!(traced("--pid 7 --children").children);
+    let usual = (Duration::from_secs(30), Duration::from_secs(30));
+    let tree = traced("--pid 7 --children");
+    assert_eq!((tree.duration, tree.patience), usual);
+    assert_eq!(traced("--pid 7 --exact").patience, Duration::ZERO);
     assert_eq!(traced("--pid 7 --native").native, Native::Whole);
     let view = View { by: By::Package, cumulative: true, top: 3 };
     assert_eq!(traced("--pid 7 --group-by package --cumulative --top 3").view, Some(view));

@@ -65,7 +65,8 @@ pub type Allows = dyn Fn(&str) -> bool + Send + Sync;
 
 /// What the user asked for.
 pub struct TreeOptions {
-    /// For each session; `duration` is the whole observation's.
+    /// For each session; `duration` is the whole observation's, and `patience` how much longer those may go on that can
+    /// say nothing yet, as long as no other has found a leak.
     pub session: Options,
     /// Lines that may be accused or listed.
     pub allows: Arc<Allows>,
@@ -212,7 +213,7 @@ impl Tree {
                 break Err(error);
             }
             let is_empty = self.members.alive() == 0 && self.running.is_empty();
-            if stop.load(Ordering::Relaxed) || time >= self.until || is_empty {
+            if stop.load(Ordering::Relaxed) || is_empty || self.is_over(time) {
                 break Ok(());
             }
             if let Err(error) = self.start_next(time) {
@@ -230,6 +231,13 @@ impl Tree {
         self.read();
         result.and(gathered)?;
         self.write_up()
+    }
+
+    /// Is the time over? Sessions that are sure end by themselves then.
+    fn is_over(&self, time: Nanos) -> bool {
+        let latest = self.until.0.saturating_add(self.options.session.patience.0);
+        let is_told = self.running.is_empty() || self.reports.has_leak();
+        time.0 >= latest || (time >= self.until && is_told)
     }
 
     /// Takes in what the kernel and the sessions tell.
@@ -365,6 +373,7 @@ impl Tree {
         for status in self.running.values().filter_map(|running| running.status) {
             sum.bursts += status.bursts;
             sum.spent = status.spent.max(sum.spent);
+            sum.left = status.left.max(sum.left);
             sum.rss.0 += status.rss.0;
             sum.growth = match (sum.growth, status.growth) {
                 (Some(a), Some(b)) => Some(a + b),

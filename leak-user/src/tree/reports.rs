@@ -72,6 +72,12 @@ impl Reports {
         }
     }
 
+    /// Does any of them accuse somebody?
+    pub(super) fn has_leak(&self) -> bool {
+        let all = self.root.iter().chain(&self.living).chain(&self.leaking);
+        all.into_iter().any(|kept| kept.snapshot.verdict == Verdict::Leak)
+    }
+
     /// The whole report; `failure`: why a process could not be observed. None where no process has one.
     pub(super) fn write_up(
         mut self,

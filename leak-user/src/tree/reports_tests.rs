@@ -45,6 +45,18 @@ fn whole(all: Vec<Kept>) -> Snapshot {
 }
 
 #[test]
+fn a_leak_in_any_is_known_at_once() {
+    let mut reports = Reports::default();
+    reports.keep(kept(1, Verdict::Inconclusive, 0.0, false), Pid(1));
+    reports.keep(kept(7, Verdict::NoLeak, 0.0, true), Pid(1));
+    assert!(!reports.has_leak());
+    let mut ended = Reports::default();
+    ended.keep(kept(8, Verdict::Leak, 900.0, true), Pid(1));
+    reports.keep(kept(9, Verdict::Leak, 900.0, false), Pid(1));
+    assert!(reports.has_leak() && ended.has_leak());
+}
+
+#[test]
 fn leaks_of_all_are_ranked_together_and_say_whose_they_are() {
     let whole = whole(vec![
         kept(1, Verdict::NoLeak, 0.0, false),
