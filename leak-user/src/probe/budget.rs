@@ -19,7 +19,7 @@ use leak_common::counters::Counter;
 use super::{
     account::{Account, Done, Moment},
     calibrate::Calibration,
-    late::Late,
+    late::Lates,
     outcome::{Outcome, Terms},
 };
 use crate::units::Nanos;
@@ -79,7 +79,7 @@ pub struct Budget {
     felt: Account,
     /// How much work each kind of burst has had the fruits of, for whose turn it is.
     turns: [Nanos; 2],
-    late: [Late; 2],
+    late: [Lates; 2],
     hits: u64,
     last_start: Option<Nanos>,
     costs: Calibration,
@@ -140,7 +140,7 @@ impl Budget {
             spent: Account::new(allowed.share, LEAST_PACE, start.now),
             felt: Account::new(allowed.share * FELT, LEAST_FELT_PACE, start.now),
             turns: [Nanos(0); 2],
-            late: [Late::default(); 2],
+            late: [Lates::default(); 2],
             hits: 0,
             last_start: None,
             costs,

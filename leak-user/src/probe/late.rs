@@ -18,32 +18,55 @@ const MOST_IN_TIME: f64 = 0.5;
 /// What is passed over is as much of what the bursts recorded before as of what the latest did.
 const MEMORY: f64 = 0.5;
 
-/// What watches less of all there is goes on for as long as a burst may, over many requests: it passes over nothing, and
-/// says nothing of how soon the others are over.
+/// What watches less of all there is says nothing of how soon the others are over. It mostly goes on for as long as a burst
+/// may, over many requests, and passes over nothing then.
 const HARDLY: f64 = 0.1;
 
 /// The latenesses of bursts of one kind.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Late {
+pub(super) struct Lates {
+    /// Of those that watch most of what there is.
+    most: Late,
+    /// Of those that hardly watch any of it.
+    hardly: Late,
+}
+
+impl Lates {
+    /// How many hits the next burst passes over, that watches this `share` of all there are.
+    pub(super) fn skip(&self, share: f64) -> u64 {
+        if share >= HARDLY {
+            return self.most.skip(share, MOST_IN_TIME);
+        }
+        self.hardly.skip(1.0, 0.0)
+    }
+
+    /// Books a burst that recorded so many hits; `in_time`: until its time was over.
+    pub(super) fn book(&mut self, hits: u64, share: f64, in_time: bool) {
+        if share >= HARDLY {
+            self.most.book(hits, share, in_time);
+        } else {
+            self.hardly.book(hits, 1.0, in_time);
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Late {
     turn: u32,
     /// What a burst records, and whether its time was over then; None: not known yet.
     records: Option<(f64, bool)>,
 }
 
 impl Late {
-    /// How many hits the next burst passes over, that watches this `share` of all there are.
-    pub(super) fn skip(&self, share: f64) -> u64 {
-        let Some((records, in_time)) = self.records.filter(|_| share >= HARDLY) else { return 0 };
-        let most = if in_time { MOST_IN_TIME } else { MOST };
+    /// `most_in_time`: of what it records, where its time is over then.
+    fn skip(&self, share: f64, most_in_time: f64) -> u64 {
+        let Some((records, in_time)) = self.records else { return 0 };
+        let most = if in_time { most_in_time } else { MOST };
         let part = part(self.turn, most).unwrap_or(0.0);
         (records * share * part) as u64
     }
 
-    /// Books a burst that recorded so many hits; `in_time`: until its time was over.
-    pub(super) fn book(&mut self, hits: u64, share: f64, in_time: bool) {
-        if share < HARDLY {
-            return;
-        }
+    fn book(&mut self, hits: u64, share: f64, in_time: bool) {
         self.turn = self.turn.wrapping_add(1);
         let all = hits as f64 / share.max(f64::EPSILON);
         let known = self.records.map_or(all, |(known, _)| known);
@@ -53,7 +76,7 @@ impl Late {
 
 /// What the burst of this turn passes over, of what one records; None for one that begins at once.
 fn part(turn: u32, most: f64) -> Option<f64> {
-    if turn.is_multiple_of(4) {
+    if turn.is_multiple_of(4) || most <= 0.0 {
         return None;
     }
     let late = turn - turn / 4 - 1;
@@ -82,22 +105,38 @@ mod tests {
 
     #[test]
     fn what_is_rare_is_seen_from_the_first_on() {
-        let mut late = Late::default();
+        let mut late = Lates::default();
         late.book(1000, 1.0, false);
         late.book(3, 0.01, true);
-        assert_eq!((late.skip(0.01), late.turn), (0, 1));
+        assert_eq!((late.skip(0.01), late.most.turn), (0, 1));
+        assert!(late.skip(1.0) >= 100);
+    }
+
+    /// It seemed rare, at requests' begins.
+    #[test]
+    fn what_is_not_that_rare_is_passed_over_too() {
+        let mut late = Lates::default();
+        late.book(1000, 1.0, false);
+        let skips = (0..20).map(|_| {
+            late.book(300, 0.01, false);
+            late.skip(0.01)
+        });
+        let skips: Vec<u64> = skips.collect();
+        assert!(skips.contains(&0) && skips.iter().any(|skip| *skip > 300), "{skips:?}");
+        late.book(300, 0.01, true);
+        assert_eq!(late.skip(0.01), 0);
         assert!(late.skip(1.0) >= 100);
     }
 
     #[test]
     fn where_little_happens_a_burst_does_not_pass_over_all_of_it() {
-        let mut late = Late::default();
+        let mut late = Lates::default();
         assert_eq!(late.skip(1.0), 0);
         for turn in 0..20 {
             late.book(100, 1.0, true);
             assert!(late.skip(1.0) <= 50, "turn {turn}");
         }
-        let mut late = Late::default();
+        let mut late = Lates::default();
         let skips = (0..20).map(|_| {
             late.book(100, 1.0, false);
             late.skip(1.0)
@@ -107,7 +146,7 @@ mod tests {
 
     #[test]
     fn what_is_watched_in_part_is_passed_over_in_part() {
-        let mut late = Late::default();
+        let mut late = Lates::default();
         late.book(100, 0.25, false);
         let all = late.skip(1.0);
         assert!(all >= 40);

@@ -173,12 +173,7 @@ impl Choice {
 
     /// How many allocations of any class passed by while it saw so many of its own.
     pub(super) fn passed(&self, counts: &[(SiteKey, SiteCounts)]) -> f64 {
-        self.allocations(counts) / self.share
-    }
-
-    /// Allocations of its classes.
-    pub(super) fn allocations(&self, counts: &[(SiteKey, SiteCounts)]) -> f64 {
-        self.classes.iter().map(|class| allocations_of(*class, counts)).sum()
+        self.classes.iter().map(|class| allocations_of(*class, counts)).sum::<f64>() / self.share
     }
 
     /// The words to watch.
@@ -240,7 +235,7 @@ impl Session {
 }
 
 /// Allocations of a class.
-pub(super) fn allocations_of(class: u32, counts: &[(SiteKey, SiteCounts)]) -> f64 {
+fn allocations_of(class: u32, counts: &[(SiteKey, SiteCounts)]) -> f64 {
     let of_it = counts.iter().filter(|(key, _)| key.size_class == class);
     of_it.map(|(_, counts)| counts.allocs as f64).sum()
 }

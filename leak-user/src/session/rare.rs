@@ -6,7 +6,7 @@
 
 use leak_common::keys::{SiteCounts, SiteKey};
 
-use super::by_class::{Choice, allocations_of};
+use super::by_class::Choice;
 use super::steer::worth_it;
 use crate::probe::{calibrate::Calibration, classes::AT_ONCE, error::ProbeError, outcome::Outcome};
 
@@ -22,13 +22,13 @@ const EVERY: u32 = 2;
 /// An allocation uses its class's list as often as this, with what pools do that leave it and come back.
 const USES: f64 = 2.0;
 
-/// A class must be rarer by this than where it would pay as well as functions, and its bursts must see so many times as
-/// much of the program's own work for what they cost.
+/// A class must be rarer by this than where it would pay as well as functions.
 const CLEARLY: f64 = 4.0;
 
-/// For so many bursts on functions, a class of which that was not true is left to them. It had seemed rare: what was seen
-/// before were requests' begins, say, and it is used at their ends.
-const LEFT: u32 = 16;
+/// What bursts on functions saw are requests' begins, for the most part: a class that is used at their ends seems rarer
+/// than it is. Where by its share so many times as much was allocated meanwhile as by the target's own work, the work is
+/// believed; it can't be told to better than that, within a burst on functions.
+const BELIEVED: f64 = 4.0;
 
 /// What grows by this part of what grows most is worth a breakpoint, which costs next to nothing: where an object leaks
 /// with all that it holds, the rarest of its parts tells the line for the fewest hits.
@@ -45,8 +45,6 @@ pub(super) struct Rare {
     seen: [f64; CLASSES],
     /// Bursts that watched a class.
     watched: [u32; CLASSES],
-    /// Bursts on functions that are still to come before a class is watched again.
-    left: [u32; CLASSES],
     /// What bursts on functions came to.
     functions: Sum,
     /// Bursts on functions since the latest that watched rare classes.
@@ -57,14 +55,12 @@ pub(super) struct Rare {
     refused: bool,
 }
 
-/// What bursts of one kind came to.
+/// What bursts came to.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sum {
     bursts: u32,
     /// The target's own work meanwhile, in ns.
     own: f64,
-    /// What they cost it, in ns.
-    cost: f64,
     /// Allocations, of any class.
     allocations: f64,
 }
@@ -74,7 +70,6 @@ impl Default for Rare {
         Self {
             seen: [0.0; CLASSES],
             watched: [0; CLASSES],
-            left: [0; CLASSES],
             functions: Sum::default(),
             since: 0,
             restless: 0,
@@ -99,8 +94,7 @@ impl Rare {
         classes.sort_by(|a, b| turns(a).cmp(&turns(b)).then(share(a).total_cmp(&share(b))));
         let mut room = pays / CLEARLY;
         classes.retain(|class| {
-            let is_left = self.left.get(*class as usize).is_some_and(|left| *left > 0);
-            let fits = !is_left && share(class) <= room;
+            let fits = share(class) <= room;
             room -= if fits { share(class) } else { 0.0 };
             fits
         });
@@ -122,10 +116,8 @@ impl Rare {
     pub(super) fn passed(&mut self, outcome: &Outcome, allocations: f64) {
         self.since += 1;
         self.restless = self.restless.saturating_sub(1);
-        self.left.iter_mut().for_each(|left| *left = left.saturating_sub(1));
         self.functions.bursts += 1;
         self.functions.own += outcome.own().0 as f64;
-        self.functions.cost += outcome.cost().0 as f64;
         self.functions.allocations += allocations;
     }
 
@@ -157,22 +149,10 @@ impl Rare {
                 *watched += 1;
             }
         }
-        let passed = choice.passed(counts);
-        let Sum { own, cost, allocations, .. } = self.functions;
-        let (its_own, its_cost) = (outcome.own().0 as f64, outcome.cost().0 as f64);
-        if its_own * cost >= CLEARLY * own * its_cost {
-            return passed;
-        }
-        // Those that took their part of it, one at least.
-        let most = choice.allocations(counts) / choice.classes.len().max(1) as f64;
-        for class in &choice.classes {
-            if let Some(left) = self.left.get_mut(*class as usize)
-                && allocations_of(*class, counts) >= most
-            {
-                *left = LEFT;
-            }
-        }
-        passed.min(its_own * allocations / own)
+        let by_share = choice.passed(counts);
+        let by_work =
+            outcome.own().0 as f64 * self.functions.allocations / self.functions.own.max(1.0);
+        if by_share > BELIEVED * by_work { by_work } else { by_share }
     }
 
     /// There are none in some virtual machines, or a debugger has them.
@@ -191,15 +171,14 @@ mod tests {
     const COSTS: Calibration =
         Calibration { trap: Nanos(800), return_trap: Nanos(900), breakpoint_trap: Nanos(6_000) };
 
-    /// A burst that cost the target so much, and in which it did so much of its own work.
-    fn outcome(cost_us: u64, own_us: u64) -> Outcome {
-        let us = |us| Nanos(us * 1000);
+    /// A burst in which the target did so much of its own work.
+    fn outcome(own_us: u64) -> Outcome {
         Outcome {
             burst: 1,
             opened: Nanos(0),
-            closed: us(cost_us + own_us),
-            spent: us(cost_us),
-            worked: us(cost_us + own_us),
+            closed: Nanos(9_000_000),
+            spent: Nanos(4_000_000),
+            worked: Nanos(4_000_000 + own_us * 1000),
             counts: Counts::default(),
             closed_cost: Nanos(0),
             attach_time: Nanos(0),
@@ -215,13 +194,13 @@ mod tests {
         allocs.iter().map(of).collect()
     }
 
+    /// A burst on functions: an allocation a microsecond of own work.
     fn pass(rare: &mut Rare) {
-        rare.passed(&outcome(10_000, 1_000), 1_000.0);
+        rare.passed(&outcome(1_000), 1_000.0);
     }
 
-    /// It saw nothing else.
     fn watch(rare: &mut Rare, choice: &Choice) {
-        rare.watched(choice, &outcome(100, 100_000), &[]);
+        rare.watched(choice, &outcome(100), &[]);
     }
 
     fn rare(seen: &[(u32, u64)]) -> Rare {
@@ -246,28 +225,15 @@ mod tests {
         assert!(rare.choose(&growth, &COSTS).is_some());
     }
 
-    /// Requests begin with the second class alone, 10,000 times, and end with the sixth, as often.
+    /// Requests begin with the second class alone, thousands of times, and end with the sixth, as often.
     #[test]
-    fn what_seemed_rare_since_its_turn_had_not_come_is_left_to_functions() {
-        let mut rare = rare(&[(2, 9000), (7, 30)]);
-        let growth = [(6, 9000.0), (7, 9000.0)];
-        let choice = rare.choose(&growth, &COSTS).unwrap();
-        assert_eq!(choice.classes, [6, 7]);
-        // By the share, that would be a hundred thousand.
-        let passed = rare.watched(&choice, &outcome(4_000, 400), &counts(&[(6, 330), (7, 1)]));
-        assert_eq!(passed, 400.0);
-        pass(&mut rare);
-        for _ in 1..LEFT {
-            assert_eq!(rare.choose(&growth, &COSTS).unwrap().classes, [7]);
-            pass(&mut rare);
-        }
-        assert!(rare.choose(&growth, &COSTS).unwrap().classes.contains(&6));
-        // A rare one's burst passes by more than a hundred times as much.
-        let choice = Choice { classes: vec![7], share: 30.0 / 9030.0 };
-        let passed = rare.watched(&choice, &outcome(2_000, 100_000), &counts(&[(7, 300)]));
-        assert!((passed - 90_300.0).abs() < 1.0, "{passed}");
-        pass(&mut rare);
-        assert!(rare.choose(&growth, &COSTS).unwrap().classes.contains(&7));
+    fn what_seems_rare_since_its_turn_has_not_come_is_told_by_the_work() {
+        let mut rare = rare(&[(2, 9000), (6, 9)]);
+        let choice = Choice { classes: vec![6], share: 0.001 };
+        let saw = counts(&[(6, 300)]);
+        // By its share, that would be three hundred thousand.
+        assert_eq!(rare.watched(&choice, &outcome(400), &saw), 400.0);
+        assert_eq!(rare.watched(&choice, &outcome(100_000), &saw), 300_000.0);
     }
 
     #[test]

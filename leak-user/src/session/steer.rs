@@ -6,10 +6,11 @@
 use super::Session;
 use crate::probe::account::Moment;
 
-/// Which classes bursts record, by turns: those that have grown by this part at least of what the one that has grown most
-/// has; None: all, for what does not grow yet is known when it does. The fewer there are, the more of the program is seen
-/// for the same cost.
-const TURNS: [Option<f64>; 4] = [None, Some(0.5), Some(0.1), Some(0.5)];
+/// One burst on functions of so many records all classes: what does not grow yet is known when it does.
+const ALL_EVERY: u32 = 2;
+
+/// A class that has grown by less than this part of what the one that has grown most has is not worth a walk.
+const WORTH: f64 = 0.1;
 
 /// All of them.
 pub(super) const ALL: u64 = u64::MAX;
@@ -23,17 +24,17 @@ impl Session {
 
     /// For the next burst, a bit each.
     pub(super) fn classes_to_record(&self) -> u64 {
-        let turn = self.rare.bursts_on_functions() as usize % TURNS.len();
-        match TURNS.get(turn).copied().flatten() {
-            Some(part) if self.churn.is_none() => growing(&self.ledger.class_growth(), part),
-            _ => ALL,
+        if self.churn.is_some() || self.rare.bursts_on_functions().is_multiple_of(ALL_EVERY) {
+            ALL
+        } else {
+            growing(&self.ledger.class_growth())
         }
     }
 }
 
-/// The classes that grow by this part of what grows most, of `(size class, bytes)`; all where none does.
-fn growing(growth: &[(u32, f64)], part: f64) -> u64 {
-    let bits = worth_it(growth, part)
+/// The classes that grow, of `(size class, bytes)`; all where none does.
+fn growing(growth: &[(u32, f64)]) -> u64 {
+    let bits = worth_it(growth, WORTH)
         .fold(0, |bits, class| bits | 1_u64.checked_shl(class - 1).unwrap_or(0));
     if bits == 0 { ALL } else { bits }
 }
@@ -52,9 +53,8 @@ mod tests {
     #[test]
     fn what_grows_is_recorded() {
         let growth = [(1, 9000.0), (2, -500.0), (4, 800.0), (32, 2000.0)];
-        assert_eq!(growing(&growth, 0.1), 1 | 1 << 31);
-        assert_eq!(growing(&growth, 0.5), 1);
-        assert_eq!(growing(&[(1, 0.0), (2, -500.0)], 0.1), ALL);
-        assert_eq!(growing(&[], 0.1), ALL);
+        assert_eq!(growing(&growth), 1 | 1 << 31);
+        assert_eq!(growing(&[(1, 0.0), (2, -500.0)]), ALL);
+        assert_eq!(growing(&[]), ALL);
     }
 }
