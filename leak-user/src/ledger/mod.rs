@@ -8,6 +8,7 @@ pub mod fresh;
 pub mod graveyard;
 pub mod mappings;
 mod parts;
+pub mod seen_work;
 pub mod series;
 pub mod sites;
 pub mod survivors;
@@ -32,6 +33,7 @@ use crate::{
 use devices::Devices;
 use fresh::Fresh;
 use mappings::Mappings;
+use seen_work::SeenWork;
 use series::Recorder;
 use sites::Sites;
 use survivors::Survivors;
@@ -62,7 +64,7 @@ pub struct Ledger {
     free_listed: Vec<Addr>,
     classes: Vec<Recorder>,
     /// See [`ClassSeries::seen_work`].
-    seen_work: [f64; 33],
+    pub seen_work: SeenWork,
     rss: Recorder,
     pss: Recorder,
     anonymous: Recorder,
@@ -91,7 +93,7 @@ impl Ledger {
             mappings: Mappings::default(),
             free_listed,
             classes: (0..=32).map(|_| Recorder::default()).collect(),
-            seen_work: [0.0; 33],
+            seen_work: SeenWork::default(),
             rss: Recorder::default(),
             pss: Recorder::default(),
             anonymous: Recorder::default(),
@@ -143,20 +145,6 @@ impl Ledger {
         self.survivors.add(memory, start, &self.sites, owned);
     }
 
-    /// Books that a burst recorded these size classes (bit 0: class 1) while the target made so many allocations of any.
-    pub fn recorded(&mut self, classes: u64, allocations: f64) {
-        for (bit, seen) in (0_u32..).zip(self.seen_work.iter_mut().skip(1)) {
-            if classes >> bit & 1 == 1 {
-                *seen += allocations;
-            }
-        }
-    }
-
-    /// What bursts have recorded so far was counted in another way than what is to come.
-    pub fn count_anew(&mut self) {
-        self.seen_work.fill(0.0);
-    }
-
     /// Books what has been seen since everything is traced (`counts` count from its beginning), and
     /// follows a sample of the blocks that burst `number` recorded and that still live.
     pub fn exact(
@@ -170,8 +158,7 @@ impl Ledger {
         self.malloc_bursts += 1;
         self.allocations = counts.iter().map(|(_, counts)| counts.allocs).sum();
         self.sites.reset_counts();
-        // All alike.
-        self.seen_work.fill(1.0);
+        self.seen_work.all();
         let mut ids: HashMap<SiteKey, SiteId> = HashMap::new();
         for (key, counts) in counts {
             let Some(id) = self.site(stacks, key) else { continue };
@@ -405,7 +392,7 @@ impl Ledger {
                 .map(|(size_class, class)| ClassSeries {
                     size_class,
                     live: class.series(),
-                    seen_work: self.seen_work.get(size_class as usize).copied().unwrap_or(0.0),
+                    seen_work: self.seen_work.of(size_class),
                 })
                 .collect(),
             rss: self.rss.series(),

@@ -103,6 +103,8 @@ pub enum Way {
     Functions,
     /// Breakpoints on the words of size classes. `share`: of the hits that all classes worth watching take.
     Words {
+        /// Which: a bit each, that of class 1 first.
+        classes: u64,
         /// 0 to 1.
         share: f64,
     },
@@ -110,10 +112,10 @@ pub enum Way {
 
 impl Way {
     /// What it watches, of all hits that this way could see.
-    fn share(self) -> f64 {
+    pub(super) fn share(self) -> f64 {
         match self {
             Self::Functions => 1.0,
-            Self::Words { share } => share,
+            Self::Words { share, .. } => share,
         }
     }
 }
@@ -140,7 +142,7 @@ impl Budget {
             spent: Account::new(allowed.share, LEAST_PACE, start.now),
             felt: Account::new(allowed.share * FELT, LEAST_FELT_PACE, start.now),
             turns: [Nanos(0); 2],
-            late: [Lates::default(); 2],
+            late: [Lates::default(), Lates::default()],
             hits: 0,
             last_start: None,
             costs,
@@ -167,12 +169,8 @@ impl Budget {
             self.last_start.map_or(0, |last| (last.0 + SPACING.0).saturating_sub(at.now.0));
         let spacing = if spacing > 0 { spacing + of(SPREAD) } else { 0 };
         let terms = self.terms(kind, way, at);
-        let hit = match way {
-            Way::Functions => terms.costs.trap,
-            Way::Words { .. } => terms.costs.breakpoint_trap,
-        };
         // What it passes over is known to cost; the rest is as of late.
-        let least = Nanos(terms.limit.0 + terms.skip * hit.0);
+        let least = Nanos(terms.limit.0 + terms.skip * self.trap(way).0);
         let done = self.done(at);
         [&mut self.spent, &mut self.felt].into_iter().for_each(|account| account.advance(done));
         let covered = self.spent.covers(kind, least, done, self.duration)
@@ -191,15 +189,27 @@ impl Budget {
             Way::Functions => (self.burst_most, LONGEST_GATE),
             Way::Words { .. } => (self.burst_most.min(WORDS_SPEND), LONGEST_WORDS_GATE),
         };
+        let allowed = self.spent.allows(PACE, done).clamp(LEAST_SPEND.min(most), most);
+        // A request waits for what is passed over, too: up to half of what is recorded gives way to it.
+        let (trap, room) = (self.trap(way).0.max(1), self.burst_most.0.saturating_sub(allowed.0));
+        let skip = self.late[kind as usize].skip(way).min((room + allowed.0 / 2) / trap);
         Terms {
-            limit: self.spent.allows(PACE, done).clamp(LEAST_SPEND.min(most), most),
+            limit: Nanos(allowed.0 - (skip * trap).saturating_sub(room)),
             felt: self.felt.allows(PACE, done),
             longest,
             costs: self.costs,
-            skip: self.late[kind as usize].skip(way.share()),
+            skip,
             classes: u64::MAX,
             told: 0,
             note_content: true,
+        }
+    }
+
+    /// What a hit costs beside the program's own time.
+    fn trap(&self, way: Way) -> Nanos {
+        match way {
+            Way::Functions => self.costs.trap,
+            Way::Words { .. } => self.costs.breakpoint_trap,
         }
     }
 
@@ -267,7 +277,7 @@ impl Budget {
         let cost = cost.max(Nanos(terms.limit.0 / 2));
         self.turns[kind as usize].0 += self.spent.worth(cost).max(self.felt.worth(felt)).0;
         let in_time = outcome.open() >= terms.longest;
-        self.late[kind as usize].book(outcome.open_hits(), way.share(), in_time);
+        self.late[kind as usize].book(outcome.open_hits(), way, in_time);
     }
 
     /// The share spent so far of what the budget is a share of: the target's processor time, or that of a core where

@@ -125,6 +125,16 @@ fn one_request_waits_no_longer_than_it_may() {
     let mut budget = Budget::new(allowed, at(0, 0), Calibration::USUAL);
     let terms = budget.next(Kind::Malloc, Way::Functions, at(SECOND, 8 * SECOND)).unwrap();
     assert_eq!(terms.limit, Nanos(2_000_000));
+    // One that begins late makes it wait for what it passes over, too.
+    let mut skips = Vec::new();
+    for _ in 0..20 {
+        budget.late[Kind::Malloc as usize].book(2_000, Way::Functions, false);
+        let terms = budget.terms(Kind::Malloc, Way::Functions, at(SECOND, 8 * SECOND));
+        assert_eq!(terms.limit.0 + terms.skip * budget.costs.trap.0, 2_000_000, "{terms:?}");
+        assert!(terms.limit >= Nanos(1_000_000), "{terms:?}");
+        skips.push(terms.skip);
+    }
+    assert!(skips.contains(&0) && skips.contains(&1_000), "{skips:?}");
 }
 
 #[test]

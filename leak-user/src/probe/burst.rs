@@ -2,7 +2,6 @@
 
 use std::{
     rc::Rc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -31,13 +30,6 @@ use crate::{
 
 /// Whether a burst is felt, and has gone on for long enough then, is looked at so often.
 const LOOK_EVERY: Nanos = Nanos(2_000_000);
-
-/// Breakpoints on words are there within a tenth of a millisecond: a burst of those begins when the target is seen to work,
-/// amid a request, and not while it waits for the next one. Whether it works is looked at so often …
-const WORKS_EVERY: Duration = Duration::from_micros(250);
-
-/// … and for so long.
-const WORKS_WITHIN: Nanos = Nanos(50_000_000);
 
 /// The kernel closes the gate at the first hit after its end. A target that makes none for so long hands out nothing
 /// that could be mistaken for what the burst saw.
@@ -199,9 +191,6 @@ impl Bursts {
         let ahead = Ahead::of_the_others();
         if let Err(error) = &ahead {
             tracing::debug!(%error, "the burst waits for its turn on a core");
-        }
-        if matches!(at.points, Points::Words(..)) {
-            await_work(at.pid);
         }
         self.open(at.object, at.pid, at.points, terms)?;
         let deadline = Nanos(now().0.saturating_add(terms.longest.0));
@@ -381,15 +370,6 @@ impl Drop for Bursts {
     /// from counting them as left behind.
     fn drop(&mut self) {
         self.settle();
-    }
-}
-
-/// Waits until a process does something, if it does so soon.
-fn await_work(pid: Pid) {
-    let latest = now().0 + WORKS_WITHIN.0;
-    let before = process_time(pid);
-    while now().0 < latest && before.is_some() && process_time(pid) == before {
-        thread::sleep(WORKS_EVERY);
     }
 }
 

@@ -55,7 +55,8 @@ impl Calibration {
     pub const USUAL: Self =
         Self { trap: Nanos(1_000), return_trap: Nanos(1_000), breakpoint_trap: Nanos(10_000) };
 
-    /// Measures, in about a tenth of a second from when no other leaktrace has probes.
+    /// Measures, in about a tenth of a second from when no other leaktrace has probes, for which it waits three seconds
+    /// at most.
     ///
     /// # Errors
     /// In words, where the process could not be started or probed.
@@ -92,8 +93,11 @@ impl Calibration {
             drop(set);
             watched.ok()
         });
-        // The last one's lets go of all; the next attach waits for that.
-        let _ = attached.pop().map(attach::Attached::detach);
+        // The last one's lets go of all, and the next leaktrace has its turn after that.
+        if let Some(last) = attached.pop() {
+            last.detach().wait();
+        }
+        drop(turn);
         let (entered, returned) = (entered?, returned?);
         let cost = |more: f64, less: f64| Nanos((more - less).max(1.0) as u64);
         Ok(Self {

@@ -11,6 +11,7 @@ use leak_common::{
 
 use super::Session;
 use crate::{
+    ledger::seen_work::SeenWork,
     probe::{
         budget::Way,
         classes::{self, AT_ONCE, Watch},
@@ -128,8 +129,8 @@ impl ByClass {
         classes
     }
 
-    /// Books what a burst saw of the classes that it watched; how many allocations of any class passed by meanwhile.
-    fn book(&mut self, choice: &Choice, counts: &[(SiteKey, SiteCounts)]) -> f64 {
+    /// Books what a burst saw of the classes that it watched.
+    fn book(&mut self, choice: &Choice, counts: &[(SiteKey, SiteCounts)]) {
         let seen = |class: u32| allocations_of(class, counts);
         let unit = self.unit(choice, seen);
         self.bursts += 1;
@@ -142,7 +143,6 @@ impl ByClass {
                 class.usage = Some(class.usage.map_or(found, |known| (known + found) / 2.0));
             }
         }
-        choice.passed(counts)
     }
 
     /// What one unit of use came to in a burst, by the classes whose use is known. None where too little of
@@ -211,16 +211,19 @@ impl Session {
         counts: &[(SiteKey, SiteCounts)],
     ) {
         if let Some(choice) = choice {
-            let passed = match &mut self.by_class {
-                Some(by_class) => by_class.book(choice, counts),
-                None => self.rare.watched(choice, outcome, counts),
-            };
-            return self.ledger.recorded(choice.bits(), passed);
+            if let Some(by_class) = &mut self.by_class {
+                by_class.book(choice, counts);
+                self.ledger.seen_work.passed(choice.bits(), choice.passed(counts));
+            } else {
+                self.rare.watched(choice);
+                self.ledger.seen_work.words(counts);
+            }
+            return;
         }
+        self.rare.passed();
         // Each is made and, sooner or later, freed.
         let allocations = outcome.open_hits() as f64 / 2.0;
-        self.rare.passed(outcome, allocations);
-        self.ledger.recorded(recorded, allocations);
+        self.ledger.seen_work.functions(recorded, allocations, counts);
         let seen = outcome.counts.get(Counter::PoolEventsSeen);
         let missed = outcome.counts.get(Counter::PoolEventsMissed);
         if self.by_class.is_none()
@@ -229,7 +232,8 @@ impl Session {
         {
             tracing::debug!(seen, missed, "pymalloc is inlined: watching size classes");
             self.by_class = Some(ByClass::new());
-            self.ledger.count_anew();
+            // What bursts have seen so far was counted in another way than what is to come.
+            self.ledger.seen_work = SeenWork::default();
         }
     }
 }
@@ -242,7 +246,8 @@ fn allocations_of(class: u32, counts: &[(SiteKey, SiteCounts)]) -> f64 {
 
 /// How a burst of these classes, or of functions, watches.
 pub(super) fn way(choice: Option<&Choice>) -> Way {
-    choice.map_or(Way::Functions, |choice| Way::Words { share: choice.share })
+    choice
+        .map_or(Way::Functions, |choice| Way::Words { classes: choice.bits(), share: choice.share })
 }
 
 #[cfg(test)]

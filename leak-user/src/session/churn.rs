@@ -223,7 +223,7 @@ impl Session {
         let (Some(churn), Some(pymalloc)) = (&mut self.churn, self.target.pymalloc()) else {
             return Ok(Nanos(0));
         };
-        let way = Way::Words { share: churn.share(class) };
+        let way = Way::Words { classes: 1 << (class - 1), share: churn.share(class) };
         let terms = match self.budget.next(Kind::Pymalloc, way, come) {
             Ok(terms) => Terms { skip: 0, ..terms },
             Err(wait) => return Ok(wait),

@@ -200,6 +200,8 @@ pub struct Session {
     /// Set where pymalloc is watched by size class.
     by_class: Option<ByClass>,
     rare: Rare,
+    /// How often in a row it was found waiting when a burst on words was due.
+    looks: u32,
     /// None: it was not asked for.
     churn: Option<Churn>,
     faults: Faults,
@@ -302,6 +304,9 @@ impl Session {
         };
         if !self.bursts.is_ready() {
             return Ok(READY_EVERY);
+        }
+        if words.is_some() && self.waits() {
+            return Ok(steer::LOOK_EVERY);
         }
         self.check_filter(kind)?;
         let threads = if words.is_some() { open::threads(self.target.pid) } else { Vec::new() };

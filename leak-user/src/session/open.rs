@@ -144,6 +144,7 @@ impl Session {
             target_ended: false,
             by_class: None,
             rare: Rare::default(),
+            looks: 0,
             churn,
             faults: Faults::new(start),
             pace: Pace::new(start),

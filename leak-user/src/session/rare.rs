@@ -8,7 +8,7 @@ use leak_common::keys::{SiteCounts, SiteKey};
 
 use super::by_class::Choice;
 use super::steer::worth_it;
-use crate::probe::{calibrate::Calibration, classes::AT_ONCE, error::ProbeError, outcome::Outcome};
+use crate::probe::{calibrate::Calibration, classes::AT_ONCE, error::ProbeError};
 
 /// pymalloc's size classes count from 1.
 const CLASSES: usize = 33;
@@ -25,11 +25,6 @@ const USES: f64 = 2.0;
 /// A class must be rarer by this than where it would pay as well as functions.
 const CLEARLY: f64 = 4.0;
 
-/// What bursts on functions saw are requests' begins, for the most part: a class that is used at their ends seems rarer
-/// than it is. Where by its share so many times as much was allocated meanwhile as by the target's own work, the work is
-/// believed; it can't be told to better than that, within a burst on functions.
-const BELIEVED: f64 = 4.0;
-
 /// What grows by this part of what grows most is worth a breakpoint, which costs next to nothing: where an object leaks
 /// with all that it holds, the rarest of its parts tells the line for the fewest hits.
 const WORTH: f64 = 0.01;
@@ -45,8 +40,8 @@ pub(super) struct Rare {
     seen: [f64; CLASSES],
     /// Bursts that watched a class.
     watched: [u32; CLASSES],
-    /// What bursts on functions came to.
-    functions: Sum,
+    /// Bursts on functions.
+    functions: u32,
     /// Bursts on functions since the latest that watched rare classes.
     since: u32,
     /// Bursts on functions that are still to come before the next one that watches rare classes.
@@ -55,22 +50,12 @@ pub(super) struct Rare {
     refused: bool,
 }
 
-/// What bursts came to.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sum {
-    bursts: u32,
-    /// The target's own work meanwhile, in ns.
-    own: f64,
-    /// Allocations, of any class.
-    allocations: f64,
-}
-
 impl Default for Rare {
     fn default() -> Self {
         Self {
             seen: [0.0; CLASSES],
             watched: [0; CLASSES],
-            functions: Sum::default(),
+            functions: 0,
             since: 0,
             restless: 0,
             refused: false,
@@ -112,18 +97,16 @@ impl Rare {
         }
     }
 
-    /// Books a burst on functions, while which so many allocations were made.
-    pub(super) fn passed(&mut self, outcome: &Outcome, allocations: f64) {
+    /// Books a burst on functions.
+    pub(super) fn passed(&mut self) {
         self.since += 1;
+        self.functions += 1;
         self.restless = self.restless.saturating_sub(1);
-        self.functions.bursts += 1;
-        self.functions.own += outcome.own().0 as f64;
-        self.functions.allocations += allocations;
     }
 
     /// Bursts on functions so far.
     pub(super) fn bursts_on_functions(&self) -> u32 {
-        self.functions.bursts
+        self.functions
     }
 
     /// A thread has ended.
@@ -136,23 +119,14 @@ impl Rare {
         self.restless > 0
     }
 
-    /// Books one that watched rare classes; how many allocations of any class passed by meanwhile.
-    pub(super) fn watched(
-        &mut self,
-        choice: &Choice,
-        outcome: &Outcome,
-        counts: &[(SiteKey, SiteCounts)],
-    ) -> f64 {
+    /// Books one that watched rare classes.
+    pub(super) fn watched(&mut self, choice: &Choice) {
         self.since = 0;
         for class in &choice.classes {
             if let Some(watched) = self.watched.get_mut(*class as usize) {
                 *watched += 1;
             }
         }
-        let by_share = choice.passed(counts);
-        let by_work =
-            outcome.own().0 as f64 * self.functions.allocations / self.functions.own.max(1.0);
-        if by_share > BELIEVED * by_work { by_work } else { by_share }
     }
 
     /// There are none in some virtual machines, or a debugger has them.
@@ -165,26 +139,10 @@ impl Rare {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::tables::Counts;
     use crate::units::Nanos;
 
     const COSTS: Calibration =
         Calibration { trap: Nanos(800), return_trap: Nanos(900), breakpoint_trap: Nanos(6_000) };
-
-    /// A burst in which the target did so much of its own work.
-    fn outcome(own_us: u64) -> Outcome {
-        Outcome {
-            burst: 1,
-            opened: Nanos(0),
-            closed: Nanos(9_000_000),
-            spent: Nanos(4_000_000),
-            worked: Nanos(4_000_000 + own_us * 1000),
-            counts: Counts::default(),
-            closed_cost: Nanos(0),
-            attach_time: Nanos(0),
-            detach_time: Nanos(0),
-        }
-    }
 
     fn counts(allocs: &[(u32, u64)]) -> Vec<(SiteKey, SiteCounts)> {
         let of = |(size_class, allocs): &(u32, u64)| {
@@ -194,19 +152,10 @@ mod tests {
         allocs.iter().map(of).collect()
     }
 
-    /// A burst on functions: an allocation a microsecond of own work.
-    fn pass(rare: &mut Rare) {
-        rare.passed(&outcome(1_000), 1_000.0);
-    }
-
-    fn watch(rare: &mut Rare, choice: &Choice) {
-        rare.watched(choice, &outcome(100), &[]);
-    }
-
     fn rare(seen: &[(u32, u64)]) -> Rare {
         let mut rare = Rare::default();
         rare.saw_all(&counts(seen));
-        pass(&mut rare);
+        rare.passed();
         rare
     }
 
@@ -219,21 +168,10 @@ mod tests {
         assert_eq!(choice.classes, [8, 6]);
         assert!((choice.share - 20.0 / 4950.0).abs() < 1e-9, "{choice:?}");
         // The next one is for functions.
-        watch(&mut rare, &choice);
+        rare.watched(&choice);
         assert_eq!(rare.choose(&growth, &COSTS), None);
-        pass(&mut rare);
+        rare.passed();
         assert!(rare.choose(&growth, &COSTS).is_some());
-    }
-
-    /// Requests begin with the second class alone, thousands of times, and end with the sixth, as often.
-    #[test]
-    fn what_seems_rare_since_its_turn_has_not_come_is_told_by_the_work() {
-        let mut rare = rare(&[(2, 9000), (6, 9)]);
-        let choice = Choice { classes: vec![6], share: 0.001 };
-        let saw = counts(&[(6, 300)]);
-        // By its share, that would be three hundred thousand.
-        assert_eq!(rare.watched(&choice, &outcome(400), &saw), 400.0);
-        assert_eq!(rare.watched(&choice, &outcome(100_000), &saw), 300_000.0);
     }
 
     #[test]
@@ -244,7 +182,7 @@ mod tests {
         for _ in 0..CALM {
             assert!(rare.is_restless());
             assert_eq!(rare.choose(&growth, &COSTS), None);
-            pass(&mut rare);
+            rare.passed();
         }
         assert!(rare.choose(&growth, &COSTS).is_some());
     }
@@ -256,8 +194,8 @@ mod tests {
         let mut turns = Vec::new();
         for _ in 0..3 {
             let choice = rare.choose(&growth, &COSTS).unwrap();
-            watch(&mut rare, &choice);
-            pass(&mut rare);
+            rare.watched(&choice);
+            rare.passed();
             turns.push(choice.classes);
         }
         assert_eq!(turns, [vec![6, 7, 8, 9], vec![10, 11, 6, 7], vec![8, 9, 10, 11]]);

@@ -5,12 +5,22 @@
 
 use super::Session;
 use crate::probe::account::Moment;
+use crate::target::elsewhere;
+use crate::units::Nanos;
 
 /// One burst on functions of so many records all classes: what does not grow yet is known when it does.
 const ALL_EVERY: u32 = 2;
 
 /// A class that has grown by less than this part of what the one that has grown most has is not worth a walk.
 const WORTH: f64 = 0.1;
+
+/// Breakpoints on words are there within a tenth of a millisecond, so that a burst of those can begin amid a request,
+/// and not while the target waits for the next one. Whether it works is looked at so often: were that oftener, all would
+/// begin where requests do.
+pub(super) const LOOK_EVERY: Nanos = Nanos(5_000_000);
+
+/// It is looked at so many times before the burst begins all the same.
+const LOOKS: u32 = 10;
 
 /// All of them.
 pub(super) const ALL: u64 = u64::MAX;
@@ -20,6 +30,13 @@ impl Session {
     /// still, gets no bursts: they could name no line, and counts alone will clear it.
     pub(super) fn is_left_alone(&self, at: Moment) -> bool {
         self.budget.pace(at) < self.options.overhead && !self.ledger.has_grown_lately()
+    }
+
+    /// Does the target wait, so that a burst on words had better wait too?
+    pub(super) fn waits(&mut self) -> bool {
+        let waits = self.looks < LOOKS && !elsewhere::is_at_work(self.target.pid);
+        self.looks = if waits { self.looks + 1 } else { 0 };
+        waits
     }
 
     /// For the next burst, a bit each.

@@ -6,7 +6,7 @@
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd;
-use procfs::process::Process;
+use procfs::process::{Process, Stat};
 
 use crate::units::Pid;
 
@@ -56,13 +56,29 @@ impl Elsewhere {
     }
 }
 
+/// Does a thread of the target run, or wait for a processor? Unlike its processor time, of which others are told at
+/// ticks, this is as of now.
+#[must_use]
+pub fn is_at_work(target: Pid) -> bool {
+    threads(target).iter().any(|(_, stat)| stat.state == RUNS)
+}
+
+/// A thread's state where it runs, or is about to.
+const RUNS: char = 'R';
+
 /// The processors of the threads that run, and that of the main one, which ran there last.
 fn busy(target: Pid) -> Vec<usize> {
-    let Ok(process) = Process::new(target.0.cast_signed()) else { return Vec::new() };
-    let stats = process.tasks().into_iter().flatten().flatten().take(MOST_THREADS);
-    let stats = stats.filter_map(|task| Some((task.tid, task.stat().ok()?)));
-    let counts = stats.filter(|(tid, stat)| *tid == process.pid || stat.state == 'R');
+    let threads = threads(target);
+    let main = target.0.cast_signed();
+    let counts = threads.iter().filter(|(tid, stat)| *tid == main || stat.state == RUNS);
     counts.filter_map(|(_, stat)| usize::try_from(stat.processor?).ok()).collect()
+}
+
+/// The first threads, and what the kernel says of each.
+fn threads(target: Pid) -> Vec<(i32, Stat)> {
+    let process = Process::new(target.0.cast_signed());
+    let tasks = process.and_then(|process| process.tasks()).into_iter().flatten().flatten();
+    tasks.take(MOST_THREADS).filter_map(|task| Some((task.tid, task.stat().ok()?))).collect()
 }
 
 /// Those that are left; all of them where none is.
@@ -95,8 +111,9 @@ mod tests {
 
     #[test]
     fn a_thread_that_runs_is_where_it_says() {
-        let own = busy(Pid(std::process::id()));
-        assert!(!own.is_empty());
+        let pid = Pid(std::process::id());
+        let own = busy(pid);
+        assert!(!own.is_empty() && is_at_work(pid));
         let allowed = sched_getaffinity(unistd::Pid::from_raw(0)).unwrap();
         assert!(own.iter().any(|processor| allowed.is_set(*processor).unwrap()), "{own:?}");
     }

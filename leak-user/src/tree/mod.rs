@@ -235,9 +235,8 @@ impl Tree {
 
     /// Is the time over? Sessions that are sure end by themselves then.
     fn is_over(&self, time: Nanos) -> bool {
-        let latest = self.until.0.saturating_add(self.options.session.patience.0);
         let is_told = self.running.is_empty() || self.reports.has_leak();
-        time.0 >= latest || (time >= self.until && is_told)
+        is_over(time, self.until, self.options.session.patience, is_told)
     }
 
     /// Takes in what the kernel and the sessions tell.
@@ -405,6 +404,12 @@ impl Tree {
     }
 }
 
+/// Is the observation of a tree over that ends at `until`, or a `patience` later as long as nothing can be told?
+fn is_over(time: Nanos, until: Nanos, patience: Nanos, is_told: bool) -> bool {
+    let latest = Nanos(until.0.saturating_add(patience.0));
+    time >= if is_told { until } else { latest }
+}
+
 /// How many sessions may be opened.
 struct Starts {
     left: f64,
@@ -426,5 +431,21 @@ impl Starts {
     /// It was not opened.
     fn give_back(&mut self) {
         self.left = (self.left + 1.0).min(STARTS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_goes_on_as_long_as_nothing_can_be_told_but_not_for_ever() {
+        let until = |patience, is_told| {
+            (0..200).find(|time| is_over(Nanos(*time), Nanos(30), Nanos(patience), is_told))
+        };
+        assert_eq!(until(30, true), Some(30));
+        assert_eq!(until(30, false), Some(60));
+        // Its length was asked for.
+        assert_eq!([true, false].map(|is_told| until(0, is_told)), [Some(30); 2]);
     }
 }
