@@ -1,4 +1,4 @@
-//! What goes on in a traced period of a service: a trace, counts of its heap, or nothing.
+//! What goes on in a traced period of a service: a trace, counts of its heap, or what leaktrace has no part in.
 
 use super::bursts::{self, Burst};
 use anyhow::{Context as _, Result, bail};
@@ -9,15 +9,29 @@ use std::time::{Duration, Instant};
 /// What stands for the budget where leaktrace isn't started.
 pub const PLACEBO: &str = "placebo";
 
+/// What stands for it where something else computes.
+pub const NEIGHBOUR: &str = "neighbour";
+
 /// What goes on in the traced periods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Load<'a> {
     /// Leaktrace traces, with this budget.
     Trace(&'a str),
-    /// Leaktrace counts the heap, again and again.
-    Heap,
-    /// Nothing.
+    /// Something else.
+    Other(Other),
+}
+
+/// What may go on instead of a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Other {
+    /// Nothing: what the measurement makes of no cost at all
     Placebo,
+    /// A program computes on the other core, and has nothing to do with the service
+    Neighbour,
+    /// Leaktrace counts the heap all the time, one count after the other
+    Heap,
+    /// Leaktrace counts the heap every five seconds
+    HeapWatch,
 }
 
 impl Load<'_> {
@@ -25,8 +39,10 @@ impl Load<'_> {
     pub fn name(&self) -> &str {
         match self {
             Self::Trace(budget) => budget,
-            Self::Heap => "heap",
-            Self::Placebo => PLACEBO,
+            Self::Other(Other::Placebo) => PLACEBO,
+            Self::Other(Other::Neighbour) => NEIGHBOUR,
+            Self::Other(Other::Heap) => "heap",
+            Self::Other(Other::HeapWatch) => "heap --watch 5s",
         }
     }
 
@@ -38,8 +54,10 @@ impl Load<'_> {
         let period = Duration::from_secs(u64::from(seconds));
         match self {
             Self::Trace(budget) => return trace(pid, budget, seconds).map(Some),
-            Self::Heap => count_for(period, pid)?,
-            Self::Placebo => thread::sleep(period),
+            Self::Other(Other::Placebo) => thread::sleep(period),
+            Self::Other(Other::Neighbour) => compute_for(period),
+            Self::Other(Other::Heap) => count_for(period, pid)?,
+            Self::Other(Other::HeapWatch) => watch(pid, seconds)?,
         }
         Ok(None)
     }
@@ -85,4 +103,27 @@ fn count_for(period: Duration, pid: u32) -> Result<()> {
     }
     eprintln!("{counts} counts in {:.1} s", begun.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// Counts it every five seconds.
+fn watch(pid: u32, seconds: u32) -> Result<()> {
+    let (pid, duration) = (pid.to_string(), format!("{seconds}s"));
+    let arguments = ["heap", "--pid", &pid, "--watch", "5s", "--duration", &duration];
+    let outcome = leaktrace::run(&[&arguments[..], &["--format", "json"]].concat())?;
+    if outcome.code != Some(0) {
+        bail!("leaktrace failed: {outcome:?}");
+    }
+    Ok(())
+}
+
+/// Keeps a core busy for so long, and nothing of its memory.
+fn compute_for(period: Duration) {
+    let (begun, mut number) = (Instant::now(), 1_u64);
+    while begun.elapsed() < period {
+        for _ in 0..1000 {
+            number = std::hint::black_box(number)
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::awake::Awake;
 use super::bursts;
-use super::load::{Load, PLACEBO, Spent};
+use super::load::{Load, NEIGHBOUR, Other, PLACEBO, Spent};
 use super::page::Page;
 use super::plot::{self, Bar};
 use super::requests::{Period, Request, now, within, written_until};
@@ -42,12 +42,9 @@ pub struct Options {
     /// Leaktrace's budget (repeatable)
     #[arg(long = "budget", value_name = "SHARE", default_value = "1%")]
     budgets: Vec<String>,
-    /// Start nothing in the traced periods: what the measurement makes of no cost at all
-    #[arg(long, conflicts_with_all = ["budgets", "bystander"])]
-    placebo: bool,
-    /// Count the heap all the time in the traced periods, one count after the other
-    #[arg(long, conflicts_with_all = ["budgets", "bystander", "placebo"])]
-    heap: bool,
+    /// What goes on in the traced periods instead of a trace (repeatable)
+    #[arg(long = "instead", value_name = "WHAT", value_enum, conflicts_with_all = ["budgets", "bystander"])]
+    others: Vec<Other>,
 }
 
 /// How requests follow each other.
@@ -108,9 +105,11 @@ leaktrace's own work on the same machine, and the machine.
 Back to back, a service is loaded all the time, and its speed is its throughput. At its own pace it waits between
 requests: the budget, a share of a whole core, then falls on less work, and a request pays more of it.
 
-A placebo is leaktrace not started at all: it shows what the measurement itself adds. Where the budget is \"heap\",
-`leaktrace heap` counts all objects without a pause, one count after the other, on the service's other core. A bystander is a process of the
-same program beside the traced one: its own requests are what counts.
+A placebo is leaktrace not started at all: it shows what the measurement itself adds. A neighbour is a program that
+computes on the other core and has nothing to do with the service: it shows what two busy cores take from each other on
+this machine. Where the budget is \"heap\", `leaktrace heap` counts all objects there, one count after the other without a
+pause; \"heap --watch 5s\" counts as often as that says. A bystander is a process of the same program beside the traced
+one: its own requests are what counts.
 
 A thread of the idle class keeps every core awake, since one that falls asleep between requests makes the first
 microseconds of the next one slow, and leaktrace's own work would wake it.
@@ -153,12 +152,10 @@ pub fn run(options: &Options) -> Result<()> {
     let _awake = Awake::start()?;
     let mut page = Page::open("overhead.md", INTRO, &COLUMNS, 4)?;
     page.print_head();
-    let loads: Vec<Load<'_>> = if options.placebo {
-        vec![Load::Placebo]
-    } else if options.heap {
-        vec![Load::Heap]
-    } else {
+    let loads: Vec<Load<'_>> = if options.others.is_empty() {
         options.budgets.iter().map(|budget| Load::Trace(budget)).collect()
+    } else {
+        options.others.iter().map(|other| Load::Other(*other)).collect()
     };
     for name in super::workloads(&options.programs) {
         let program = Program::open(&name)?;
@@ -191,7 +188,7 @@ fn bars(rows: &[Vec<String>]) -> Vec<Bar> {
         };
         let (group, name) = (format!("{program}, {python}"), format!("{budget}, {pace}"));
         let bar = Bar::read(group, name, speed, interval)?;
-        Some(Bar { stands_out: budget != PLACEBO, ..bar })
+        Some(Bar { stands_out: ![PLACEBO, NEIGHBOUR].contains(&budget.as_str()), ..bar })
     };
     rows.iter().filter_map(bar).collect()
 }
