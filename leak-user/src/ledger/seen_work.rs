@@ -6,8 +6,8 @@
 
 use leak_common::keys::{SiteCounts, SiteKey};
 
-/// pymalloc's size classes count from 1.
-const CLASSES: usize = 33;
+/// One more than pymalloc has size classes, which count from 1.
+pub const CLASSES: usize = 33;
 
 /// By size class.
 #[derive(Debug, Clone)]
@@ -74,17 +74,20 @@ impl SeenWork {
     }
 }
 
+/// What a burst on pymalloc counts that sees so many allocations of each class.
+#[cfg(test)]
+pub(crate) fn counts(allocs: &[(u32, u64)]) -> Vec<(SiteKey, SiteCounts)> {
+    let domain = leak_common::keys::domain::PYMALLOC;
+    let of = |(size_class, allocs): &(u32, u64)| {
+        let key = SiteKey { stack: 1, native: 0, domain, size_class: *size_class };
+        (key, SiteCounts { allocs: *allocs, bytes: 0 })
+    };
+    allocs.iter().map(of).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn counts(allocs: &[(u32, u64)]) -> Vec<(SiteKey, SiteCounts)> {
-        let of = |(size_class, allocs): &(u32, u64)| {
-            let key = SiteKey { stack: 1, native: 0, domain: 1, size_class: *size_class };
-            (key, SiteCounts { allocs: *allocs, bytes: 0 })
-        };
-        allocs.iter().map(of).collect()
-    }
 
     #[test]
     fn a_burst_on_words_has_seen_as_much_as_its_class_is_rare() {

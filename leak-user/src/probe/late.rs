@@ -41,7 +41,7 @@ pub(super) struct Lates {
 impl Lates {
     /// How many hits the next burst passes over that watches so.
     pub(super) fn skip(&self, way: Way) -> u64 {
-        match rare(way) {
+        match rare_classes(way) {
             Some(classes) => self.rare.get(&classes).map_or(0, |late| late.skip(1.0, 0.0)),
             None => self.usual.skip(way.share(), MOST_IN_TIME),
         }
@@ -49,7 +49,9 @@ impl Lates {
 
     /// Books a burst that recorded so many hits; `in_time`: until its time was over.
     pub(super) fn book(&mut self, hits: u64, way: Way, in_time: bool) {
-        let Some(classes) = rare(way) else { return self.usual.book(hits, way.share(), in_time) };
+        let Some(classes) = rare_classes(way) else {
+            return self.usual.book(hits, way.share(), in_time);
+        };
         if self.rare.len() >= MOST_SETS && !self.rare.contains_key(&classes) {
             self.rare.clear();
         }
@@ -58,7 +60,7 @@ impl Lates {
 }
 
 /// The classes, of a burst that hardly watches anything.
-fn rare(way: Way) -> Option<u64> {
+fn rare_classes(way: Way) -> Option<u64> {
     match way {
         Way::Words { classes, share } if share < HARDLY => Some(classes),
         _ => None,

@@ -11,7 +11,7 @@ use leak_common::{
 
 use super::Session;
 use crate::{
-    ledger::seen_work::SeenWork,
+    ledger::seen_work::{CLASSES, SeenWork},
     probe::{
         budget::Way,
         classes::{self, AT_ONCE, Watch},
@@ -25,9 +25,6 @@ const ENOUGH: f64 = 0.9;
 
 /// Events without which a burst says nothing of the coverage.
 const MEASURABLE: u64 = 50;
-
-/// pymalloc's size classes count from 1.
-const CLASSES: usize = 33;
 
 /// Classes that pay at least this part of what the best one does are watched with it.
 const PAYS: f64 = 0.25;

@@ -11,12 +11,14 @@ use std::collections::{HashMap, VecDeque};
 use leak_common::counters::Counter;
 use leak_common::keys::{SiteCounts, SiteKey};
 
+use super::by_class::{self, Choice};
 use super::{READY_EVERY, Session, SessionError, open};
 use crate::collect::decode::Event;
 use crate::heap::identity::Identifier;
 use crate::heap::rates::{Known, Turnover};
+use crate::ledger::seen_work::CLASSES;
 use crate::probe::account::Moment;
-use crate::probe::budget::{Kind, Way};
+use crate::probe::budget::Kind;
 use crate::probe::burst::{Attachment, Points};
 use crate::probe::classes::{self, Watch};
 use crate::probe::outcome::Terms;
@@ -24,9 +26,6 @@ use crate::units::{Addr, Nanos};
 
 /// Of 2^32 frees that a burst sees: one of four.
 const TOLD: u64 = 1 << 30;
-
-/// pymalloc's size classes count from 1.
-const CLASSES: usize = 33;
 
 /// One burst of pymalloc of so many sees what is allocated; the others find out how fast it goes: in turn by a rare class
 /// and by the one that is used most.
@@ -223,7 +222,8 @@ impl Session {
         let (Some(churn), Some(pymalloc)) = (&mut self.churn, self.target.pymalloc()) else {
             return Ok(Nanos(0));
         };
-        let way = Way::Words { classes: 1 << (class - 1), share: churn.share(class) };
+        let choice = Choice { classes: vec![class], share: churn.share(class) };
+        let way = by_class::way(Some(&choice));
         let terms = match self.budget.next(Kind::Pymalloc, way, come) {
             Ok(terms) => Terms { skip: 0, ..terms },
             Err(wait) => return Ok(wait),
@@ -306,14 +306,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn counts(allocs: &[(u32, u64)]) -> Vec<(SiteKey, SiteCounts)> {
-        let of = |(size_class, allocs): &(u32, u64)| {
-            let key = SiteKey { stack: 1, native: 0, domain: 1, size_class: *size_class };
-            (key, SiteCounts { allocs: *allocs, bytes: 0 })
-        };
-        allocs.iter().map(of).collect()
-    }
+    use crate::ledger::seen_work::counts;
 
     /// A hit costs 7 µs; each puts its pool back and takes it out again: as many writes as reads.
     fn count(churn: &mut Churn, class: u32, allocs: u64, seen: f64, per_s: f64) {

@@ -8,10 +8,8 @@ use leak_common::keys::{SiteCounts, SiteKey};
 
 use super::by_class::Choice;
 use super::steer::worth_it;
+use crate::ledger::seen_work::CLASSES;
 use crate::probe::{calibrate::Calibration, classes::AT_ONCE, error::ProbeError};
-
-/// pymalloc's size classes count from 1.
-const CLASSES: usize = 33;
 
 /// With fewer allocations seen, nobody knows which classes are rare.
 const LEAST_SEEN: f64 = 500.0;
@@ -139,18 +137,11 @@ impl Rare {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::seen_work::counts;
     use crate::units::Nanos;
 
     const COSTS: Calibration =
         Calibration { trap: Nanos(800), return_trap: Nanos(900), breakpoint_trap: Nanos(6_000) };
-
-    fn counts(allocs: &[(u32, u64)]) -> Vec<(SiteKey, SiteCounts)> {
-        let of = |(size_class, allocs): &(u32, u64)| {
-            let key = SiteKey { stack: 1, native: 0, domain: 1, size_class: *size_class };
-            (key, SiteCounts { allocs: *allocs, bytes: 0 })
-        };
-        allocs.iter().map(of).collect()
-    }
 
     fn rare(seen: &[(u32, u64)]) -> Rare {
         let mut rare = Rare::default();

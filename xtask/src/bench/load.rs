@@ -2,7 +2,7 @@
 
 use super::bursts::{self, Burst};
 use anyhow::{Context as _, Result, bail};
-use leak_tests::leaktrace;
+use leak_tests::leaktrace::{self, Outcome};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -78,10 +78,7 @@ pub struct Spent {
 fn trace(pid: u32, budget: &str, seconds: u32) -> Result<Spent> {
     let (pid, duration) = (pid.to_string(), format!("{seconds}s"));
     let arguments = ["--pid", &pid, "--duration", &duration, "--overhead", budget];
-    let outcome = leaktrace::run(&[&arguments[..], &["--format", "json", "-vv"]].concat())?;
-    if outcome.code != Some(0) {
-        bail!("leaktrace failed: {outcome:?}");
-    }
+    let outcome = succeed(&[&arguments[..], &["-vv"]].concat())?;
     let report = outcome.report()?;
     let figure = |place: &str| report.pointer(place)?.as_f64();
     let figure = |place: &str| figure(place).with_context(|| format!("no {place} in the report"));
@@ -95,10 +92,7 @@ fn trace(pid: u32, budget: &str, seconds: u32) -> Result<Spent> {
 fn count_for(period: Duration, pid: u32) -> Result<()> {
     let (begun, pid, mut counts) = (Instant::now(), pid.to_string(), 0);
     while begun.elapsed() < period {
-        let outcome = leaktrace::run(&["heap", "--pid", &pid, "--format", "json"])?;
-        if outcome.code != Some(0) {
-            bail!("leaktrace failed: {outcome:?}");
-        }
+        succeed(&["heap", "--pid", &pid])?;
         counts += 1;
     }
     eprintln!("{counts} counts in {:.1} s", begun.elapsed().as_secs_f64());
@@ -108,12 +102,17 @@ fn count_for(period: Duration, pid: u32) -> Result<()> {
 /// Counts it every five seconds.
 fn watch(pid: u32, seconds: u32) -> Result<()> {
     let (pid, duration) = (pid.to_string(), format!("{seconds}s"));
-    let arguments = ["heap", "--pid", &pid, "--watch", "5s", "--duration", &duration];
-    let outcome = leaktrace::run(&[&arguments[..], &["--format", "json"]].concat())?;
+    succeed(&["heap", "--pid", &pid, "--watch", "5s", "--duration", &duration])?;
+    Ok(())
+}
+
+/// Runs leaktrace to its end, for programs' eyes.
+fn succeed(arguments: &[&str]) -> Result<Outcome> {
+    let outcome = leaktrace::run(&[arguments, &["--format", "json"]].concat())?;
     if outcome.code != Some(0) {
         bail!("leaktrace failed: {outcome:?}");
     }
-    Ok(())
+    Ok(outcome)
 }
 
 /// Keeps a core busy for so long, and nothing of its memory.
