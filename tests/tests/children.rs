@@ -43,14 +43,14 @@ fn must_add_up(tree: &Value) {
 }
 
 /// The one that leaks is named, with its line and its id, and no other process is accused.
-fn must_accuse_only(report: &Value, leaking: u32) {
-    let small = Program::open("small").unwrap();
+fn must_accuse_only(report: &Value, program: &str, leaking: u32) {
+    let program = Program::open(program).unwrap();
     assert_eq!(report["verdict"], "leak", "{report:#}");
     let leaks = report["leaks"].as_array().unwrap();
     for leak in leaks {
         assert_eq!(leak["pid"], leaking, "{report:#}");
     }
-    assert!(small.is_culprit(&leaks[0]["stack"]), "{report:#}");
+    assert!(program.is_culprit(&leaks[0]["stack"]), "{report:#}");
     let tree = &report["tree"];
     for member in tree["members"].as_array().unwrap() {
         // Of the others it may be open, on a busy machine: what counts is that none is accused.
@@ -79,7 +79,7 @@ fn a_leak_in_a_worker(python: &Interpreter, how: &str) {
     assert_ne!(leaking, target.pid());
     // Four processes share the cores, so that a burst sees half a request of each.
     let report = observe_as_usual(target.pid());
-    must_accuse_only(&report, leaking);
+    must_accuse_only(&report, "small", leaking);
     assert_eq!(report["target"]["pid"], target.pid(), "{report:#}");
     let processes = report["processes"].as_array().unwrap();
     let its = processes.iter().find(|process| process["pid"] == leaking).unwrap();
@@ -119,10 +119,10 @@ for_each_interpreter!(
 #[test]
 fn a_worker_that_ends_before_the_report_is_accused() {
     let python = any_python!();
-    let target = start(&python, "workers.py", &["--how", "fork", "--seconds", "32"]);
+    let target = start(&python, "workers.py", &["--how", "fork", "--seconds", "32", "--texts"]);
     let leaking: u32 = target.ready().parse().unwrap();
     let report = observe(target.pid(), 40);
-    must_accuse_only(&report, leaking);
+    must_accuse_only(&report, "workers", leaking);
     let processes = report["processes"].as_array().unwrap();
     let its = processes.iter().find(|process| process["pid"] == leaking).unwrap();
     assert!(its["ended_ns"].is_u64() && its["target"]["ended"] == true, "{its:#}");
