@@ -4,6 +4,7 @@ use super::watch;
 use crate::cli::output::Output;
 use crate::cli::{CliError, ExitStatus, HeapFormat, HeapOptions};
 use crate::heap::report::Observed;
+use crate::probe::priority::Behind;
 use crate::sink::heap::text;
 use crate::sink::{chart, json, why};
 use crate::snapshot::heap::Heap;
@@ -15,6 +16,8 @@ use crate::target::elsewhere::Elsewhere;
 /// No such process, not one whose heap can be read, or no place for the report.
 pub fn run(options: &HeapOptions) -> Result<ExitStatus, CliError> {
     let output = Output::open(options.output.as_deref())?;
+    // A target that stands still meanwhile is the only one to wait for it.
+    let _behind = (!options.freeze).then(Behind::the_others);
     let mut elsewhere = Elsewhere::than(options.pid);
     elsewhere.go(None);
     let observed = Observed::open(options.pid)?;

@@ -11,6 +11,10 @@ use crate::units::{Addr, Pid};
 /// How many pieces one system call takes (`UIO_MAXIOV`).
 const PIECES: usize = 1024;
 
+/// Pieces with less than this between them are read as one. The kernel looks up each piece's page, which takes longer
+/// than to copy so much. It is less than a page: where both are mapped, so is what lies between them.
+const NEAR: u64 = 512;
+
 /// A read failed.
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
 pub enum ReadError {
@@ -79,6 +83,93 @@ impl ProcessMemory {
     pub fn new(pid: Pid) -> Self {
         Self { pid: nix::unistd::Pid::from_raw(pid.0.cast_signed()) }
     }
+
+    /// Fills each piece by itself; returns for each whether it could be read.
+    fn read_apart(&self, pieces: &mut [(Addr, &mut [u8])]) -> Vec<bool> {
+        let mut done = vec![false; pieces.len()];
+        let mut start = 0;
+        while start < pieces.len() {
+            let batch = &mut pieces[start..];
+            let len = batch.len().min(PIECES);
+            let remote: Vec<_> = batch[..len]
+                .iter()
+                .map(|(addr, out)| RemoteIoVec { base: addr.0 as usize, len: out.len() })
+                .collect();
+            let mut local: Vec<_> =
+                batch[..len].iter_mut().map(|(_, out)| IoSliceMut::new(out)).collect();
+            let mut read = process_vm_readv(self.pid, &mut local, &remote).unwrap_or(0);
+            // The call stops at the first piece that it can't read: that one is skipped.
+            let mut whole = 0;
+            while whole < len && read >= remote[whole].len {
+                read -= remote[whole].len;
+                done[start + whole] = true;
+                whole += 1;
+            }
+            start += if whole < len { whole + 1 } else { whole };
+        }
+        done
+    }
+
+    /// Fills the pieces from the runs that they lie in.
+    fn read_runs(&self, pieces: &mut [(Addr, &mut [u8])], runs: &[Run]) -> Vec<bool> {
+        let mut held: Vec<Vec<u8>> = runs.iter().map(|run| vec![0; run.bytes()]).collect();
+        let mut wanted: Vec<(Addr, &mut [u8])> = runs
+            .iter()
+            .zip(&mut held)
+            .map(|(run, bytes)| (run.start, bytes.as_mut_slice()))
+            .collect();
+        let read = self.read_apart(&mut wanted);
+        let mut done = vec![false; pieces.len()];
+        for ((run, bytes), read) in runs.iter().zip(&held).zip(read) {
+            for at in &run.pieces {
+                let (addr, out) = &mut pieces[*at];
+                let from = (addr.0 - run.start.0) as usize;
+                done[*at] = match bytes.get(from..from.saturating_add(out.len())) {
+                    Some(bytes) if read => {
+                        out.copy_from_slice(bytes);
+                        true
+                    }
+                    // One of the run isn't there.
+                    _ => self.read(*addr, out).is_ok(),
+                };
+            }
+        }
+        done
+    }
+}
+
+/// Pieces that lie near each other.
+#[derive(Debug)]
+struct Run {
+    start: Addr,
+    end: Addr,
+    /// Which ones.
+    pieces: Vec<usize>,
+}
+
+impl Run {
+    fn bytes(&self) -> usize {
+        (self.end.0 - self.start.0) as usize
+    }
+
+    /// Those of some pieces, which may overlap.
+    fn of(pieces: &[(Addr, &mut [u8])]) -> Vec<Self> {
+        let mut order: Vec<usize> = (0..pieces.len()).collect();
+        order.sort_unstable_by_key(|at| pieces[*at].0);
+        let mut runs: Vec<Self> = Vec::new();
+        for at in order {
+            let (start, out) = &pieces[at];
+            let end = Addr(start.0.saturating_add(out.len() as u64));
+            match runs.last_mut() {
+                Some(run) if start.0.saturating_sub(run.end.0) < NEAR => {
+                    run.end = run.end.max(end);
+                    run.pieces.push(at);
+                }
+                _ => runs.push(Self { start: *start, end, pieces: vec![at] }),
+            }
+        }
+        runs
+    }
 }
 
 fn error(errno: nix::Error, addr: Addr) -> ReadError {
@@ -104,28 +195,13 @@ impl Memory for ProcessMemory {
     }
 
     fn read_scattered(&self, pieces: &mut [(Addr, &mut [u8])]) -> Vec<bool> {
-        let mut done = vec![false; pieces.len()];
-        let mut start = 0;
-        while start < pieces.len() {
-            let batch = &mut pieces[start..];
-            let len = batch.len().min(PIECES);
-            let remote: Vec<_> = batch[..len]
-                .iter()
-                .map(|(addr, out)| RemoteIoVec { base: addr.0 as usize, len: out.len() })
-                .collect();
-            let mut local: Vec<_> =
-                batch[..len].iter_mut().map(|(_, out)| IoSliceMut::new(out)).collect();
-            let mut read = process_vm_readv(self.pid, &mut local, &remote).unwrap_or(0);
-            // The call stops at the first piece that it can't read: that one is skipped.
-            let mut whole = 0;
-            while whole < len && read >= remote[whole].len {
-                read -= remote[whole].len;
-                done[start + whole] = true;
-                whole += 1;
-            }
-            start += if whole < len { whole + 1 } else { whole };
+        let runs = Run::of(pieces);
+        // What is to be copied once more must be worth it.
+        if runs.len() * 2 > pieces.len() {
+            self.read_apart(pieces)
+        } else {
+            self.read_runs(pieces, &runs)
         }
-        done
     }
 }
 
@@ -164,8 +240,11 @@ impl<M: Memory> Memory for Prefetched<'_, M> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::heap::testing::FakeMemory;
+    use crate::target::maps;
 
     #[test]
     fn what_was_prefetched_is_as_it_was_and_the_rest_as_it_is() {
@@ -199,5 +278,35 @@ mod tests {
         assert_eq!(u64::from_le_bytes(x), a);
         assert_eq!(u64::from_le_bytes(z), b);
         assert_eq!(memory.word(Addr(8)), Err(ReadError::Unmapped(Addr(8))));
+    }
+
+    proptest! {
+        /// Near each other, overlapping, where nothing is mapped, at the end of all addresses: each is as if read by itself.
+        #[test]
+        fn pieces_that_are_read_together_are_those_that_are_read_apart(
+            places in proptest::collection::vec((0..8192_usize, 1..200_usize, proptest::bool::weighted(0.05)), 0..80),
+        ) {
+            let memory = ProcessMemory::new(Pid(std::process::id()));
+            // Nothing is mapped before it.
+            let first = maps::parse(&std::fs::read_to_string("/proc/self/maps").unwrap())[0].start;
+            let place = |at: usize, is_far: bool| {
+                Addr(if is_far { u64::MAX - at as u64 % 256 } else { first.0 - 4096 + at as u64 })
+            };
+            let mut together: Vec<Vec<u8>> = places.iter().map(|(_, len, _)| vec![0; *len]).collect();
+            let mut pieces: Vec<(Addr, &mut [u8])> = places
+                .iter()
+                .zip(&mut together)
+                .map(|((at, _, is_far), out)| (place(*at, *is_far), out.as_mut_slice()))
+                .collect();
+            let done = memory.read_scattered(&mut pieces);
+            for (((at, len, is_far), done), together) in places.iter().zip(done).zip(&together) {
+                let mut apart = vec![0; *len];
+                let read = memory.read(place(*at, *is_far), &mut apart);
+                prop_assert_eq!(done, read.is_ok());
+                if done {
+                    prop_assert_eq!(together, &apart);
+                }
+            }
+        }
     }
 }

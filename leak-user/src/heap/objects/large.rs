@@ -14,7 +14,7 @@ const LOOK: usize = LINKS + size::LOOK;
 /// Values behind an instance, at most: head, values (`SHARED_KEYS_MAX_SIZE`), their order.
 const INLINE_VALUES: u64 = 8 + 30 * 8 + 32;
 
-/// What an object owns is gone through so much at a time.
+/// What objects own is gone through so much at a time: much of one, or of many that own little.
 const PIECE: usize = 1 << 20;
 
 impl<M: Memory, S: See> Counter<'_, M, S> {
@@ -24,14 +24,39 @@ impl<M: Memory, S: See> Counter<'_, M, S> {
             let places = self.outside.places();
             if !places.is_empty() {
                 self.look_at(&places);
-            } else if let Some(stretch) = self.outside.stretch() {
-                self.go_through(stretch);
-            } else if let Some(chain) = self.outside.chain() {
-                self.go_along(chain);
-            } else {
-                return;
+                continue;
+            }
+            match *self.outside.stretches(Bytes(PIECE as u64)) {
+                [] => match self.outside.chain() {
+                    Some(chain) => self.go_along(chain),
+                    None => return,
+                },
+                [stretch] => self.go_through(stretch),
+                ref several => self.go_through_several(several),
             }
         }
+    }
+
+    /// Goes through so many that they are read at once.
+    fn go_through_several(&mut self, stretches: &[Stretch]) {
+        let mut piece = std::mem::take(&mut self.piece);
+        let lengths = stretches.iter().map(|stretch| stretch.bytes.0 as usize);
+        piece.resize(lengths.clone().sum(), 0);
+        let mut rest = piece.as_mut_slice();
+        let mut pieces = Vec::with_capacity(stretches.len());
+        for (stretch, length) in stretches.iter().zip(lengths) {
+            let (first, others) = rest.split_at_mut(length);
+            pieces.push((stretch.addr, first));
+            rest = others;
+        }
+        let read = self.memory.read_scattered(&mut pieces);
+        for ((stretch, (_, bytes)), read) in stretches.iter().zip(&pieces).zip(read) {
+            // Otherwise it was given back meanwhile, or never was so large.
+            if read {
+                self.scan(Holder::Object(stretch.owner), bytes);
+            }
+        }
+        self.piece = piece;
     }
 
     fn go_through(&mut self, Stretch { addr, bytes, owner }: Stretch) {

@@ -142,9 +142,15 @@ impl<'a> Outside<'a> {
         self.chains.pop()
     }
 
-    /// The next stretch to go through.
-    pub fn stretch(&mut self) -> Option<Stretch> {
-        self.stretches.pop()
+    /// The next stretches to go through: as many as are not longer than so much together, or one that is longer.
+    pub fn stretches(&mut self, most: Bytes) -> Vec<Stretch> {
+        let mut together: u64 = 0;
+        let fits = |stretch: &&Stretch| {
+            together = together.saturating_add(stretch.bytes.0);
+            together <= most.0
+        };
+        let count = self.stretches.iter().rev().take_while(fits).count().max(1);
+        self.stretches.split_off(self.stretches.len().saturating_sub(count))
     }
 }
 
@@ -187,9 +193,27 @@ mod tests {
         assert_eq!(outside.places(), []);
         // One that reaches beyond the end takes nothing from the others.
         outside.note_stretch(stretch(0x6000, Bytes((1 << 20) - 64)));
-        let found = (outside.stretch(), outside.stretch());
-        assert_eq!(found, (Some(stretch(0x7000, Bytes(64))), None));
+        assert_eq!(outside.stretches(Bytes(0)), [stretch(0x7000, Bytes(64))]);
+        assert_eq!(outside.stretches(Bytes(64)), []);
         assert_eq!(outside.over, 1);
+    }
+
+    #[test]
+    fn stretches_come_together_up_to_so_much() {
+        let mapped = Mapped::of(vec![(0x5000, 0x5000 + (1 << 20))]);
+        let mut outside = Outside::new(&[], &mapped);
+        let lengths = [64, 300, 16, 16];
+        for (at, bytes) in lengths.into_iter().enumerate() {
+            let addr = Addr(0x6000 + at as u64 * 512);
+            outside.note_stretch(Stretch { addr, bytes: Bytes(bytes), owner: addr });
+        }
+        let mut next = || -> Vec<u64> {
+            outside.stretches(Bytes(100)).iter().map(|stretch| stretch.bytes.0).collect()
+        };
+        assert_eq!(next(), [16, 16]);
+        assert_eq!(next(), [300], "a longer one comes alone");
+        assert_eq!(next(), [64]);
+        assert!(next().is_empty());
     }
 
     #[test]
