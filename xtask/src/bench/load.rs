@@ -30,7 +30,7 @@ pub enum Other {
     Neighbour,
     /// Leaktrace counts the heap all the time, one count after the other
     Heap,
-    /// Leaktrace counts the heap every five seconds
+    /// Leaktrace counts the heap every second, as often as it does when asked to watch it
     HeapWatch,
 }
 
@@ -42,7 +42,7 @@ impl Load<'_> {
             Self::Other(Other::Placebo) => PLACEBO,
             Self::Other(Other::Neighbour) => NEIGHBOUR,
             Self::Other(Other::Heap) => "heap",
-            Self::Other(Other::HeapWatch) => "heap --watch 5s",
+            Self::Other(Other::HeapWatch) => "heap --watch 1s",
         }
     }
 
@@ -99,10 +99,10 @@ fn count_for(period: Duration, pid: u32) -> Result<()> {
     Ok(())
 }
 
-/// Counts it every five seconds.
+/// Counts it every second, as often as leaktrace does when asked to watch it.
 fn watch(pid: u32, seconds: u32) -> Result<()> {
     let (pid, duration) = (pid.to_string(), format!("{seconds}s"));
-    succeed(&["heap", "--pid", &pid, "--watch", "5s", "--duration", &duration])?;
+    succeed(&["heap", "--pid", &pid, "--watch", "1s", "--duration", &duration])?;
     Ok(())
 }
 

@@ -108,7 +108,7 @@ requests: the budget, a share of a whole core, then falls on less work, and a re
 A placebo is leaktrace not started at all: it shows what the measurement itself adds. A neighbour is a program that
 computes on the other core and has nothing to do with the service: it shows what two busy cores take from each other on
 this machine. Where the budget is \"heap\", `leaktrace heap` counts all objects there, one count after the other without a
-pause; \"heap --watch 5s\" counts as often as that says. A bystander is a process of the same program beside the traced
+pause; \"heap --watch 1s\" counts every second, which is as often as can be asked for. A bystander is a process of the same program beside the traced
 one: its own requests are what counts.
 
 A thread of the idle class keeps every core awake, since one that falls asleep between requests makes the first
