@@ -146,6 +146,9 @@ impl Specimen {
     pub fn interpreter(&self, usual: &Interpreter) -> Result<Interpreter> {
         let Some(version) = &self.truth.python else { return Ok(usual.clone()) };
         let name = format!("py{version}");
+        if usual.name == name {
+            return Ok(usual.clone());
+        }
         interpreter::find(&name).with_context(|| format!("{} needs {name}", self.name))
     }
 

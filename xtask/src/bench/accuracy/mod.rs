@@ -1,11 +1,11 @@
 //! How often leaktrace names the right line: every service of the zoo, leaking and clean.
 
+mod inside;
 mod observed;
-mod tracemalloc;
 
 use super::page::Page;
 use super::{machine, statistics};
-use crate::setup::zoo::packages;
+use crate::setup::{peers, zoo::packages};
 use anyhow::{Context as _, Result, bail};
 use leak_tests::interpreter;
 use leak_tests::zoo::{self, Specimen, Variant};
@@ -58,6 +58,8 @@ impl Only {
 enum Tool {
     Leaktrace,
     Tracemalloc,
+    Memray,
+    Objgraph,
 }
 
 impl Tool {
@@ -65,6 +67,8 @@ impl Tool {
         match self {
             Self::Leaktrace => "leaktrace",
             Self::Tracemalloc => "tracemalloc",
+            Self::Memray => "memray",
+            Self::Objgraph => "objgraph",
         }
     }
 }
@@ -80,8 +84,11 @@ observation's start. Growth is what is told of the right lines beside what resid
 is that of their sum, 95 % as it is told, and right if it holds the growth of resident memory or comes to a twentieth of
 it: pools have headers, and holes are filled. Reports of observations that were wrong are kept in target/accuracy.
 
-tracemalloc runs in the service itself, with 25 frames, from its start on: two snapshots are compared, and the lines
-ranked by their growth between them. It gives no verdict and accuses nobody.
+The other tools run in the service itself (tests/peers/growth.py), give no verdict and accuse nobody. tracemalloc keeps 25
+frames from the service's start on: two snapshots are compared, and the lines ranked by their growth between them.
+memray is attached a second after the service is ready, with `trace_python_allocators`, and its lines are ranked by what
+was allocated from then on and is still there (`--leaks`). objgraph compares two counts, and knows types, not lines: its
+rank is that of the first type that piles up.
 ";
 
 const COLUMNS: [&str; 16] = [
@@ -113,8 +120,11 @@ pub fn run(options: &Options) -> Result<()> {
     } else {
         options.programs.iter().map(|name| Specimen::open(name)).collect::<Result<_>>()?
     };
-    let usual = interpreter::find(&options.python);
-    let usual = usual.with_context(|| format!("{} isn't here", options.python))?;
+    let usual = match options.tool {
+        Tool::Memray | Tool::Objgraph => peers::environment(&options.python)?,
+        Tool::Leaktrace | Tool::Tracemalloc => interpreter::find(&options.python)
+            .with_context(|| format!("{} isn't here", options.python))?,
+    };
     let mut due = Vec::new();
     for specimen in specimens {
         let python = specimen.interpreter(&usual)?;
@@ -137,8 +147,9 @@ pub fn run(options: &Options) -> Result<()> {
                     Tool::Leaktrace => {
                         observed::observe(&specimen, variant, &python, number, options.seconds)
                     }
-                    Tool::Tracemalloc => {
-                        tracemalloc::observe(&specimen, variant, &python, options.seconds)
+                    tool => {
+                        let name = tool.name();
+                        inside::observe(name, &specimen, variant, &python, options.seconds)
                     }
                 })
                 .collect::<Result<Vec<_>>>()?;
@@ -226,8 +237,10 @@ fn sum_up(page: &mut Page, tool: Tool) -> Result<()> {
             row[0] == tool.name() && row[1] != ALL && row[2] == name_of(variant)
         };
         let rows: Vec<Vec<String>> = page.rows().iter().filter(of_variant).cloned().collect();
+        // What a tool doesn't give, it doesn't give none of.
         let sum = |column: usize| -> String {
-            rows.iter().filter_map(|row| row[column].parse::<u32>().ok()).sum::<u32>().to_string()
+            let counts = rows.iter().filter_map(|row| row[column].parse::<u32>().ok());
+            counts.reduce(|sum, count| sum + count).map_or("-".to_owned(), |sum| sum.to_string())
         };
         let middle = |column: usize, unit: &str| {
             let figures =

@@ -103,6 +103,9 @@ struct Turns {
     failed: Vec<String>,
 }
 
+/// The interpreter that all is measured on.
+const PYTHON: &str = "py3.11";
+
 /// A tool that has failed as often, and never worked, gets no more turns.
 const GIVE_UP: usize = 2;
 
@@ -111,7 +114,8 @@ const GIVE_UP: usize = 2;
 /// # Errors
 /// What couldn't be started or written. A tool that fails has that in its row.
 pub fn run(options: &Options) -> Result<()> {
-    let python = crate::setup::peers::environment()?;
+    let python = crate::setup::peers::environment(PYTHON)?;
+    crate::setup::peers::say_what_is_missing();
     let _awake = Awake::start()?;
     let mut page = Page::open("peers.md", INTRO, &COLUMNS, 2)?;
     page.print_head();
