@@ -3,6 +3,7 @@
 //! Needs `CAP_SYS_PTRACE` (or the same user and no Yama restriction).
 
 use std::io::IoSliceMut;
+use std::ops::Range;
 
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 
@@ -111,7 +112,11 @@ impl ProcessMemory {
     }
 
     /// Fills the pieces from the runs that they lie in.
-    fn read_runs(&self, pieces: &mut [(Addr, &mut [u8])], runs: &[Run]) -> Vec<bool> {
+    fn read_runs(
+        &self,
+        pieces: &mut [(Addr, &mut [u8])],
+        Runs { order, runs }: &Runs,
+    ) -> Vec<bool> {
         let mut held: Vec<Vec<u8>> = runs.iter().map(|run| vec![0; run.bytes()]).collect();
         let mut wanted: Vec<(Addr, &mut [u8])> = runs
             .iter()
@@ -121,7 +126,7 @@ impl ProcessMemory {
         let read = self.read_apart(&mut wanted);
         let mut done = vec![false; pieces.len()];
         for ((run, bytes), read) in runs.iter().zip(&held).zip(read) {
-            for at in &run.pieces {
+            for at in &order[run.pieces.clone()] {
                 let (addr, out) = &mut pieces[*at];
                 let from = (addr.0 - run.start.0) as usize;
                 done[*at] = match bytes.get(from..from.saturating_add(out.len())) {
@@ -143,32 +148,42 @@ impl ProcessMemory {
 struct Run {
     start: Addr,
     end: Addr,
-    /// Which ones.
-    pieces: Vec<usize>,
+    /// Which ones, of those in order of address.
+    pieces: Range<usize>,
 }
 
 impl Run {
     fn bytes(&self) -> usize {
         (self.end.0 - self.start.0) as usize
     }
+}
 
-    /// Those of some pieces, which may overlap.
-    fn of(pieces: &[(Addr, &mut [u8])]) -> Vec<Self> {
+/// All runs of some pieces.
+#[derive(Debug)]
+struct Runs {
+    /// The pieces by address.
+    order: Vec<usize>,
+    runs: Vec<Run>,
+}
+
+impl Runs {
+    /// Of pieces that may overlap.
+    fn of(pieces: &[(Addr, &mut [u8])]) -> Self {
         let mut order: Vec<usize> = (0..pieces.len()).collect();
         order.sort_unstable_by_key(|at| pieces[*at].0);
-        let mut runs: Vec<Self> = Vec::new();
-        for at in order {
-            let (start, out) = &pieces[at];
+        let mut runs: Vec<Run> = Vec::new();
+        for (place, at) in order.iter().enumerate() {
+            let (start, out) = &pieces[*at];
             let end = Addr(start.0.saturating_add(out.len() as u64));
             match runs.last_mut() {
                 Some(run) if start.0.saturating_sub(run.end.0) < NEAR => {
                     run.end = run.end.max(end);
-                    run.pieces.push(at);
+                    run.pieces.end = place + 1;
                 }
-                _ => runs.push(Self { start: *start, end, pieces: vec![at] }),
+                _ => runs.push(Run { start: *start, end, pieces: place..place + 1 }),
             }
         }
-        runs
+        Self { order, runs }
     }
 }
 
@@ -195,9 +210,9 @@ impl Memory for ProcessMemory {
     }
 
     fn read_scattered(&self, pieces: &mut [(Addr, &mut [u8])]) -> Vec<bool> {
-        let runs = Run::of(pieces);
+        let runs = Runs::of(pieces);
         // What is to be copied once more must be worth it.
-        if runs.len() * 2 > pieces.len() {
+        if runs.runs.len() * 2 > pieces.len() {
             self.read_apart(pieces)
         } else {
             self.read_runs(pieces, &runs)
@@ -284,7 +299,10 @@ mod tests {
         /// Near each other, overlapping, where nothing is mapped, at the end of all addresses: each is as if read by itself.
         #[test]
         fn pieces_that_are_read_together_are_those_that_are_read_apart(
-            places in proptest::collection::vec((0..8192_usize, 1..200_usize, proptest::bool::weighted(0.05)), 0..80),
+            places in proptest::collection::vec(
+                (0..8192_usize, 1..200_usize, proptest::bool::weighted(0.05)),
+                0..80,
+            ),
         ) {
             let memory = ProcessMemory::new(Pid(std::process::id()));
             // Nothing is mapped before it.

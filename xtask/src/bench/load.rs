@@ -30,7 +30,7 @@ pub enum Other {
     Neighbour,
     /// Leaktrace counts the heap all the time, one count after the other
     Heap,
-    /// Leaktrace counts the heap every second, as often as it does when asked to watch it
+    /// Leaktrace counts the heap every second, which is as often as can be asked for
     HeapWatch,
 }
 
@@ -99,7 +99,7 @@ fn count_for(period: Duration, pid: u32) -> Result<()> {
     Ok(())
 }
 
-/// Counts it every second, as often as leaktrace does when asked to watch it.
+/// Counts it every second, which is as often as can be asked for.
 fn watch(pid: u32, seconds: u32) -> Result<()> {
     let (pid, duration) = (pid.to_string(), format!("{seconds}s"));
     succeed(&["heap", "--pid", &pid, "--watch", "1s", "--duration", &duration])?;
